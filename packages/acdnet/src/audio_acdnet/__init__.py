@@ -1,0 +1,5 @@
+"""ACDNet and Micro-ACDNet sound classification, down to a microcontroller. Not built yet: this distribution holds the name only."""
+
+from .__about__ import __version__
+
+__all__ = ["__version__"]

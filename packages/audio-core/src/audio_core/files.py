@@ -1,0 +1,78 @@
+"""Files that may be wrong and files that must never be half-written."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class InputError(Exception):
+    """What a person or a network handed us is wrong. The message is one line: the file, the cause, what to do."""
+
+
+def reason(error: BaseException) -> str:
+    """The cause of `error` in one line, without Python's decorations."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+@contextmanager
+def replacing(path: str | Path, force: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path` to write a file or a folder to; it takes the place of `path` on success only."""
+    path = Path(path)
+    if path.exists() and not force:
+        raise InputError(f"{path}: exists already; give --force to overwrite it")
+    # The suffix stays last, since writers choose a format by it; the process number keeps two writers apart.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if path.is_dir():  # a folder cannot be renamed onto a full one: move the old one away first
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(old)
+            temporary.rename(path)
+            shutil.rmtree(old)
+        else:
+            temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {reason(error)}") from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def read_text(path: str | Path, limit: int = 1 << 24) -> str:
+    """The UTF-8 text of a file of at most `limit` bytes."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise InputError(f"{path}: larger than {limit} bytes, which no such file should be")
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not a text file") from error
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}") from error
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON: {reason(error)}") from error
+
+
+def note(text: str) -> None:
+    """A remark for the person at the terminal; results go to standard output, remarks do not."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,5 @@
+"""Continuous audio autoencoders: LyraCodec's VAE and stable-audio-tools' autoencoders. Not built yet: this distribution holds the name only."""
+
+from .__about__ import __version__
+
+__all__ = ["__version__"]

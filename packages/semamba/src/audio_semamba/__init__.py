@@ -1,0 +1,5 @@
+"""SEMamba speech enhancement with Mamba blocks. Not built yet: this distribution holds the name only."""
+
+from .__about__ import __version__
+
+__all__ = ["__version__"]

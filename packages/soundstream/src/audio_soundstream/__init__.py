@@ -1,0 +1,5 @@
+"""SoundStream and TinyStream neural audio codecs, down to an ESP32. Not built yet: this distribution holds the name only."""
+
+from .__about__ import __version__
+
+__all__ = ["__version__"]
