@@ -36,6 +36,10 @@ class Package:
         return self.source / "__about__.py"
 
     @property
+    def has_command(self) -> bool:
+        return (self.source / "cli.py").exists()
+
+    @property
     def changelog(self) -> Path:
         return self.folder / "CHANGELOG.md"
 
@@ -60,5 +64,6 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def packages(root: Path) -> list[Package]:
     """All packages, each after those it needs: audio-core first, since nothing needs a sibling."""
-    found = [Package(file.parent, read_toml(file)["project"]) for file in root.glob("packages/*/pyproject.toml")]
+    files = root.glob("packages/*/pyproject.toml")
+    found = [Package(file.parent, read_toml(file)["project"]) for file in files]
     return sorted(found, key=lambda package: (package.name != "audio-core", package.name))

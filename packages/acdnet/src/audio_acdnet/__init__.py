@@ -1,4 +1,7 @@
-"""ACDNet and Micro-ACDNet sound classification, down to a microcontroller. Not built yet: this distribution holds the name only."""
+"""ACDNet and Micro-ACDNet sound classification, down to a microcontroller.
+
+Not built yet: this distribution holds the name only.
+"""
 
 from .__about__ import __version__
 

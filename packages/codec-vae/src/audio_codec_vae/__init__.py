@@ -1,4 +1,7 @@
-"""Continuous audio autoencoders: LyraCodec's VAE and stable-audio-tools' autoencoders. Not built yet: this distribution holds the name only."""
+"""Continuous audio autoencoders: LyraCodec's VAE and stable-audio-tools' autoencoders.
+
+Not built yet: this distribution holds the name only.
+"""
 
 from .__about__ import __version__
 

@@ -1,4 +1,7 @@
-"""SEMamba speech enhancement with Mamba blocks. Not built yet: this distribution holds the name only."""
+"""SEMamba speech enhancement with Mamba blocks.
+
+Not built yet: this distribution holds the name only.
+"""
 
 from .__about__ import __version__
 

@@ -1,4 +1,7 @@
-"""Bytesep music source separation. Not built yet: this distribution holds the name only."""
+"""Bytesep music source separation.
+
+Not built yet: this distribution holds the name only.
+"""
 
 from .__about__ import __version__
 

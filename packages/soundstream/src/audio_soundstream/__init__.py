@@ -1,4 +1,7 @@
-"""SoundStream and TinyStream neural audio codecs, down to an ESP32. Not built yet: this distribution holds the name only."""
+"""SoundStream and TinyStream neural audio codecs, down to an ESP32.
+
+Not built yet: this distribution holds the name only.
+"""
 
 from .__about__ import __version__
 

@@ -1,0 +1,169 @@
+"""What every command line of the family shares: verbs on argparse, one-line errors, exit codes, recipes by name.
+
+Exit codes: 0 done, 2 the input is wrong (one line says what), 1 our fault, 130 and 143 interrupted.
+Imports nothing heavy: `--help` must answer at once, so verbs import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.resources
+import json
+import os
+import re
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from . import config
+from .files import InputError, note, reason
+
+T = TypeVar("T")
+Verb = Callable[[argparse.Namespace], "int | None"]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors and help that keeps its line breaks."""
+
+    def __init__(self, **settings: Any):
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("allow_abbrev", False)
+        super().__init__(**settings)
+
+    def error(self, message: str) -> NoReturn:
+        if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
+            choices = re.findall(r"[\w.-]+", match[2])
+            near = difflib.get_close_matches(match[1], choices, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(choices)}"
+            message = f"{match[1]!r} is not known here; {hint}"
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def program(name: str, description: str, version: str) -> tuple[Parser, Any]:
+    """The command's parser and the place for its verbs."""
+    parser = Parser(prog=name, description=description)
+    parser.add_argument("--version", action="version", version=f"{name} {version}")
+    return parser, parser.add_subparsers(metavar="VERB", required=True, title="verbs")
+
+
+def verb(verbs: Any, name: str, function: Verb, summary: str, epilog: str | None = None) -> Parser:
+    """One verb; `summary` is its line in the list and the head of its own help."""
+    parser: Parser = verbs.add_parser(name, help=summary, description=summary, epilog=epilog)
+    parser.set_defaults(verb=function)
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the whole traceback of an error")
+    return parser
+
+
+def add_out(parser: Parser, what: str, required: bool = False) -> None:
+    parser.add_argument("-o", "--out", type=Path, required=required, metavar="PATH", help=what)
+    parser.add_argument("--force", action="store_true", help="overwrite what exists")
+
+
+def add_device(parser: Parser) -> None:
+    choices = ("auto", "cpu", "cuda", "mps")
+    parser.add_argument("--device", choices=choices, default="auto", help="where to compute (default: %(default)s)")
+
+
+def add_json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="results as JSON on standard output")
+
+
+def add_quiet(parser: Parser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress, no remarks; errors only")
+
+
+def main(parser: Parser, arguments: Sequence[str] | None = None) -> int:
+    """Run the verb that was asked for; every error becomes one line and an exit code."""
+    try:
+        given = parser.parse_args(arguments)
+    except SystemExit as leaving:  # --help, --version, wrong usage
+        return int(leaving.code or 0)
+    try:
+        return given.verb(given) or 0
+    except InputError as error:
+        return _fail(parser, given, 2, " ".join(str(error).split()))
+    except BrokenPipeError:  # the reader of our output, as in `| head`, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(parser, given, 2, f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+    except KeyboardInterrupt:
+        return _fail(parser, given, 130, "interrupted")
+    except Exception as error:
+        return _fail(parser, given, 1, f"{type(error).__name__}: {reason(error)} (a fault of ours: -v shows where)")
+
+
+def _fail(parser: Parser, given: argparse.Namespace, code: int, line: str) -> int:
+    if given.verbose:
+        traceback.print_exc()
+    note(f"{parser.prog}: error: {line}")
+    return code
+
+
+def device(name: str) -> str:
+    """The device `auto` stands for, or an error when the one asked for is not there."""
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    if not there[name]:
+        raise InputError(f"--device {name}: not available here; use --device cpu")
+    return name
+
+
+def show(result: Any, as_json: bool, text: str) -> None:
+    """The result of a verb on standard output: JSON for programs, text for people."""
+    print(json.dumps(result, indent=1, ensure_ascii=False) if as_json else text, flush=True)
+
+
+def columns(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as aligned columns, numbers to the right."""
+    cells = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    numeric = [[isinstance(cell, int | float) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [any(column) for column in zip(*numeric, strict=True)]
+    lines = []
+    for row in cells:
+        aligned = (c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True))
+        lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
+
+
+# --- recipes -----------------------------------------------------------------------------------------------------------
+
+
+def recipes(package: str) -> dict[str, str]:
+    """The recipes in a package's wheel: name -> its first comment line."""
+    found = {}
+    for file in sorted((importlib.resources.files(package) / "recipes").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            first = file.read_text(encoding="utf-8").split("\n", 1)[0]
+            found[file.name.removesuffix(".yaml")] = first.removeprefix("#").strip() if first.startswith("#") else ""
+    return found
+
+
+def load_recipe(cls: type[T], package: str, name: str, overrides: Sequence[str] = ()) -> T:
+    """A recipe by the name it has in the wheel, or by the path of a YAML file."""
+    if Path(name).suffix in (".yaml", ".yml", ".json"):
+        return config.load(cls, name, overrides)
+    known = recipes(package)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}"
+        raise InputError(f"no recipe is called {name}; {hint} (or give the path of a .yaml file)")
+    text = (importlib.resources.files(package) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    return config.build(cls, config.parse(text, name) or {}, overrides)
+
+
+def fields(cls: type) -> str:
+    """Everything a recipe can set, for the end of `train --help`."""
+    lines = ["settings (key=value):"]
+    for name, kind, default, text in config.table(cls):
+        lines.append(f"  {name}  ({kind}{', default ' + default if default else ''})")
+        lines += textwrap.wrap(text, 100, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)

@@ -1,0 +1,31 @@
+"""Transforms whose constants vanish in half precision run in float32, whatever autocast says."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def at_least_float32(value: Any) -> Any:
+    if isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        return value.float()
+    return value
+
+
+def full_precision(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` outside autocast, its half-precision tensors widened; float64 stays what it is."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        device = next(value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        wide = [at_least_float32(value) for value in args]
+        named = {name: at_least_float32(value) for name, value in kwargs.items()}
+        with torch.autocast(device, enabled=False):
+            return function(*wide, **named)  # type: ignore[arg-type]
+
+    return run

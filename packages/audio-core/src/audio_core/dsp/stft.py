@@ -1,0 +1,119 @@
+"""Short-time Fourier transforms: one transform, and the two ways in which originals write its values down.
+
+`magnitude_phase` is bytesep's: a clamped magnitude with the cosine and sine of the phase.
+`CompressedSTFT` is SEMamba's: a compressed magnitude with the phase as an angle.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .precision import full_precision
+
+
+def hann(length: int, n_fft: int | None = None) -> Tensor:
+    """The periodic Hann window, zero-padded on both sides to `n_fft` (left gets the smaller half)."""
+    spare = (n_fft or length) - length
+    return F.pad(torch.hann_window(length, periodic=True), (spare // 2, spare - spare // 2))
+
+
+def needed(n_fft: int, center: bool = True) -> int:
+    """The shortest input: reflection repeats half a window of it, and without it one window must fit."""
+    return n_fft // 2 + 1 if center else n_fft
+
+
+@full_precision
+def stft(x: Tensor, n_fft: int, hop: int, window: Tensor | None = None, center: bool = True) -> Tensor:
+    """(..., T) -> complex (..., F, frames): not normalised, one-sided; periodic Hann of `n_fft` unless a window is given.
+
+    Centred: frame t is centred on sample t * hop, reflected at the ends, and there are 1 + T // hop frames.
+    """
+    if x.shape[-1] < needed(n_fft, center):
+        raise ValueError(
+            f"an STFT of {n_fft} points needs at least {needed(n_fft, center)} samples, got {x.shape[-1]}"
+        )
+    window = (hann(n_fft) if window is None else window).to(x)
+    flat = x.reshape(-1, x.shape[-1])
+    spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, "reflect", False, True, True)
+    return spectrum.reshape(*x.shape[:-1], *spectrum.shape[-2:])
+
+
+@full_precision
+def istft(
+    spectrum: Tensor, n_fft: int, hop: int, window: Tensor | None = None, center: bool = True, length: int | None = None
+) -> Tensor:
+    """Complex (..., F, frames) -> (..., T): overlap-add divided by the summed squares of the window, at least 1e-11.
+
+    Without `length` the end is where the last full hop ends: hop * (frames - 1) samples when centred.
+    Samples beyond the last frame are zero.
+    """
+    frames = spectrum.shape[-1]
+    window = (hann(n_fft) if window is None else window).to(spectrum.real)
+    pieces = torch.fft.irfft(spectrum.reshape(-1, *spectrum.shape[-2:]), n_fft, dim=-2) * window[:, None]
+    total = (frames - 1) * hop + n_fft
+    squares = window.square()[None, :, None].expand(1, n_fft, frames)
+    added, weight = (F.fold(p, (1, total), (1, n_fft), stride=(1, hop))[:, 0, 0] for p in (pieces, squares))
+    start = n_fft // 2 if center else 0
+    length = total - 2 * start if length is None else length
+    x = (added / weight.clamp(min=1e-11))[:, start : start + length]
+    return F.pad(x, (0, length - x.shape[-1])).reshape(*spectrum.shape[:-2], length)
+
+
+@full_precision
+def magnitude_phase(real: Tensor, imaginary: Tensor, eps: float = 1e-10) -> tuple[Tensor, Tensor, Tensor]:
+    """bytesep's magnitude sqrt(max(re² + im², eps)) with cosine and sine of the phase; silence gives sqrt(eps), 0, 0."""
+    magnitude = (real.square() + imaginary.square()).clamp(min=eps).sqrt()
+    return magnitude, real / magnitude, imaginary / magnitude
+
+
+class STFT(nn.Module):
+    """`stft` and its inverse with their settings kept: periodic Hann of `window` samples, centred, reflected."""
+
+    def __init__(self, n_fft: int, hop: int, window: int | None = None):
+        super().__init__()
+        self.n_fft, self.hop = n_fft, hop
+        self.register_buffer("window", hann(window or n_fft, n_fft), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., T) -> complex (..., F, 1 + T // hop)."""
+        return stft(x, self.n_fft, self.hop, self.window)
+
+    def inverse(self, spectrum: Tensor, length: int | None) -> Tensor:
+        """Complex (..., F, frames) -> (..., length); None gives the hop * (frames - 1) samples the frames vouch for."""
+        return istft(spectrum, self.n_fft, self.hop, self.window, length=length)
+
+
+class Compressed(NamedTuple):
+    """A spectrogram with |X|^power as magnitude."""
+
+    magnitude: Tensor  # (..., F, frames)
+    phase: Tensor  # (..., F, frames), radians
+    parts: Tensor  # (..., F, frames, 2): real and imaginary part of the compressed spectrum
+
+
+class CompressedSTFT(nn.Module):
+    """SEMamba's transform: magnitudes raised to `power` (0.3), phases as angles. (..., T) -> `Compressed`."""
+
+    def __init__(self, n_fft: int, hop: int, window: int | None = None, power: float = 0.3):
+        super().__init__()
+        self.stft = STFT(n_fft, hop, window)
+        self.power = power
+
+    @full_precision
+    def forward(self, x: Tensor, eps: float = 0.0) -> Compressed:
+        """With `eps` (1e-10 in the original's consistency loss) gradients stay finite where the spectrum is zero."""
+        spectrum = self.stft(x)
+        if eps:
+            real, imaginary = spectrum.real, spectrum.imag
+            magnitude = (real.square() + imaginary.square() + eps) ** (self.power / 2)
+            phase = torch.atan2(imaginary + eps, real + eps)
+        else:
+            magnitude, phase = spectrum.abs() ** self.power, spectrum.angle()
+        return Compressed(magnitude, phase, torch.view_as_real(torch.polar(magnitude, phase)))
+
+    @full_precision
+    def inverse(self, magnitude: Tensor, phase: Tensor, length: int | None) -> Tensor:
+        """Back to (..., length). None is the original's habit: up to hop - 1 samples of the end are lost."""
+        return self.stft.inverse(torch.polar(magnitude ** (1 / self.power), phase), length)

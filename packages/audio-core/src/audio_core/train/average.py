@@ -1,0 +1,34 @@
+"""Averaged weights: a copy of a network that follows it slowly and usually does better."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+
+class Average:
+    """`net` is the averaged copy; `update` moves it towards the trained one by 1 - decay.
+
+    `decay` is a number or a function of the update count. Floating point buffers are averaged like parameters; counters
+    are copied. Its only state is `net`, which the run saves beside the trained weights.
+    """
+
+    def __init__(self, net: nn.Module, decay: float | Callable[[int], float] = 0.999):
+        self.net = copy.deepcopy(net).requires_grad_(False).eval()
+        self.decay: Callable[[int], float] = decay if callable(decay) else lambda update: decay
+
+    @torch.no_grad()
+    def update(self, net: nn.Module, updates: int) -> None:
+        """`updates` counts the optimizer steps taken, this one included."""
+        weight = 1 - self.decay(updates)
+        for mine, its in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(its.to(mine.dtype), weight)
+            else:
+                mine.copy_(its)
+
+
+def warming(decay: float, power: float = 2 / 3) -> Callable[[int], float]:
+    """A decay that starts near 0 and rises to `decay`, so that early weights are soon forgotten."""
+    return lambda update: min(decay, 1 - (1 + update) ** -power)

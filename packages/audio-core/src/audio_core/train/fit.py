@@ -1,0 +1,182 @@
+"""The training loop: the only one, for every task of every package."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..files import InputError, note
+from .plan import Plan
+from .player import Task
+from .run import Run
+
+Watcher = Callable[[Task, Mapping[str, Tensor], Run], None]  # called after every step; each knows its own when
+
+
+def fit(task: Task, data: Any, plan: Plan, run: Run, watchers: Sequence[Watcher] = ()) -> None:
+    """Step the task through `data` from where `run` stands to `plan.steps`, or to a signal.
+
+    `data[index]` is a pure function of the index, for every index from 0 on; `data.name(index)`, where there is one,
+    names the sample in messages.
+    """
+    accelerator = run.accelerator
+    if plan.precision == "fp16" and len(task.players) > 1:
+        raise InputError("precision=fp16 works for tasks with one player only; use bf16")
+    run.restore(task.players)  # before joining: distributed wrappers start from equal weights
+    for player in task.players.values():
+        player.join(accelerator)
+    nets = [player.net for player in task.players.values()]
+    for net in nets:
+        net.train()
+    guard = Guard(task, data, run)
+    run.check = guard.check
+    batches = iter(loader(data, plan, run))
+    with _stopping(run):
+        while run.step < plan.steps and not run.leaving:
+            parts = []
+            for micro in range(plan.accumulate):
+                batch = send_to_device(next(batches), accelerator.device, non_blocking=True)
+                # After the fetch, which must not decide what the step draws; the last step's state does not either.
+                _seed(mix(plan.seed, run.step, micro, accelerator.process_index))
+                with accelerator.accumulate(*nets):
+                    parts.append(task.step(batch, run.step))
+            metrics = parts[0] if len(parts) == 1 else _mean(parts)
+            guard.watch(metrics)
+            run.step += 1
+            run.samples += plan.batch * plan.accumulate * accelerator.num_processes
+            run.leaving = run.step >= plan.steps or _everyone_stops(run)
+            for watch in watchers:
+                watch(task, metrics, run)
+        guard.check()
+
+
+def loader(data: Any, plan: Plan, run: Run) -> DataLoader:
+    """Endless batches from sample `run.samples` on; process r of n takes batch r of every n."""
+    first = run.samples + plan.batch * run.accelerator.process_index
+    return DataLoader(
+        data,
+        batch_sampler=_Batches(first, plan.batch, plan.batch * run.accelerator.num_processes),  # type: ignore[arg-type]
+        num_workers=plan.workers,
+        collate_fn=getattr(data, "collate", None),
+        generator=torch.Generator().manual_seed(plan.seed),  # its own: the global one belongs to the step
+        worker_init_fn=_ignore_signals,
+        pin_memory=run.accelerator.device.type == "cuda",
+    )
+
+
+class _Batches:
+    def __init__(self, first: int, size: int, stride: int):
+        self.first, self.size, self.stride = first, size, stride
+
+    def __iter__(self) -> Iterator[list[int]]:
+        at = self.first
+        while True:
+            yield list(range(at, at + self.size))
+            at += self.stride
+
+
+def mix(*numbers: int) -> int:
+    """One seed from several numbers, unrelated to the seeds of their neighbours."""
+    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002: libraries inside a task may draw from it
+
+
+def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+
+class Guard:
+    """Stops a run whose losses are no longer numbers, naming the step, the terms and the samples.
+
+    Reading a loss makes a GPU wait, so there it looks back over the last steps, and always before a state is saved.
+    """
+
+    def __init__(self, task: Task, data: Any, run: Run):
+        self.task, self.data, self.run = task, data, run
+        self.patience = 1 if run.accelerator.device.type == "cpu" else 10
+        self.pending: list[tuple[int, int, dict[str, Tensor]]] = []
+
+    def watch(self, metrics: Mapping[str, Tensor]) -> None:
+        losses = {f"the loss of {name}": player.loss for name, player in self.task.players.items()}
+        self.pending.append((self.run.step, self.run.samples, {**metrics, **losses}))
+        if len(self.pending) >= self.patience:
+            self.check()
+
+    def check(self) -> None:
+        pending, self.pending = self.pending, []
+        for step, samples, terms in pending:
+            finite = torch.stack([torch.as_tensor(term).detach().isfinite().all() for term in terms.values()]).tolist()
+            if not all(finite):
+                bad = [name for name, fine in zip(terms, finite, strict=True) if not fine]
+                saved = self.run.states()
+                kept = f"the state of step {max(saved)} is kept" if saved else "no state was saved before"
+                raise InputError(f"step {step}: {', '.join(bad)} not finite; {kept}; the batch: {self._names(samples)}")
+
+    def _names(self, samples: int) -> str:
+        plan, accelerator = self.run.plan, self.run.accelerator
+        name = getattr(self.data, "name", lambda index: f"sample {index}")
+        stride = plan.batch * accelerator.num_processes
+        starts = [samples + plan.batch * accelerator.process_index + micro * stride for micro in range(plan.accumulate)]
+        indices = [index for start in starts for index in range(start, start + plan.batch)]
+        shown = ", ".join(name(index) for index in indices[:8])
+        return shown + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")
+
+
+# --- leaving on a signal -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _stopping(run: Run) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask the loop to save and leave; a second Ctrl-C interrupts at once."""
+
+    def ask(number: int, frame: object) -> None:
+        if run.stopped and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        run.stopped = signal.Signals(number).name
+        if run.main:
+            note(f"{run.stopped}: saving after this step")
+
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
+        yield
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _everyone_stops(run: Run) -> bool:
+    """Whether any process was asked to stop. Processes ask one another every tenth step, since asking costs."""
+    if run.accelerator.num_processes == 1:
+        return run.stopped is not None
+    if run.step % 10:
+        return False
+    asked = torch.tensor(float(run.stopped is not None), device=run.accelerator.device)
+    if stops := bool(run.accelerator.reduce(asked, "sum").item()):
+        run.stopped = run.stopped or "SIGTERM"
+    return stops
+
+
+def _ignore_signals(worker: int) -> None:
+    """Loader workers outlive a signal sent to the whole group: the training process decides."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

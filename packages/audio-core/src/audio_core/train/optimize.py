@@ -1,0 +1,102 @@
+"""Optimizers and learning rate schedules as recipes name them. A schedule is a function of the update count: no state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # recipes are read before torch is needed
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+
+@dataclass(frozen=True)
+class Adam:
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    """Added to the gradient, as Adam does; AdamW shrinks the weights instead."""
+    amsgrad: bool = False
+
+    def build(self, parameters: Iterable[Tensor]) -> Optimizer:
+        import torch
+
+        cls = torch.optim.AdamW if isinstance(self, AdamW) else torch.optim.Adam
+        return cls(
+            list(parameters),
+            lr=self.lr,
+            betas=self.betas,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            amsgrad=self.amsgrad,
+        )
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class SGD:
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+    def build(self, parameters: Iterable[Tensor]) -> Optimizer:
+        import torch
+
+        return torch.optim.SGD(
+            list(parameters), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constant:
+    """The learning rate as it is, after a linear warm-up from 1/warmup of it."""
+
+    warmup: int = 0
+
+    def __call__(self, update: int) -> float:
+        """The factor on the learning rate for the update after `update` others."""
+        return self.after(update) * min(1.0, (update + 1) / self.warmup if self.warmup else 1.0)
+
+    def after(self, update: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staircase(Constant):
+    """Times `factor` every `every` updates."""
+
+    every: int
+    factor: float = 0.5
+
+    def after(self, update: int) -> float:
+        return self.factor ** (update // self.every)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Milestones(Constant):
+    """Times `factor` at each of the update counts `at`."""
+
+    at: tuple[int, ...]
+    factor: float = 0.1
+
+    def after(self, update: int) -> float:
+        return self.factor ** sum(update >= milestone for milestone in self.at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Constant):
+    """Half a cosine from 1 down to `final`, over `total` updates."""
+
+    total: int
+    final: float = 0.0
+
+    def after(self, update: int) -> float:
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, update / self.total)))

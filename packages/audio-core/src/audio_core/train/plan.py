@@ -1,0 +1,38 @@
+"""How long, how much at once, how often: the fields that every training recipe has. Recipes inherit them."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    steps: int = 1000
+    """Steps of learning in all; a finished run goes on when this is raised."""
+    batch: int = 16
+    """Samples in one forward pass of one process."""
+    accumulate: int = 1
+    """Forward passes a step: the effective batch is batch * accumulate * processes."""
+    seed: int = 0
+    """Decides the order of samples and every random draw."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision; fp16 needs a GPU and a task with one player."""
+    workers: int = 2
+    """Loader processes; 0 loads in the training process. The result does not depend on it."""
+    log_every: int = 50
+    """Steps between two lines of the log."""
+    evaluate_every: int = 1000
+    """Steps between two evaluations."""
+    save_every: int = 1000
+    """Steps between two saved states."""
+    keep: int = 3
+    """How many of the newest states stay on disk."""
+
+    # What may change when a run goes on: none of these alters a step that was taken.
+    FREE: ClassVar[frozenset[str]] = frozenset({"steps", "workers", "log_every", "evaluate_every", "save_every", "keep"})
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "accumulate", "log_every", "evaluate_every", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.workers < 0:
+            raise ValueError(f"workers must be at least 0, got {self.workers}")

@@ -1,0 +1,199 @@
+"""What happens beside the learning: each watcher is called after every step and knows its own when."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from .. import audio
+from ..files import InputError, note, write_text
+from ..report import png, spectrogram_image
+from .player import Task
+from .run import Run, save_weights
+
+
+class Journal:
+    """log.jsonl, and TensorBoard when that is installed: written by the main process alone."""
+
+    def __init__(self, run: Run):
+        self.run, self.path, self.board = run, run.folder / "log.jsonl", None
+        if not run.main:
+            return
+        if self.path.exists():  # lines after the restored state belong to steps that are taken again
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= run.step]
+            write_text(self.path, "".join(line + "\n" for line in kept))
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.step + 1)
+
+    def scalars(self, group: str, values: Mapping[str, float]) -> None:
+        if not self.run.main:
+            return
+        entry = {"step": self.run.step, "kind": group, "time": round(time.time(), 3)}
+        # JSON has no NaN: a metric that is not a number is null.
+        entry |= {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in values.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        if self.board:
+            for name, value in values.items():
+                self.board.add_scalar(f"{group}/{name}", value, self.run.step)
+
+    def sound(self, name: str, samples: np.ndarray, rate: int) -> None:
+        """(C, T) samples and their spectrogram, under audio/ and on the board."""
+        folder = self.run.folder / "audio" / f"step-{self.run.step:08d}"
+        pixels = spectrogram_image(samples, rate)
+        audio.write(folder / f"{name}.wav", np.clip(samples, -1, 1), rate)
+        (folder / f"{name}.png").write_bytes(png(pixels))
+        if self.board:
+            self.board.add_audio(name, torch.from_numpy(samples.mean(0)), self.run.step, sample_rate=rate)
+            self.board.add_image(name, pixels, self.run.step, dataformats="HWC")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # cut by a kill
+        return math.inf
+
+
+class Log:
+    """Means of the metrics, rates and speed: a line on the console and one in the journal, every `log_every` steps."""
+
+    def __init__(self, journal: Journal, quiet: bool = False):
+        self.journal, self.quiet = journal, quiet
+        self.sums: dict[str, Tensor] = {}
+        self.count, self.since = 0, time.perf_counter()
+
+    def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
+        norms = {f"norm/{name}": player.norm for name, player in task.players.items() if player.clip}
+        for name, value in {**metrics, **norms}.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+        self.count += 1
+        if run.step % run.plan.log_every and not run.leaving:
+            return
+        names = list(self.sums)
+        sums = torch.stack([self.sums[name].float() for name in names] or [torch.zeros(())])
+        means = (run.accelerator.reduce(sums.to(run.accelerator.device), "mean") / self.count).tolist()
+        now = time.perf_counter()
+        speed = self.count / max(now - self.since, 1e-9)
+        self.sums, self.count, self.since = {}, 0, now
+        values = dict(zip(names, means, strict=False))
+        rates = {f"rate/{name}": player.optimizer.param_groups[0]["lr"] for name, player in task.players.items()}
+        self.journal.scalars("train", {**values, **rates, "steps_per_second": speed})
+        if run.main and not self.quiet:
+            losses = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            left = clock((run.plan.steps - run.step) / speed)
+            note(f"step {run.step}/{run.plan.steps}  {losses}  {speed:.3g} steps/s  {left} left")
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Save:
+    """The state of the run, every `save_every` steps and when leaving."""
+
+    def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
+        if run.step % run.plan.save_every == 0 or run.leaving:
+            run.check()  # never a state after a loss that was not a number
+            run.save(task.players)
+
+
+class Evaluate:
+    """Means of `task.evaluate` over `data`, every `evaluate_every` steps and at the end; keeps the best release.
+
+    `best` names the metric that decides, `lower` its direction. best.json tells step and metrics, best.safetensors
+    holds the weights of `task.release()`.
+    """
+
+    def __init__(self, journal: Journal, data: Any, batch: int, best: str | None = None, lower: bool = False):
+        self.journal, self.data, self.batch, self.best, self.lower = journal, data, batch, best, lower
+
+    def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
+        if run.step % run.plan.evaluate_every and run.step < run.plan.steps:
+            return
+        values = evaluate(task, self.data, self.batch, run)
+        self.journal.scalars("evaluate", values)
+        if run.main:
+            note(f"step {run.step}  evaluation: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+            self._keep_best(task, values, run)
+
+    def _keep_best(self, task: Task, values: Mapping[str, float], run: Run) -> None:
+        if self.best is None or not math.isfinite(values[self.best]):
+            return
+        path = run.folder / "best.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if known and known["step"] <= run.step:  # a later one is from steps that were lost and are taken again
+            better = values[self.best] < known[self.best] if self.lower else values[self.best] > known[self.best]
+            if not better:
+                return
+        temporary = run.folder / ".best.safetensors"
+        temporary.unlink(missing_ok=True)
+        save_weights(task.release(), temporary)
+        temporary.replace(run.folder / "best.safetensors")
+        write_text(path, json.dumps({"step": run.step, **values}) + "\n")
+
+
+@torch.no_grad()
+def evaluate(task: Task, data: Any, batch: int, run: Run) -> dict[str, float]:
+    """Means over all items of `data`, each process taking every n-th item; nets in eval mode meanwhile."""
+    accelerator = run.accelerator
+    if len(data) < accelerator.num_processes:
+        raise InputError(f"{len(data)} items to evaluate on are too few for {accelerator.num_processes} processes")
+    mine: Any = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))
+    for player in task.players.values():
+        player.raw.eval()
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for items in DataLoader(mine, batch, collate_fn=getattr(data, "collate", None), num_workers=0):
+        metrics = task.evaluate(send_to_device(items, accelerator.device))
+        size = _length(items)
+        count += size
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach() * size
+    for player in task.players.values():
+        player.raw.train()
+    names = sorted(sums)
+    totals = torch.stack([*(sums[name].double().cpu() for name in names), torch.tensor(float(count)).double()])
+    totals = accelerator.reduce(totals.float().to(accelerator.device), "sum").double()
+    return dict(zip(names, (totals[:-1] / totals[-1]).tolist(), strict=True))
+
+
+def _length(items: Any) -> int:
+    if isinstance(items, Mapping):
+        return _length(next(iter(items.values())))
+    return len(items[0]) if isinstance(items, list | tuple) else len(items)
+
+
+class Listen:
+    """What the task sounds like now: `sounds()` gives names and (C, T) samples, every `evaluate_every` steps."""
+
+    def __init__(self, journal: Journal, sounds: Callable[[], Mapping[str, Tensor]], rate: int):
+        self.journal, self.sounds, self.rate = journal, sounds, rate
+
+    def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
+        if run.main and (run.step % run.plan.evaluate_every == 0 or run.step >= run.plan.steps):
+            with torch.no_grad():
+                for name, samples in self.sounds().items():
+                    self.journal.sound(name, samples.float().cpu().numpy(), self.rate)
+
+
+def best(folder: str | Path) -> Path | None:
+    """The weights of the best evaluation of a run, if there was one."""
+    path = Path(folder) / "best.safetensors"
+    return path if path.exists() else None
