@@ -24,6 +24,7 @@ ROOMS = (
     ("loss",),
     ("audio",),
     ("data",),
+    ("command",),
     ("chunk", "batch", "codec", "metrics", "report", "bundle", "cli"),
     ("train",),
     ("testing",),
@@ -43,7 +44,7 @@ OWNERS = {
 DISTRIBUTIONS = {"yaml": "pyyaml"}  # where the import is named unlike the distribution
 FILE_LINES, CORE_LINES = 400, 4000
 # Paths of one machine, and the hosts behind an index. Written so that this line does not match itself.
-PRIVATE = re.compile(r"(?<![\w.*])/(?:work|root|farm|opt|home/\w+)/|files\.python[h]osted|pypi\.org/[s]imple")
+PRIVATE = re.compile(r"(?<![\w.*])/(?:work|root|farm|opt|home/\w+)/|files\.python[h]osted|pypi\.o[r]g")
 
 
 def sources(root: Path) -> Iterator[tuple[Package, Path]]:

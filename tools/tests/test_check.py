@@ -119,19 +119,15 @@ def test_a_library_out_of_place_or_undeclared_is_found(root, name, text, finding
 
 def test_a_package_may_use_the_core_but_no_sibling_and_its_model_no_data(root):
     source = "packages/sep/src/audio_sep"
-    write(
-        root,
-        f"{source}/models/unet.py",
-        "import torch\nfrom audio_core.nn import conv\nfrom ..recipe import Recipe\n",
-    )
-    write(
-        root, f"{source}/task.py", "from .recipe import Recipe\nfrom audio_core.train.player import Player\n"
-    )
+    model = f"{source}/models/unet.py"
+    write(root, model, "import torch\nfrom audio_core.nn import conv\nfrom ..recipe import Recipe\n")
+    write(root, f"{source}/task.py", "from .recipe import Recipe\nimport audio_core.train.player\n")
     write(root, f"{source}/data.py", "import soundfile\nimport audio_acdnet\n")
     assert check.check_imports(root) == [
         f"{source}/data.py:1: soundfile belongs to audio_core.audio",
-        f"{source}/data.py:2: a package never imports a sibling (audio_acdnet); they meet through entry points",
-        f"{source}/models/unet.py:3: a model knows nothing of recipe",
+        f"{source}/data.py:2: a package never imports a sibling (audio_acdnet); "
+        "they meet through entry points",
+        f"{model}:3: a model knows nothing of recipe",
     ]
 
 

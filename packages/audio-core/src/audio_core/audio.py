@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -39,6 +39,7 @@ FORMATS: dict[str, tuple[str, tuple[str, ...]]] = {
 FOREIGN = {".m4a", ".aac", ".mp4", ".wma", ".webm", ".mka", ".ac3", ".amr"}  # audio that only ffmpeg reads
 BLOCK = 1 << 16  # samples a channel; libvorbis crashes on much longer writes
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+_TAIL = 4096  # samples at the end of a written file that are read again
 _BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
 
 
@@ -81,7 +82,10 @@ def read(
         wanted = file.frames - start if frames is None else frames
         if start < 0 or wanted < 0 or start + wanted > file.frames:
             raise InputError(f"{path}: has {file.frames} samples; {start} to {start + wanted} was asked for")
-        samples = np.empty((file.channels, wanted), np.float32)
+        try:
+            samples = np.empty((file.channels, wanted), np.float32)
+        except (MemoryError, ValueError):
+            raise InputError(f"{path}: {wanted} samples of {file.channels} channels do not fit into memory") from None
         at = 0
         for block in _decoded(file, path, start, wanted):
             samples[:, at : at + block.shape[1]] = block
@@ -143,9 +147,9 @@ def _decoded(file: soundfile.SoundFile, path: str | Path, start: int, frames: in
 def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     """The file opened for reading, or one line that says why not."""
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not an audio file")
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}, not an audio file")
         with path.open("rb") as bytes_:
             empty = not bytes_.read(1)
     except OSError as error:
@@ -168,6 +172,8 @@ def _through_ffmpeg(path: Path, error: Exception) -> Iterator[soundfile.SoundFil
     if ffmpeg is None or path.suffix.lower() not in FOREIGN:
         hint = "; put ffmpeg on the PATH to read it" if path.suffix.lower() in FOREIGN else ""
         detail = reason(error).split(": ")[-1].rstrip(".")
+        if "does not exist" in detail:  # what libsndfile says of an .mp3 that is none
+            detail = "Format not recognised"
         raise InputError(f"{path}: not audio that can be read ({detail}); supported: {supported()}{hint}") from None
     with tempfile.TemporaryDirectory() as folder:
         decoded = Path(folder) / "decoded.w64"
@@ -264,20 +270,34 @@ class Writer:
         self.frames = self.clipped = 0
 
     def __enter__(self) -> Writer:
-        self._stack = ExitStack()
-        temporary = self._stack.enter_context(replacing(self.path, self.force))
-        try:
-            self._file = self._stack.enter_context(
-                soundfile.SoundFile(temporary, "w", self.rate, self.channels, self.encoding, format=self.container)
-            )
-        except (soundfile.SoundFileError, TypeError, ValueError) as error:
-            self._stack.close()
-            shape = f"{self.channels} channels at {self.rate} Hz"
-            raise InputError(f"{self.path}: cannot write {shape} as {self.encoding}: {reason(error)}") from None
+        with ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self.path, self.force))
+            try:
+                self._file = soundfile.SoundFile(
+                    temporary, "w", self.rate, self.channels, self.encoding, format=self.container
+                )
+            except (soundfile.SoundFileError, TypeError, ValueError) as error:
+                shape = f"{self.channels} channels at {self.rate} Hz"
+                cause = reason(error).split(": ", 1)[-1]  # without the name of the temporary file
+                raise InputError(f"{self.path}: cannot write {shape} as {self.encoding}: {cause}") from None
+            stack.push(self._close)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._stack.__exit__(*exception)  # type: ignore[arg-type]
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
+
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Closing writes what encoders still hold, and libsndfile keeps quiet about a full disk: read the end again."""
+        temporary = Path(self._file.name)
+        self._file.close()
+        if kind is None and self.frames:
+            try:
+                end = read(temporary, max(0, self.frames - _TAIL))
+            except InputError:
+                end = None
+            if end is None or end.samples.shape[1] != min(self.frames, _TAIL):
+                raise InputError(f"{self.path}: cannot be written to its end (is the disk full?)")
 
     def write(self, samples: Samples) -> None:
         """(C, T) or (T,) float samples; NaN is refused."""

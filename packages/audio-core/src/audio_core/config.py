@@ -1,8 +1,9 @@
 """Recipes: typed dataclasses from YAML or JSON plus `a.b.c=value` overrides, strictly checked.
 
-One recursive builder serves recipes, overrides and the config.json of released models. A mistake is one line that
-names the dotted path, what was expected and what was given. A field annotated with a union of dataclasses is chosen
-by `kind`, the class's own name: the union is the registry.
+One recursive builder serves recipes, overrides and the config.json of released models. A mistake is one line
+that names the dotted path, what was expected and what was given. A field annotated with a union of dataclasses
+is chosen by `kind`, the class's own name: the union is the registry. What is left out keeps its default, inside
+a nested dataclass too.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ import dataclasses
 import difflib
 import functools
 import inspect
-import json
+import itertools
 import math
+import re
+import reprlib
 import textwrap
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from .files import InputError, read_json, read_text, reason
 
 T = TypeVar("T")
-_YES_NO = {True: ("yes", "on", "true"), False: ("no", "off", "false")}  # what YAML 1.1 turns into booleans
+_NONE = type(None)
+_YES_NO = {"yes": True, "on": True, "no": False, "off": False}
+_SHOWN = reprlib.Repr()  # short, whatever it is given
+_SHOWN.maxstring = _SHOWN.maxother = 60
 
 
 class _Text(str):
@@ -37,7 +44,7 @@ def kind(cls: type) -> str:
     return name.removesuffix("Config") or name
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def load(cls: type[T], path: str | Path, overrides: Iterable[str] = ()) -> T:
@@ -51,13 +58,10 @@ def load(cls: type[T], path: str | Path, overrides: Iterable[str] = ()) -> T:
 
 def build(cls: type[T], data: Any, overrides: Iterable[str] = ()) -> T:
     """An instance of the dataclass `cls` from plain data; `overrides` are applied on a copy of the data."""
-    overrides = list(overrides)
-    if overrides:
+    for override in overrides:
         if not isinstance(data, Mapping):
             raise InputError(f"expected keys and values, got {_show(data)}")
-        data = json.loads(json.dumps(data, default=str))
-        for override in overrides:
-            _override(data, override)
+        data = _overridden(data, override)
     return _build(cls, data, "")
 
 
@@ -65,185 +69,213 @@ def parse(text: str, name: str) -> Any:
     """Plain data from YAML text; `name` is the file it came from, for messages."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        """Safe, and refusing what recipes never need: aliases (they can blow up) and repeated keys."""
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                mark = self.peek_event().start_mark
-                raise InputError(f"{name}: line {mark.line + 1}: aliases (*name) are not allowed in a recipe")
-            return super().compose_node(parent, index)
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-            keys = [key.value for key, _ in node.value if isinstance(key.value, str)]
-            for key in keys:
-                if keys.count(key) > 1:
-                    raise InputError(f"{name}: line {node.start_mark.line + 1}: {key} is given twice")
-            return super().construct_mapping(node, deep)
-
     try:
-        return yaml.load(text, Loader)  # noqa: S506: a SafeLoader
+        return yaml.load(text, _yaml()[0])
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise InputError(f"{name}: {where}not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    # PyYAML lets Python's own errors through where an explicit tag does not fit its value.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise InputError(f"{name}: not valid YAML: {reason(error)}") from None
 
 
-def _override(data: dict, override: str) -> None:
+@functools.cache
+def _yaml() -> tuple[Any, Any]:
+    """The reader and the writer; PyYAML is imported when the first recipe is, which costs 20 ms."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Safe, and refusing what recipes never need: aliases (they can blow up) and repeated keys."""
+
+        yaml_implicit_resolvers: typing.ClassVar[
+            dict
+        ] = {}  # none of YAML 1.1, where no, 1:30 and 010 surprise
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                problem = "aliases (*name) are not allowed in a recipe"
+                raise yaml.composer.ComposerError(problem=problem, problem_mark=self.peek_event().start_mark)
+            return super().compose_node(parent, index)
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict:
+            seen = set()
+            for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+                if key.value in seen:
+                    problem = f"{_show(key.value)} is given twice"
+                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes text that this reader or one of YAML 1.1 would take for something else."""
+
+    for tag, pattern in (
+        ("null", r"~|null|Null|NULL|"),
+        ("bool", r"true|True|TRUE|false|False|FALSE"),
+        ("int", r"[-+]?(0|[1-9][0-9_]*)"),
+        ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?"),
+    ):
+        for cls in (Loader, Dumper):
+            cls.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})\Z"), None)
+    return Loader, Dumper
+
+
+def _overridden(data: Mapping, override: str) -> dict:
+    """A copy of `data` with the value of `a.b.c=value` at its place; only what changes is copied."""
     dotted, equals, value = override.partition("=")
     if not equals or not dotted:
         raise InputError(f"{override!r} is not of the form key=value")
     *parents, last = dotted.split(".")
+    changed = inner = dict(data)
     for at, key in enumerate(parents):
-        child = data.setdefault(key, {})
-        if child is None:
-            child = data[key] = {}
-        if not isinstance(child, dict):
+        child = {} if inner.get(key) is None else inner[key]
+        if not isinstance(child, Mapping):
             raise InputError(f"{dotted}: {'.'.join(parents[: at + 1])} is {_show(child)}, which has no keys")
-        data = child
-    data[last] = _Text(value)
+        inner[key] = inner = dict(child)
+    inner[last] = _Text(value)
+    return changed
 
 
-# --- building: one small function per kind of annotation ---------------------------------------------------------------
+# --- building: one small function per kind of annotation ----------------------------------------------------
 
 
-def _build(expected: Any, value: Any, where: str) -> Any:
-    origin = get_origin(expected)
-    if isinstance(value, _Text) and expected not in (str, Path) and origin is not Literal:
-        options = get_args(expected) if origin in (Union, types.UnionType) else ()
-        if not (str in options or Path in options) or value in ("null", "None", ""):
-            value = parse("null" if value == "None" else str(value), where)
+def _options(expected: Any) -> tuple:
+    return get_args(expected) if get_origin(expected) in (Union, types.UnionType) else (expected,)
+
+
+def _build(expected: Any, value: Any, where: str, default: Any = MISSING) -> Any:
+    options, origin = _options(expected), get_origin(expected)
+    if isinstance(value, _Text):
+        nothing = _NONE in options and value in ("", "null", "None")
+        text = any(option in (str, Path) or get_origin(option) is Literal for option in options)
+        value = None if nothing else value if text else parse(value, where)
     if expected is Any:
         return value
-    if origin in (Union, types.UnionType):
-        return _build_union(get_args(expected), value, where)
+    if len(options) > 1:
+        return _build_union(expected, value, where, default)
     if origin is Literal:
         return _build_literal(get_args(expected), value, where)
     if dataclasses.is_dataclass(expected):
-        return _build_dataclass(typing.cast(type, expected), value, where)
+        return _build_dataclass(expected, value, where, default)
     if origin in (list, tuple):
         return _build_sequence(expected, value, where)
-    if origin in (dict, Mapping) or getattr(origin, "__name__", "") == "Mapping":
+    if origin in (dict, Mapping):
         return _build_dict(expected, value, where)
     return _build_plain(expected, value, where)
 
 
 def _wrong(expected: Any, value: Any, where: str) -> InputError:
-    return InputError(f"{where or 'recipe'}: expected {type_name(expected)}, got {_show(value)}")
+    hint = "; put it in quotes" if expected is str and isinstance(value, int | float) else ""
+    return InputError(f"{where or 'recipe'}: expected {type_name(expected)}, got {_show(value)}{hint}")
 
 
-def _build_union(options: tuple, value: Any, where: str) -> Any:
-    if value is None and type(None) in options:
+def _build_union(expected: Any, value: Any, where: str, default: Any) -> Any:
+    options = [option for option in _options(expected) if option is not _NONE]
+    if value is None and _NONE in _options(expected):
         return None
     classes = {kind(option): option for option in options if dataclasses.is_dataclass(option)}
     if isinstance(value, Mapping) and classes:
-        chosen = str(value.get("kind", next(iter(classes)) if len(classes) == 1 else ""))
+        usual = kind(type(default)) if dataclasses.is_dataclass(default) else ""
+        chosen = str(value.get("kind", next(iter(classes)) if len(classes) == 1 else usual))
         if chosen not in classes:
-            found = f"got {chosen!r}" if chosen else "none is given"
-            raise InputError(f"{_dot(where, 'kind')}: {found}; expected one of {', '.join(classes)}{_nearest(chosen, classes)}")
-        return _build_dataclass(typing.cast(type, classes[chosen]), value, where)
-    plain = [option for option in options if option is not type(None)]
-    if len(plain) == 1:
-        return _build(plain[0], value, where)
+            found = f"got {_show(chosen)}" if chosen else "none is given"
+            names = f"{', '.join(classes)}{_nearest(chosen, classes)}"
+            raise InputError(f"{_dot(where, 'kind')}: {found}; expected one of {names}")
+        return _build_dataclass(classes[chosen], value, where, default)
+    if len(options) == 1:
+        return _build(options[0], value, where, default)
     # An exact type first, so that int | float keeps 3 an integer; then whatever accepts the value.
-    for option in sorted(plain, key=lambda option: option is not type(value)):
+    for option in sorted(options, key=lambda option: option is not type(value)):
         try:
             return _build(option, value, where)
         except InputError:
             continue
-    raise _wrong(Union[options], value, where)  # noqa: UP007: options is a value here
+    raise _wrong(expected, value, where)
 
 
 def _build_literal(choices: tuple, value: Any, where: str) -> Any:
-    if isinstance(value, bool) and value not in [choice for choice in choices if isinstance(choice, bool)]:
-        value = next((choice for choice in choices if choice in _YES_NO[value]), value)
     for choice in choices:
-        if choice == value and type(choice) is type(value):
+        if (choice == value and type(choice) is type(value)) or (
+            isinstance(value, _Text) and str(choice) == value
+        ):
             return choice
-        if isinstance(value, _Text) and str(choice) == value:
-            return choice
-    names = ", ".join(map(str, choices))
-    raise InputError(f"{where}: {_show(value)} is not one of {names}{_nearest(str(value), map(str, choices))}")
+    names = list(map(str, choices))
+    near = _nearest(str(value), names)
+    raise InputError(f"{where}: {_show(value)} is not one of {', '.join(names)}{near}")
 
 
-def _build_dataclass(cls: type, value: Any, where: str) -> Any:
+def _build_dataclass(cls: Any, value: Any, where: str, default: Any = MISSING) -> Any:
     if not isinstance(value, Mapping):
         raise InputError(f"{where or 'recipe'}: expected keys and values for {kind(cls)}, got {_show(value)}")
-    hints = _hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
-    arguments = {}
     for key, item in value.items():
         if key == "kind" and "kind" not in fields:
             if str(item) != kind(cls):
                 raise InputError(f"{_dot(where, 'kind')}: expected {kind(cls)}, got {_show(item)}")
-            continue
-        if key not in fields:
+        elif key not in fields:
             raise InputError(f"unknown key {_dot(where, str(key))}{_nearest(str(key), fields, where)}")
-        arguments[key] = _build(hints[key], item, _dot(where, str(key)))
+    arguments = {}
     for name, field in fields.items():
-        if name not in arguments and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise InputError(f"{_dot(where, name)} is missing ({type_name(hints[name])})")
+        usual = _default(field, default if type(default) is cls else None)
+        if name in value:
+            arguments[name] = _build(_hints(cls)[name], value[name], _dot(where, name), usual)
+        elif usual is MISSING:
+            raise InputError(f"{_dot(where, name)} is missing ({type_name(_hints(cls)[name])})")
+        else:
+            arguments[name] = usual
     try:
         return cls(**arguments)
     except ValueError as error:  # the dataclass's own __post_init__ checks
         raise InputError(f"{where or kind(cls)}: {reason(error)}") from None
 
 
+def _default(field: dataclasses.Field, given: Any) -> Any:
+    """What `field` holds when nothing is said: the value in `given`, an instance that is itself a default."""
+    if given is not None:
+        return getattr(given, field.name)
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
 def _build_sequence(expected: Any, value: Any, where: str) -> Any:
     if not isinstance(value, list | tuple):
         raise _wrong(expected, value, where)
-    options = get_args(expected) or (Any,)
-    if get_origin(expected) is list:
-        return [_build(options[0], item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if len(options) == 2 and options[1] is Ellipsis:
-        return tuple(_build(options[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if options == ((),):
-        options = ()
+    options = tuple(option for option in get_args(expected) if option != ())  # tuple[()] of Python 3.10
+    if get_origin(expected) is list or options[1:] == (Ellipsis,):
+        options = options[:1] * len(value)
     if len(options) != len(value):
         raise InputError(f"{where}: expected {len(options)} values, got {len(value)}")
-    return tuple(_build(option, item, f"{where}[{i}]") for i, (option, item) in enumerate(zip(options, value, strict=True)))
+    items = [_build(option, value[i], f"{where}[{i}]") for i, option in enumerate(options)]
+    return items if get_origin(expected) is list else tuple(items)
 
 
 def _build_dict(expected: Any, value: Any, where: str) -> dict:
     if not isinstance(value, Mapping):
         raise _wrong(expected, value, where)
-    of_key, of_item = get_args(expected) or (Any, Any)
-    return {_build(of_key, key, f"{where} (key)"): _build(of_item, item, _dot(where, str(key))) for key, item in value.items()}
+    of_key, of_item = get_args(expected)
+    keys = [_build(of_key, key, f"{where} (key)") for key in value]
+    return {
+        key: _build(of_item, value[old], _dot(where, str(old))) for key, old in zip(keys, value, strict=True)
+    }
 
 
 def _build_plain(expected: Any, value: Any, where: str) -> Any:
-    if expected is bool and isinstance(value, bool):
-        return value
-    if expected in (int, float) and not isinstance(value, bool) and isinstance(value, int | float | str):
-        try:
-            number = float(value)  # YAML 1.1 reads 3e-4 as text
-        except (ValueError, OverflowError):
-            raise _wrong(expected, value, where) from None
-        if isinstance(value, str) and not _looks_like_a_number(value):
-            raise _wrong(expected, value, where)
-        if not math.isfinite(number):
+    if expected is bool and isinstance(value, str):
+        value = _YES_NO.get(value.lower(), value)
+    if expected in (int, float) and type(value) in (int, float):
+        if not math.isfinite(value):
             raise InputError(f"{where}: expected a finite number, got {_show(value)}")
-        if expected is float:
-            return number
-        if isinstance(value, int):
-            return value
-        if number.is_integer() and abs(number) < 2**53 and isinstance(value, str):
-            return int(number)  # steps=1e5
-    if expected is Path and isinstance(value, str):
+        if expected is float or value == int(value):  # steps=1e5 is an integer
+            return expected(value)
+    elif expected is Path and isinstance(value, str):
         return Path(value)
-    if expected is str and isinstance(value, str):
+    elif expected is str and isinstance(value, str):
         return str(value)
-    if expected is type(None) and value is None:
-        return None
+    elif expected in (bool, _NONE) and type(value) is expected:
+        return value
     raise _wrong(expected, value, where)
 
 
-def _looks_like_a_number(text: str) -> bool:
-    return bool(text) and text[-1] in "0123456789." and not text.strip(" +-0123456789.eE")
-
-
-# --- writing -----------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def plain(config: Any) -> Any:
@@ -254,15 +286,18 @@ def plain(config: Any) -> Any:
 def _plain(value: Any, expected: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
-        options = get_args(expected) if get_origin(expected) in (Union, types.UnionType) else ()
-        named = {"kind": kind(type(value))} if sum(map(dataclasses.is_dataclass, options)) > 1 else {}
+        known = [option for option in _options(expected) if option is not _NONE] == [type(value)]
         fields = [field.name for field in dataclasses.fields(value) if field.init]
+        named = {} if known else {"kind": kind(type(value))}
         return named | {name: _plain(getattr(value, name), hints[name]) for name in fields}
-    inner = (get_args(expected) or (Any,))[-1 if get_origin(expected) is dict else 0]
+    # What a container holds is known only where its annotation says so alone; `kind` is never wrong.
+    inner = get_args(expected)
     if isinstance(value, list | tuple):
-        return [_plain(item, inner) for item in value]
+        alone = get_origin(expected) is list or inner[1:] == (Ellipsis,)
+        return [_plain(item, inner[0] if alone else Any) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item, inner) for key, item in value.items()}
+        of_item = inner[1] if get_origin(expected) in (dict, Mapping) else Any
+        return {_plain(key, Any): _plain(item, of_item) for key, item in value.items()}
     return str(value) if isinstance(value, Path) else value
 
 
@@ -270,7 +305,8 @@ def dump(config: Any) -> str:
     """YAML that loads back to an equal object."""
     import yaml
 
-    return yaml.safe_dump(plain(config), sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    style = {"sort_keys": False, "default_flow_style": None, "width": 110, "allow_unicode": True}
+    return yaml.dump(plain(config), Dumper=_yaml()[1], **style)
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
@@ -282,26 +318,26 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     return [] if a == b else [where]
 
 
-# --- describing --------------------------------------------------------------------------------------------------------
+# --- describing ---------------------------------------------------------------------------------------------
 
 
-def table(cls: type, where: str = "") -> list[tuple[str, str, str, str]]:
-    """Every field that can be set: (dotted name, type, default, the text under the field in the source)."""
+def table(cls: type, where: str = "", given: Any = None) -> list[tuple[str, str, str, str]]:
+    """Every field that can be set: (dotted name, type, default, the text under the field in the source).
+
+    `given` is an instance whose values are the defaults, in place of those of the class.
+    """
     rows = []
-    hints, texts = _hints(cls), _field_texts(cls)
-    for field in dataclasses.fields(cls):
-        name, hint = _dot(where, field.name), hints[field.name]
-        if field.default_factory is not dataclasses.MISSING:
-            default: Any = field.default_factory()
-        else:
-            default = field.default
-        options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-        nested = [option for option in options if dataclasses.is_dataclass(option)]
-        shown = "" if default is dataclasses.MISSING else kind(type(default)) if nested and default is not None else str(default)
+    texts = {name: text for base in reversed(cls.__mro__) for name, text in _field_texts(base).items()}
+    for field in [field for field in dataclasses.fields(cls) if field.init]:
+        name, hint, default = _dot(where, field.name), _hints(cls)[field.name], _default(field, given)
+        shown = "" if default is MISSING else str(default)
+        if dataclasses.is_dataclass(default):
+            shown = kind(type(default))
         rows.append((name, type_name(hint), shown, texts.get(field.name, "")))
+        nested: list[Any] = [option for option in _options(hint) if dataclasses.is_dataclass(option)]
         for option in nested:
             prefix = f"{name}[{kind(option)}]" if len(nested) > 1 else name
-            rows += table(typing.cast(type, option), prefix)
+            rows += table(option, prefix, default if type(default) is option else None)
     return rows
 
 
@@ -312,12 +348,15 @@ def _field_texts(cls: type) -> dict[str, str]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     except (OSError, TypeError, SyntaxError):
         return {}
-    body = tree.body if isinstance(tree, ast.ClassDef) else []
     texts = {}
-    for field, below in zip(body, body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
-            if isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
-                texts[field.target.id] = " ".join(below.value.value.split())
+    for field, below in itertools.pairwise(tree.body if isinstance(tree, ast.ClassDef) else []):
+        text = (
+            below.value.value
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            else None
+        )
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, str):
+            texts[field.target.id] = " ".join(text.split())
     return texts
 
 
@@ -329,25 +368,26 @@ def _hints(cls: type) -> dict[str, Any]:
 def type_name(expected: Any) -> str:
     """An annotation as a person would write it."""
     origin, arguments = get_origin(expected), get_args(expected)
-    if expected is type(None):
-        return "null"
-    if origin in (Union, types.UnionType):
-        return " | ".join(type_name(argument) for argument in arguments)
+    if expected in (_NONE, Ellipsis):
+        return "null" if expected is _NONE else "..."
+    if len(_options(expected)) > 1:
+        return " | ".join(map(type_name, arguments))
     if origin is Literal:
         return " | ".join(map(str, arguments))
     if origin is not None:
-        inner = ", ".join("..." if argument is Ellipsis else type_name(argument) for argument in arguments)
-        return f"{origin.__name__}[{inner}]"
-    return kind(expected) if dataclasses.is_dataclass(expected) else getattr(expected, "__name__", str(expected))
+        return f"{origin.__name__}[{', '.join(map(type_name, arguments))}]"
+    return (
+        kind(expected) if dataclasses.is_dataclass(expected) else getattr(expected, "__name__", str(expected))
+    )
 
 
 def _dot(where: str, key: str) -> str:
+    key = key if key.isprintable() and len(key) <= 60 else _show(key)
     return f"{where}.{key}" if where else key
 
 
 def _show(value: Any) -> str:
-    text = repr(str(value) if isinstance(value, str) else value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _SHOWN.repr(str(value) if isinstance(value, str) else value)
 
 
 def _nearest(name: str, names: Iterable[str], where: str = "") -> str:

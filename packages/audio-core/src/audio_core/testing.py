@@ -81,7 +81,9 @@ class Case:
 
     def state(self) -> dict[str, Tensor]:
         """The weights under the original's names; an input called `state.<name>` takes the place of the filled value."""
-        weights = {name: torch.from_numpy(filled(name, tuple(shape), dtype)) for name, shape, dtype in self.keys}
+        weights = {
+            name: torch.from_numpy(filled(name, tuple(shape), dtype)) for name, shape, dtype in self.keys
+        }
         given = {name[6:]: value for name, value in self.inputs.items() if name.startswith("state.")}
         return weights | given
 

@@ -17,7 +17,9 @@ def hz_to_mel(frequency: np.ndarray, scale: Scale) -> np.ndarray:
     if scale == "htk":
         return 2595 * np.log10(1 + frequency / 700)
     linear = frequency * 3 / 200  # Slaney: straight below 1 kHz (15 mel), then 27 mel for each factor of 6.4
-    return np.where(frequency < 1000, linear, 15 + 27 * np.log(np.maximum(frequency, 1000) / 1000) / np.log(6.4))
+    return np.where(
+        frequency < 1000, linear, 15 + 27 * np.log(np.maximum(frequency, 1000) / 1000) / np.log(6.4)
+    )
 
 
 def mel_to_hz(mel: np.ndarray, scale: Scale) -> np.ndarray:
@@ -72,7 +74,9 @@ class MelSpectrogram(nn.Module):
         if power not in (1, 2):
             raise ValueError(f"power is 1 (magnitude) or 2 (power), got {power}")
         self.stft, self.power = STFT(n_fft, hop), power
-        self.register_buffer("filters", mel_filters(rate, n_fft, bands, low, high, scale, norm), persistent=False)
+        self.register_buffer(
+            "filters", mel_filters(rate, n_fft, bands, low, high, scale, norm), persistent=False
+        )
 
     @full_precision
     def forward(self, x: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.amp import is_autocast_available
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,7 +27,8 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         device = next(value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         wide = [at_least_float32(value) for value in args]
         named = {name: at_least_float32(value) for name, value in kwargs.items()}
-        with torch.autocast(device, enabled=False):
+        outside = torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()
+        with outside:
             return function(*wide, **named)  # type: ignore[arg-type]
 
     return run

@@ -42,7 +42,12 @@ def stft(x: Tensor, n_fft: int, hop: int, window: Tensor | None = None, center: 
 
 @full_precision
 def istft(
-    spectrum: Tensor, n_fft: int, hop: int, window: Tensor | None = None, center: bool = True, length: int | None = None
+    spectrum: Tensor,
+    n_fft: int,
+    hop: int,
+    window: Tensor | None = None,
+    center: bool = True,
+    length: int | None = None,
 ) -> Tensor:
     """Complex (..., F, frames) -> (..., T): overlap-add divided by the summed squares of the window, at least 1e-11.
 

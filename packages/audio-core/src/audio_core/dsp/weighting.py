@@ -24,7 +24,9 @@ def a_weighting_taps(rate: int, taps: int = 101, points: int = 512) -> Tensor:
     integrated with three Gauss nodes a pair, exact far below float32, and minimised.
     """
     grid = np.arange(points) / points  # in parts of the Nyquist rate
-    gain = a_weighting(rate / np.pi * np.tan(np.pi / 2 * grid))  # the bilinear transform bends the frequency axis
+    gain = a_weighting(
+        rate / np.pi * np.tan(np.pi / 2 * grid)
+    )  # the bilinear transform bends the frequency axis
     node, weight = np.polynomial.legendre.leggauss(3)
     share = (node + 1) / 2
     frequency = (grid[0::2, None] * (1 - share) + grid[1::2, None] * share).ravel()

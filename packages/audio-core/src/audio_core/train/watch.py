@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Subset
 
 from .. import audio
 from ..files import InputError, note, write_text
-from ..report import png, spectrogram_image
 from .player import Task
 from .run import Run, save_weights
 
@@ -53,6 +52,8 @@ class Journal:
 
     def sound(self, name: str, samples: np.ndarray, rate: int) -> None:
         """(C, T) samples and their spectrogram, under audio/ and on the board."""
+        from ..report import png, spectrogram_image
+
         folder = self.run.folder / "audio" / f"step-{self.run.step:08d}"
         pixels = spectrogram_image(samples, rate)
         audio.write(folder / f"{name}.wav", np.clip(samples, -1, 1), rate)

@@ -1,0 +1,254 @@
+"""Many audio files as one HDF5 file of 16-bit samples at one rate: quick to seek in, gentle to network disks.
+
+Rounding is that of `audio.Writer`: x * 32768 to the nearest integer, so 16-bit sources come back bit for bit and others
+are off by at most half a step (2^-16) below full scale; what lies beyond full scale is cut off. (Packs of the original
+bytesep cut x * 32767 towards zero, a file a track; they are another format.)
+
+Root attributes: format, rate, channels. Datasets: names (N), frames (N), state (N), audio/00000000 … int16 (C, T).
+All space is laid out before the first sample is written, and from then on only samples and one byte an item change in
+place. So a process killed at any moment leaves a file that opens, and the next one goes on behind its last full item.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from .. import audio
+from ..files import InputError, reason, replacing
+from .manifest import File, Unreadable
+
+_FORMAT = "audio_core.pack.1"
+_OPEN, _FULL, _LEFT_OUT = 0, 1, 2  # states of an item; the one byte written last
+_SCALE = 2.0**15
+
+
+class Packed(NamedTuple):
+    items: int
+    unreadable: list[Unreadable]
+
+
+def pack(
+    items: Sequence[File],
+    out: str | Path,
+    rate: int,
+    channels: int,
+    progress: bool = True,
+    force: bool = False,
+) -> Packed:
+    """Write the files of a manifest to `out`, going on with `out`.part where an earlier call was stopped.
+
+    A file that cannot be decoded is left out and listed in the result.
+    """
+    h5py = _h5py()
+    out = Path(out)
+    part = out.with_name(out.name + ".part")
+    if out.exists() and not force:
+        raise InputError(f"{out}: exists already; give --force to overwrite it")
+    if not items:
+        raise InputError(f"{out}: nothing to pack")
+    names = _names(items)
+    lengths = [math.ceil(item.frames * rate / item.rate) for item in items]
+    unreadable = []
+    try:
+        if not part.exists():
+            _lay_out(h5py, part, names, lengths, rate, channels)
+        with _reopened(h5py, part, names, lengths, rate, channels) as file:
+            state = file["state"][:]
+            with tqdm(
+                total=sum(lengths) // rate, desc="pack", unit="s", disable=None if progress else True
+            ) as bar:
+                for at, item in enumerate(items):
+                    if state[at] != _FULL:  # what was left out is tried again: it may have been repaired
+                        try:
+                            _copy(item, file[_key(at)], rate, channels)
+                            state[at] = _FULL
+                        except InputError as error:
+                            state[at] = _LEFT_OUT
+                            unreadable.append(
+                                Unreadable(item.name, str(error).removeprefix(f"{item.name}: "))
+                            )
+                        file.flush()
+                        file["state"][at] = state[at]
+                        file.flush()
+                    bar.update(lengths[at] // rate)
+        full = int((state == _FULL).sum())
+        if not full:
+            part.unlink()
+            raise InputError(
+                f"{unreadable[0].name}: {unreadable[0].cause}; none of {len(items)} files can be read"
+            )
+        part.replace(out)
+    except OSError as error:
+        raise InputError(f"{out}: cannot be written: {reason(error)}") from error
+    return Packed(full, unreadable)
+
+
+def to_int16(samples: audio.Samples) -> np.ndarray:
+    return np.clip(np.rint(samples * _SCALE), -_SCALE, _SCALE - 1).astype(np.int16)
+
+
+def to_float(samples: np.ndarray) -> audio.Samples:
+    return samples.astype(np.float32) / np.float32(_SCALE)
+
+
+@dataclass(frozen=True)
+class Track:
+    """One file of a pack."""
+
+    pack: "Pack"
+    index: int
+    name: str
+    frames: int
+
+    @property
+    def rate(self) -> int:
+        return self.pack.rate
+
+    @property
+    def channels(self) -> int:
+        return self.pack.channels
+
+    def read(self, start: int, frames: int) -> audio.Samples:
+        """(C, frames) from sample `start` on."""
+        if start < 0 or frames < 0 or start + frames > self.frames:
+            raise InputError(
+                f"{self.name}: has {self.frames} samples; {start} to {start + frames} was asked for"
+            )
+        try:
+            return to_float(self.pack.file()[_key(self.index)][:, start : start + frames])
+        except (OSError, KeyError) as error:
+            raise InputError(f"{self.pack.path}: {self.name} cannot be read: {reason(error)}") from None
+
+
+class Pack:
+    """A finished pack: `items` for `Segments`. Each process opens the file for itself, when it first reads."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._process, self._file = 0, None
+        file = self.file()
+        try:
+            states, frames = file["state"][:], file["frames"][:]
+            names = file["names"].asstr(errors="surrogateescape")[:]
+            self.rate, self.channels = int(file.attrs["rate"]), int(file.attrs["channels"])
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: is a damaged pack: {reason(error)}") from None
+        if (states == _OPEN).any():
+            raise InputError(
+                f"{path}: is an unfinished pack: {int((states != _OPEN).sum())} of {len(states)} files"
+            )
+        numbers = np.flatnonzero(states == _FULL)
+        self.items = [Track(self, int(at), f"{self.path}:{names[at]}", int(frames[at])) for at in numbers]
+
+    def file(self) -> Any:
+        """The open HDF5 file of this process."""
+        if self._process != os.getpid():
+            if self._file is not None:  # a forked worker: HDF5 would hand out its parent's file again
+                self._file.close()
+            self._file, self._process = _opened(_h5py(), self.path), os.getpid()
+        return self._file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._process, self._file = 0, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": 0, "_file": None}
+
+
+def _h5py() -> ModuleType:
+    try:
+        import h5py
+    except ImportError:
+        raise InputError('packs need h5py: pip install "audio-core[hdf5]"') from None
+    return h5py
+
+
+def _opened(h5py: ModuleType, path: Path) -> Any:
+    try:
+        file = h5py.File(path, "r", locking=False)  # nobody writes to a finished pack; some disks cannot lock
+    except OSError as error:
+        cause = (
+            reason(error)
+            if isinstance(error, FileNotFoundError | PermissionError)
+            else "not an HDF5 file, or cut short"
+        )
+        raise InputError(f"{path}: cannot be read as a pack: {cause}") from None
+    if file.attrs.get("format") != _FORMAT:
+        file.close()
+        raise InputError(f"{path}: is an HDF5 file, but not one that `pack` wrote")
+    return file
+
+
+def _lay_out(
+    h5py: ModuleType, part: Path, names: list[str], lengths: list[int], rate: int, channels: int
+) -> None:
+    """A file with room for every item and nothing in it."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with replacing(part) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update(format=_FORMAT, rate=rate, channels=channels)
+        stored = [name.encode(errors="surrogateescape") for name in names]
+        file.create_dataset("names", data=stored, dtype=h5py.string_dtype())
+        file["frames"] = np.array(lengths, np.int64)
+        file["state"] = np.full(len(names), _OPEN, np.uint8)
+        for at, length in enumerate(lengths):
+            space = h5py.h5s.create_simple((channels, length))
+            key = _key(at).encode()
+            links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+            links.set_create_intermediate_group(True)
+            h5py.h5d.create(file.id, key, h5py.h5t.NATIVE_INT16, space, dcpl=properties, lcpl=links)
+
+
+def _reopened(
+    h5py: ModuleType, part: Path, names: list[str], lengths: list[int], rate: int, channels: int
+) -> Any:
+    """The unfinished file, if it is of these items in this shape."""
+    wrong = InputError(f"{part}: is not the beginning of this pack; delete it to start anew")
+    try:
+        file = h5py.File(part, "r+")
+    except OSError:
+        raise wrong from None
+    try:
+        same = (
+            (file.attrs["format"], file.attrs["rate"], file.attrs["channels"]) == (_FORMAT, rate, channels)
+            and file["names"].asstr(errors="surrogateescape")[:].tolist() == names
+            and file["frames"][:].tolist() == lengths
+        )
+    except (OSError, KeyError):
+        same = False
+    if not same:
+        file.close()
+        raise wrong
+    return file
+
+
+def _copy(item: File, dataset: Any, rate: int, channels: int) -> None:
+    at = 0
+    for block in audio.blocks(item.path, rate=rate, channels=channels):
+        end = at + block.shape[1]
+        if end > dataset.shape[1]:
+            break
+        dataset[:, at:end] = to_int16(block)
+        at = end
+    if at != dataset.shape[1]:
+        raise InputError(f"{item.name}: is not the file that was scanned; scan again")
+
+
+def _names(items: Sequence[File]) -> list[str]:
+    """The items' paths below the folder they share."""
+    folder = os.path.commonpath([item.path.absolute().parent for item in items])
+    return [Path(os.path.relpath(item.path, folder)).as_posix() for item in items]
+
+
+def _key(index: int) -> str:
+    return f"audio/{index:08d}"

@@ -1,0 +1,193 @@
+"""Pieces of audio for training and evaluation. A piece is a function of (seed, index) and of nothing else.
+
+Workers, processes, a resumed run, a test and a person with headphones therefore all get the same sample `index`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import audio
+from ..files import InputError
+from .manifest import Item
+
+Augment = Callable[[audio.Samples, np.random.Generator], audio.Samples]
+
+_CONTEXT = 1024  # samples read beyond both ends before resampling, which would else hear silence there
+
+
+class Place(NamedTuple):
+    """Where a segment begins: sample `start` of item `item`, at the item's own rate."""
+
+    item: int
+    start: int
+
+
+def shuffled(index: int, length: int, seed: int) -> int:
+    """The place of `index` in an endless order that holds every number below `length` once an epoch."""
+    epoch, at = divmod(index, length)
+    return int(_permutation(length, seed, epoch)[at])
+
+
+@lru_cache(maxsize=8)  # the current epoch of a few sources that are read side by side
+def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
+    # The 1 keeps this stream apart from that of sample `epoch`, which (seed, epoch) alone would repeat.
+    return np.random.default_rng((seed, epoch, 1)).permutation(length)
+
+
+class _Source:
+    """Items cut to one length, rate and number of channels. What does not fit is found here and not during a run."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        frames: int | None = None,
+        seconds: float | None = None,
+        rate: int | None = None,
+        channels: int | None = None,
+    ):
+        if not len(items):
+            raise InputError("segments need at least one audio file")
+        self.items = items
+        self.rate = rate or _common(items, "rate")
+        self.channels = channels or _common(items, "channels")
+        if (frames is None) == (seconds is None):
+            raise ValueError("give the length of a segment as frames or as seconds, one of them")
+        self.frames = round(seconds * self.rate) if seconds is not None else int(frames or 0)
+        if self.frames < 1:
+            raise InputError(f"a segment must be at least 1 sample long, not {self.frames}")
+        for item in items:
+            if self.channels != item.channels and 1 not in (self.channels, item.channels):
+                raise InputError(
+                    f"{item.name}: has {item.channels} channels, which cannot become {self.channels}"
+                )
+
+    def length(self, item: Item) -> int:
+        """Samples of the item's own rate in a segment."""
+        return math.ceil(self.frames * item.rate / self.rate)
+
+    def place(self, index: int) -> Place:
+        raise NotImplementedError("a kind of segments says where each one begins")
+
+    def name(self, index: int) -> str:
+        """Which file and second this is, for messages."""
+        place = self.place(index)
+        item = self.items[place.item]
+        return f"{item.name} at {place.start / item.rate:.3f} s"
+
+    def _cut(self, place: Place) -> audio.Samples:
+        return cut(self.items[place.item], place.start, self.frames, self.rate, self.channels)
+
+
+class Segments(_Source):
+    """Endless random segments (C, frames), for training.
+
+    Every item comes once an epoch, in an order of its own each epoch, at an offset drawn for the index. Items shorter
+    than a segment are followed by silence. `augment` gets the samples and the generator that drew the offset.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        frames: int | None = None,
+        seconds: float | None = None,
+        rate: int | None = None,
+        channels: int | None = None,
+        seed: int = 0,
+        augment: Augment | None = None,
+    ):
+        super().__init__(items, frames, seconds, rate, channels)
+        self.seed, self.augment = seed, augment
+
+    def place(self, index: int) -> Place:
+        return self._drawn(index)[0]
+
+    def __getitem__(self, index: int) -> Tensor:
+        place, rng = self._drawn(index)
+        samples = self._cut(place)
+        return _tensor(samples if self.augment is None else self.augment(samples, rng))
+
+    def _drawn(self, index: int) -> tuple[Place, np.random.Generator]:
+        if index < 0:
+            raise IndexError(f"segments are counted from 0, not {index}")
+        rng = np.random.default_rng((self.seed, index))
+        at = shuffled(index, len(self.items), self.seed)
+        item = self.items[at]
+        latest = max(0, item.frames - self.length(item))
+        return Place(at, int(rng.integers(latest + 1))), rng
+
+
+class Fixed(_Source):
+    """The same segments (C, frames) always, in file order, for evaluation.
+
+    `take="all"` covers every sample once, the end of each item followed by silence; "first" and "centre" take one
+    segment of each item.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        frames: int | None = None,
+        seconds: float | None = None,
+        rate: int | None = None,
+        channels: int | None = None,
+        take: str = "all",
+    ):
+        super().__init__(items, frames, seconds, rate, channels)
+        if take not in ("all", "first", "centre"):
+            raise InputError(f"take is all, first or centre, not {take}")
+        self.places = []
+        for at, item in enumerate(items):
+            total = math.ceil(item.frames * self.rate / item.rate)
+            count = math.ceil(total / self.frames) if take == "all" else 1
+            first = max(0, item.frames - self.length(item)) // 2 if take == "centre" else 0
+            starts = [number * self.frames * item.rate // self.rate for number in range(count)]
+            self.places += [Place(at, first + start) for start in starts]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def place(self, index: int) -> Place:
+        return self.places[index]
+
+    def __getitem__(self, index: int) -> Tensor:
+        return _tensor(self._cut(self.places[index]))
+
+
+def cut(item: Item, start: int, frames: int, rate: int, channels: int) -> audio.Samples:
+    """(channels, frames) at `rate` from sample `start` of the item's own rate; silence where the item has ended.
+
+    With another rate a little more is read on both sides, so that a segment equals that part of the whole item
+    resampled.
+    """
+    wanted = math.ceil(frames * item.rate / rate)
+    before = after = 0
+    if item.rate != rate:
+        # Only after a multiple of `step` samples do both rates have a sample at the same moment.
+        step = item.rate // math.gcd(item.rate, rate)
+        before = min(math.ceil(_CONTEXT / step), start // step) * step
+        after = _CONTEXT
+    begin, end = start - before, min(item.frames, start + wanted + after)
+    samples = audio.convert_channels(item.read(begin, max(0, end - begin)), channels, item.name)
+    skip = before * rate // item.rate
+    samples = audio.resample(samples, item.rate, rate)[:, skip : skip + frames]
+    return np.pad(samples, ((0, 0), (0, frames - samples.shape[1])))
+
+
+def _common(items: Sequence[Item], what: str) -> int:
+    """The rate or the number of channels that all items share."""
+    first, value = items[0], getattr(items[0], what)
+    for item in items:
+        if getattr(item, what) != value:
+            found = f"{first.name} has {value}, {item.name} has {getattr(item, what)}"
+            raise InputError(f"the files differ in {what} ({found}); say which {what} is wanted")
+    return value
+
+
+def _tensor(samples: audio.Samples) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(samples, np.float32))

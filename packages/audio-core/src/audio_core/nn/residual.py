@@ -1,0 +1,72 @@
+"""Layers beside a skip connection, offline and in a stream."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .conv import Conv1d, Padding
+from .snake import SnakeBeta
+from .stream import Sequential
+
+
+class ResidualState(NamedTuple):
+    """Between two pieces of a stream."""
+
+    layers: tuple[Any, ...]
+    waiting: Tensor  # (B, C, n): inputs whose way through the layers is not over
+
+
+class Residual(nn.Module):
+    """x + layers(x), for layers that keep channels and length and do not run ahead of their input."""
+
+    def __init__(self, *layers: nn.Module):
+        super().__init__()
+        self.layers = Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+    @property
+    def ratio(self) -> Fraction:
+        return self.layers.ratio
+
+    @property
+    def delay(self) -> Fraction:
+        return self.layers.delay
+
+    def start(self, batch: int = 1) -> ResidualState:
+        if self.ratio != 1 or self.delay < 0:
+            raise ValueError(
+                f"a skip needs layers of ratio 1 and delay >= 0, got {self.ratio} and {self.delay}"
+            )
+        some = next(self.parameters())
+        return ResidualState(self.layers.start(batch), some.new_zeros(batch, 0, 0))
+
+    def stream(self, chunk: Tensor, state: ResidualState, last: bool = False) -> tuple[Tensor, ResidualState]:
+        out, layers = self.layers.stream(chunk, state.layers, last)
+        waiting = torch.cat([state.waiting, chunk], -1) if state.waiting.numel() else chunk
+        ready = out.shape[-1]
+        return waiting[..., :ready] + out, ResidualState(layers, waiting[..., ready:])
+
+
+class ResidualUnit(Residual):
+    """x + conv1(act(conv(act(x)))), the first convolution wide and dilated. (B, C, T) -> (B, C, T)."""
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int = 7,
+        dilation: int = 1,
+        padding: Padding = "same",
+        activation: Callable[[int], nn.Module] = SnakeBeta,
+        weight_norm: bool = False,
+    ):
+        super().__init__(
+            activation(channels),
+            Conv1d(channels, channels, kernel, dilation=dilation, padding=padding, weight_norm=weight_norm),
+            activation(channels),
+            Conv1d(channels, channels, 1, weight_norm=weight_norm),
+        )

@@ -1,0 +1,35 @@
+"""Periodic activations x + sin²(a x) / b for waveforms, in the two conventions of released weights."""
+
+import torch
+from torch import Tensor, nn
+
+
+class SnakeBeta(nn.Module):
+    """x + sin²(e^alpha x) / (e^beta + 1e-9), one alpha and beta a channel, both (C,) and zero at first.
+
+    LyraCodec calls this Snake, Oobleck SnakeBeta.
+    """
+
+    pointwise = True
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        alpha, beta = self.alpha.exp()[:, None], self.beta.exp()[:, None]
+        return x + (alpha * x).sin().square() / (beta + 1e-9)
+
+
+class Snake(nn.Module):
+    """DAC's: x + sin²(alpha x) / (alpha + 1e-9), alpha (1, C, 1) on a linear scale and one at first."""
+
+    pointwise = True
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(1, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (self.alpha * x).sin().square() / (self.alpha + 1e-9)

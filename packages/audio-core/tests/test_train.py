@@ -1,0 +1,240 @@
+"""The engine's promises on five toy tasks: resume to the bit, accumulation, processes, signals, a full disk."""
+
+import importlib.util
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from audio_core import config
+from audio_core.files import InputError
+from audio_core.train.average import Average, warming
+from audio_core.train.fit import mix
+from audio_core.train.optimize import SGD, AdamW, Constant, Cosine, Milestones, Staircase
+from audio_core.train.plan import Plan
+from audio_core.train.run import Run, stale
+from torch import nn
+
+SCRIPT = Path(__file__).with_name("train_toys.py")
+spec = importlib.util.spec_from_file_location("train_toys", SCRIPT)
+toys = importlib.util.module_from_spec(spec)
+sys.modules["train_toys"] = toys
+spec.loader.exec_module(toys)
+
+ALL = list(toys.KINDS)
+
+
+def launch(kind: str, folder: Path, *given: str, processes: int = 1) -> subprocess.CompletedProcess:
+    """One training in its own process, or under torchrun in several."""
+    many = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    command = [sys.executable, *many, str(SCRIPT), kind, str(folder), *given]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+
+
+def steps_of(log: Path, kind: str = "train") -> list[int]:
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    return [entry["step"] for entry in entries if entry["kind"] == kind]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_killed_run_goes_on_to_the_same_bit_with_other_workers(kind, tmp_path):
+    """kill -9 at a random step, then resume with two loader workers: every weight is equal to an undisturbed run."""
+    whole, _ = toys.train(kind, tmp_path / "whole", toys.Recipe())
+    kill_at = random.SystemRandom().randint(1, 11)
+    killed = launch(kind, tmp_path / "killed", f"kill_at={kill_at}")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed, run = toys.train(kind, tmp_path / "killed", toys.Recipe(workers=2))
+    assert run.step == 12
+    assert toys.weights(resumed) == toys.weights(whole), f"killed at step {kill_at}"
+    logged = steps_of(tmp_path / "killed/log.jsonl")
+    assert logged == sorted(set(logged)) and logged[-1] == 12  # steps taken again are logged once
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_two_accumulated_batches_of_four_equal_one_of_eight(kind, tmp_path):
+    one, _ = toys.train(kind, tmp_path / "one", toys.Recipe(batch=8, dropout=0.0))
+    two, _ = toys.train(kind, tmp_path / "two", toys.Recipe(batch=4, accumulate=2, dropout=0.0))
+    for name in one.players:
+        for a, b in zip(one.players[name].raw.parameters(), two.players[name].raw.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert one.players[name].updates == two.players[name].updates == 12
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_two_processes_equal_one_with_the_joint_batch(kind, tmp_path):
+    """Weights within 1e-4 of the single process, and identical on both ranks."""
+    alone, _ = toys.train(kind, tmp_path / "one", toys.Recipe(batch=8, dropout=0.0))
+    result = launch(kind, tmp_path / "two", "batch=4", "dropout=0", processes=2)
+    assert result.returncode == 0, result.stderr
+    ranks = [torch.load(tmp_path / f"two/rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    hashes = [json.loads((tmp_path / f"two/rank-{rank}.json").read_text())["weights"] for rank in (0, 1)]
+    assert hashes[0] == hashes[1]
+    for name, one in alone.players.items():
+        for key, value in one.raw.state_dict().items():
+            torch.testing.assert_close(ranks[0][name][key], value, rtol=1e-4, atol=1e-4)
+
+
+def test_learning_makes_the_loss_fall(tmp_path):
+    toys.train("Supervised", tmp_path, toys.Recipe(steps=200, batch=16, dropout=0.0, evaluate_every=50, save_every=100))
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.5 * losses[0]
+    best = json.loads((tmp_path / "best.json").read_text())
+    assert best["loss"] == pytest.approx(min(losses_of(tmp_path, "evaluate")), rel=1e-5)
+    assert (tmp_path / "best.safetensors").exists()
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def losses_of(folder: Path, kind: str) -> list[float]:
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [entry["loss"] for entry in entries if entry["kind"] == kind]
+
+
+def test_bf16_trains_on_a_cpu_and_keeps_float32_weights(tmp_path):
+    task, _ = toys.train("VaeGan", tmp_path / "bf16", toys.Recipe(precision="bf16", dropout=0.0))
+    plain, _ = toys.train("VaeGan", tmp_path / "fp32", toys.Recipe(dropout=0.0))
+    a, b = task.codec.raw.up[0].weight, plain.codec.raw.up[0].weight
+    assert a.dtype == torch.float32
+    assert 0 < (a - b).abs().max() < 0.05  # rounded otherwise, but the same learning
+
+
+def test_fp16_is_refused_on_a_cpu(tmp_path):
+    with pytest.raises(InputError, match="fp16 needs a GPU"):
+        toys.train("Supervised", tmp_path, toys.Recipe(precision="fp16"))
+
+
+def test_sigterm_saves_and_the_next_start_goes_on(tmp_path):
+    whole, _ = toys.train("Diffusion", tmp_path / "whole", toys.Recipe())
+    asked = launch("Diffusion", tmp_path / "asked", "term_at=4", "workers=1")
+    assert asked.returncode == 0, asked.stderr
+    result = json.loads((tmp_path / "asked/rank-0.json").read_text())
+    assert (result["step"], result["stopped"]) == (5, "SIGTERM")  # the signal came after step 4 had been decided
+    assert "saving after this step" in asked.stderr
+    resumed, _ = toys.train("Diffusion", tmp_path / "asked", toys.Recipe())
+    assert toys.weights(resumed) == toys.weights(whole)
+
+
+def test_both_processes_leave_together_when_one_is_asked(tmp_path):
+    result = launch("Supervised", tmp_path, "term_at=2", "steps=40", processes=2)
+    assert result.returncode == 0, result.stderr
+    told = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [one["step"] for one in told] == [10, 10] and told[0]["weights"] == told[1]["weights"]
+    assert max(Run(tmp_path, toys.Recipe(steps=40), "cpu").states()) == 10
+
+
+def test_a_loss_that_is_not_a_number_stops_with_step_term_and_files(tmp_path):
+    with pytest.raises(InputError) as caught:
+        toys.train("VaeGan", tmp_path, toys.Recipe(), nan_at=17)  # batch 4: sample 17 comes at step 4
+    message = str(caught.value)
+    assert message.startswith("step 4: close, fool, spot, the loss of codec, the loss of judge not finite")
+    assert "the state of step 3 is kept" in message and "clip-17.wav" in message and "\n" not in message
+    assert list(Run(tmp_path, toys.Recipe(), "cpu").states()) == [3]
+
+
+def test_a_full_disk_while_saving_leaves_the_previous_state(tmp_path):
+    result = launch("MetricGan", tmp_path, "full_at=4", "log_every=100")
+    assert result.returncode == 2, result.stderr
+    line = result.stderr.strip().splitlines()[-1]
+    assert "step 6 cannot be saved" in line and "the state of step 3 is whole" in line
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-00000003"]
+    whole, _ = toys.train("MetricGan", tmp_path / "whole", toys.Recipe())
+    resumed, _ = toys.train("MetricGan", tmp_path, toys.Recipe())
+    assert toys.weights(resumed) == toys.weights(whole)
+
+
+def test_a_process_killed_while_saving_leaves_nothing_that_looks_like_a_state(tmp_path):
+    toys.train("Language", tmp_path, toys.Recipe(steps=3))
+    half = tmp_path / "state/.step-00000006.123.part"
+    half.mkdir()
+    (half / "net.safetensors").write_bytes(b"half")
+    _, run = toys.train("Language", tmp_path, toys.Recipe(steps=6))
+    assert list(run.states()) == [3, 6] and not half.exists()
+
+
+def test_pruning_compares_numbers(tmp_path):
+    """150,000 saves, one after another: the newest three are always the ones on disk."""
+    kept: list[int] = []
+    for step in range(1, 150_001):
+        kept.append(step)
+        for old in stale(kept, 3):
+            kept.remove(old)
+        assert kept[-1] == step and len(kept) <= 3
+    assert kept == [149_998, 149_999, 150_000]
+    run = Run(tmp_path, Plan(keep=3), "cpu")
+    for step in (9, 10, 99_999_998, 99_999_999, 100_000_000, 100_000_001):  # a digit more than the padding
+        run.step = step
+        run.save({})
+    assert list(run.states()) == [99_999_999, 100_000_000, 100_000_001]
+
+
+def test_a_folder_with_another_recipe_is_refused_by_name_of_the_fields(tmp_path):
+    toys.train("Language", tmp_path, toys.Recipe(steps=2))
+    with pytest.raises(InputError, match=r"another recipe \(different: batch, seed\)"):
+        toys.train("Language", tmp_path, toys.Recipe(steps=2, batch=5, seed=3))
+    _, run = toys.train("Language", tmp_path, toys.Recipe(steps=4, workers=1, save_every=1))
+    assert run.step == 4
+    assert config.load(toys.Recipe, tmp_path / "recipe.yaml") == toys.Recipe(steps=4, workers=1, save_every=1)
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    toys.train("Language", tmp_path, toys.Recipe(steps=3))
+    path = tmp_path / "state/step-00000003/net.safetensors"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(InputError, match="step-00000003: cannot be read"):
+        toys.train("Language", tmp_path, toys.Recipe(steps=6))
+
+
+def test_a_judge_that_is_not_frozen_learns_from_the_generator(tmp_path):
+    """What `judging` prevents: the generator's gradient in the judge."""
+    task = toys.VaeGan(0.0)
+    made = torch.randn(4, toys.WIDTH, requires_grad=True)
+    with task.judge.judging() as judge:
+        judge(made).mean().backward()
+    assert made.grad is not None and all(p.grad is None for p in task.judge.raw.parameters())
+    assert all(p.requires_grad for p in task.judge.raw.parameters())
+
+
+def test_schedules_are_functions_of_the_update():
+    assert [Constant(warmup=4)(u) for u in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    assert [Staircase(every=2, factor=0.5)(u) for u in range(5)] == [1, 1, 0.5, 0.5, 0.25]
+    assert [Milestones(at=(2, 3), factor=0.1)(u) for u in range(4)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert Cosine(total=10, final=0.1)(0) == 1 and Cosine(total=10, final=0.1)(99) == pytest.approx(0.1)
+    assert Cosine(total=10)(5) == pytest.approx(0.5)
+
+
+def test_optimizers_take_what_the_recipe_says():
+    weight = [nn.Parameter(torch.zeros(2))]
+    adam = AdamW(lr=2e-4, betas=(0.8, 0.99)).build(weight)
+    assert type(adam) is torch.optim.AdamW and adam.defaults["betas"] == (0.8, 0.99)
+    assert adam.defaults["weight_decay"] == 0.01 and not adam.defaults["amsgrad"]
+    assert SGD(lr=0.1, nesterov=True).build(weight).defaults["nesterov"] is True
+
+
+def test_average_follows_by_its_decay():
+    net = nn.BatchNorm1d(1)
+    average = Average(net, 0.75)
+    with torch.no_grad():
+        net.weight.fill_(5)
+        net.running_mean.fill_(8)
+        net.num_batches_tracked.fill_(3)
+    average.update(net, 1)
+    assert average.net.weight.item() == 2.0 and average.net.running_mean.item() == 2.0
+    assert average.net.num_batches_tracked.item() == 3
+    assert warming(0.999)(1) == pytest.approx(1 - 2 ** (-2 / 3)) and warming(0.999)(10**9) == 0.999
+
+
+def test_seeds_of_neighbours_are_unrelated():
+    seeds = {mix(0, step, micro, rank) for step in range(50) for micro in range(3) for rank in range(3)}
+    assert len(seeds) == 450 and max(seeds) < 2**63
+    assert not math.isclose(min(seeds) / 2**63, max(seeds) / 2**63, abs_tol=0.5)
+
+
+def test_plans_check_their_numbers():
+    with pytest.raises(InputError, match="batch must be at least 1, got 0"):
+        config.build(Plan, {}, ["batch=0"])
