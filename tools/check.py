@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from check_documents import check_commands, check_links
+from check_documents import check_commands, check_links, check_reference
 from workspace import ROOT, Package, packages, read_toml
 
 # The rooms of the core: each imports only from rows above its own, and from itself.
@@ -127,9 +127,7 @@ def model_alone(module: str, name: str) -> str | None:
 def check_sizes(root: Path) -> list[str]:
     paths = [*sorted(root.glob("tools/**/*.py")), *(path for _, path in sources(root))]
     sizes = {path.relative_to(root): path.read_text(encoding="utf-8").count("\n") for path in paths}
-    found = [
-        f"{path}: {lines} lines, over {FILE_LINES}" for path, lines in sizes.items() if lines > FILE_LINES
-    ]
+    found = [f"{path}: {lines} lines, over {FILE_LINES}" for path, lines in sizes.items() if lines > FILE_LINES]
     core = sum(lines for path, lines in sizes.items() if "audio_core" in path.parts)
     return found + [f"packages/audio-core: {core} lines of source, over {CORE_LINES}"] * (core > CORE_LINES)
 
@@ -144,9 +142,7 @@ def check_packages(root: Path) -> list[str]:
         if folder not in [member["path"] for member in members]:
             found.append(f"{folder}: is not among the members of hatch.toml")
         if package.version != package.newest_entry:
-            found.append(
-                f"{folder}: version {package.version}, but the changelog begins at {package.newest_entry!r}"
-            )
+            found.append(f"{folder}: version {package.version}, but the changelog begins at {package.newest_entry!r}")
         if package.project.get("scripts", {}) != scripts:
             found.append(f"{folder}: [project.scripts] should be {scripts or 'absent: there is no cli.py'}")
     return found
@@ -165,7 +161,7 @@ def check_private(root: Path) -> list[str]:
     return found
 
 
-RULES = (check_imports, check_sizes, check_packages, check_commands, check_links, check_private)
+RULES = (check_imports, check_sizes, check_packages, check_commands, check_links, check_reference, check_private)
 TOOLS = (
     ["ruff", "check", "-q", "--output-format=concise", "."],
     ["ruff", "format", "--check", "."],

@@ -46,9 +46,7 @@ finally:
 
 def documents(root: Path) -> list[Path]:
     found = [*root.glob("*.md"), *root.glob("packages/*/*.md"), *root.glob("docs/**/*.md")]
-    return sorted(
-        path for path in found if path.name != "CHANGELOG.md"
-    )  # which also tells of what is no more
+    return sorted(path for path in found if path.name != "CHANGELOG.md")  # which also tells of what is no more
 
 
 def shell_commands(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -78,9 +76,7 @@ def shell_commands(text: str) -> Iterator[tuple[int, list[str]]]:
 def check_commands(root: Path) -> list[str]:
     """Every `audio-…` line parses, every script that `hatch run` is given exists, every --help is fast."""
     environments = read_toml(root / "hatch.toml")["envs"].items()
-    scripts = [
-        name if env == "default" else f"{env}:{name}" for env, it in environments for name in it["scripts"]
-    ]
+    scripts = [name if env == "default" else f"{env}:{name}" for env, it in environments for name in it["scripts"]]
     commands = {package.name: package for package in packages(root) if package.has_command}
     shown: dict[str, list[tuple[str, list[str]]]] = {name: [] for name in commands}
     found = []
@@ -149,3 +145,12 @@ def check_links(root: Path) -> list[str]:
                 line = text.count("\n", 0, link.start()) + 1
                 found.append(f"{path.relative_to(root)}:{line}: the link to {link[1]} leads nowhere")
     return found
+
+
+def check_reference(root: Path) -> list[str]:
+    """Every public module of the core has its place in the reference."""
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in root.glob("docs/reference/*.md"))
+    core = root / "packages/audio-core/src"
+    paths = [path.relative_to(core).with_suffix("") for path in sorted(core.rglob("*.py"))]
+    names = [".".join(path.parts) for path in paths if not path.name.startswith("__") and path.name != "cli"]
+    return [f"docs/reference: lacks {name}" for name in names if f"::: {name}\n" not in f"{pages}\n"]

@@ -1,12 +1,11 @@
-"""Versions, tags and bounds of the packages; a tag such as audio-core-v0.1.0 is what publishes one.
+"""Versions, tags and bounds of the packages. A pushed tag such as audio-core-v0.1.0 is what publishes one.
 
-release.py list [--json]            packages whose version has no tag yet, audio-core first
-release.py bump NAME PART           PART: major, minor, patch or x.y.z; needs a filled `## Unreleased`
-release.py check [NAME ...]         what keeps them (or all unreleased ones) from being tagged
-release.py tags                     the commands that tag and push
-release.py select TAG               name, version and folder behind a tag, as lines for GITHUB_OUTPUT
-release.py notes TAG                that version's part of the changelog
-release.py changed BASE             folders of the packages touched since BASE, as JSON; shared files touch all
+list [--json]     packages whose version has no tag yet, audio-core first
+bump NAME PART    PART is major, minor, patch or x.y.z; needs news under `## Unreleased` in the changelog
+check [NAME ...]  what keeps these packages, or all unreleased ones, from being tagged
+tags              the commands that tag and push
+select TAG        name, version and folder of the package behind a tag, a line each
+notes TAG         what the changelog says of it
 """
 
 import argparse
@@ -98,9 +97,7 @@ def bump(root: Path, name: str, part: str) -> list[str]:
             found = BOUNDS.search(text)
             if found and not admits(found["low"], found["high"], version):
                 file.write_text(BOUNDS.sub(rf'\g<start>>={low},<{high}"', text), encoding="utf-8")
-                said.append(
-                    f"{dependant.name} now needs audio-core>={low},<{high}: it wants a release of its own"
-                )
+                said.append(f"{dependant.name} now needs audio-core>={low},<{high}: it wants a release of its own")
     return said
 
 
@@ -174,9 +171,7 @@ def run(root: Path, options: argparse.Namespace) -> list[str]:
         return [json.dumps(rows)] if options.json else [f"{row['name']} {row['version']}" for row in rows]
     if found := findings(root, chosen):
         raise Refused("\n".join(found))
-    lines = [
-        f'git tag -a {tag_of(p)} -m "{p.name} {p.version}" && git push origin {tag_of(p)}' for p in chosen
-    ]
+    lines = [f'git tag -a {tag_of(p)} -m "{p.name} {p.version}" && git push origin {tag_of(p)}' for p in chosen]
     if options.verb == "tags" and len(lines) > 1 and chosen[0].name == "audio-core":
         lines.insert(1, "# go on when the index has audio-core")
     return lines if options.verb == "tags" else []

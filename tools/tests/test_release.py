@@ -35,9 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 def git(root: Path, *arguments: str) -> str:
     person = ("-c", "user.name=A Person", "-c", "user.email=person@example.org", "-c", "commit.gpgsign=false")
-    return subprocess.run(
-        ["git", *person, *arguments], cwd=root, check=True, capture_output=True, text=True
-    ).stdout
+    return subprocess.run(["git", *person, *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
 
 
 def commit(root: Path) -> None:
@@ -62,9 +60,7 @@ def news(root: Path, folder: str, version: str) -> None:
 def test_unreleased_packages_are_listed_core_first_and_placeholders_never(root, say):
     assert say("list") == (0, "audio-core 0.1.0\naudio-sep 0.1.0")
     git(root, "tag", "audio-core-v0.1.0")
-    assert json.loads(say("list", "--json")[1]) == [
-        {"name": "audio-sep", "version": "0.1.0", "path": "packages/sep"}
-    ]
+    assert json.loads(say("list", "--json")[1]) == [{"name": "audio-sep", "version": "0.1.0", "path": "packages/sep"}]
 
 
 def test_the_tags_can_be_run_as_printed_and_then_nothing_is_left(root, say, tmp_path_factory):
@@ -87,9 +83,7 @@ def test_a_bump_sets_the_version_and_names_the_news(root, say, part, version):
     news(root, "sep", "0.1.0")
     assert say("bump", "audio-sep", part) == (0, f"audio-sep {version}")
     assert (root / "packages/sep/src/audio_sep/__about__.py").read_text() == f'__version__ = "{version}"\n'
-    assert (root / "packages/sep/CHANGELOG.md").read_text() == NEWS.format("0.1.0").replace(
-        "Unreleased", version
-    )
+    assert (root / "packages/sep/CHANGELOG.md").read_text() == NEWS.format("0.1.0").replace("Unreleased", version)
 
 
 def test_a_bump_without_news_or_downwards_is_refused_and_changes_nothing(root, say):

@@ -1,4 +1,7 @@
-"""Five kinds of learning at toy size: `python train_toys.py KIND FOLDER [key=value ...]` trains one and can die on the way."""
+"""Five kinds of learning at toy size.
+
+`python train_toys.py KIND FOLDER [key=value ...]` trains one and can die on the way.
+"""
 
 import hashlib
 import json
@@ -54,7 +57,13 @@ def mlp(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
 
 
 def player(net: nn.Module, lr: float = 1e-2, **settings) -> Player:
-    return Player(net, Adam(lr=lr).build(net.parameters()), Staircase(every=5, factor=0.8, warmup=3), clip=1.0, **settings)
+    return Player(
+        net,
+        Adam(lr=lr).build(net.parameters()),
+        Staircase(every=5, factor=0.8, warmup=3),
+        clip=1.0,
+        **settings,
+    )
 
 
 class Supervised:
@@ -192,7 +201,13 @@ def train(kind: str, folder: Path, recipe: Recipe, *watchers, nan_at: int = -1):
     run = Run(folder, recipe, "cpu")
     journal = Journal(run)
     listening = [Evaluate(journal, Held(99), 4, "loss", lower=True)] if kind == "Supervised" else []
-    fit(task, Samples(recipe.seed, nan_at), recipe, run, [Log(journal, quiet=True), *listening, Save(), *watchers])
+    fit(
+        task,
+        Samples(recipe.seed, nan_at),
+        recipe,
+        run,
+        [Log(journal, quiet=True), *listening, Save(), *watchers],
+    )
     return task, run
 
 

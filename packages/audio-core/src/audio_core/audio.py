@@ -7,6 +7,7 @@ sweep, aliases below -140 dB). What soundfile cannot read goes through ffmpeg wh
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -62,7 +63,7 @@ class Audio(NamedTuple):
     rate: int
 
 
-# --- looking and reading -----------------------------------------------------------------------------------------------
+# --- looking and reading --------------------------------------------------------------------------
 
 
 def info(path: str | Path) -> Info:
@@ -158,11 +159,16 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise InputError(f"{path}: is empty (0 bytes)")
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(soundfile.SoundFile(path))
+            file = stack.enter_context(soundfile.SoundFile(_native(path)))
         except (soundfile.SoundFileError, TypeError, RuntimeError) as error:  # TypeError: a headerless extension (.raw)
             file = stack.enter_context(_through_ffmpeg(path, error))
         _refuse_truncated(file, path)
         yield file
+
+
+def _native(path: Path) -> str | bytes:
+    """What soundfile takes for any file name; text that is no UTF-8 fails where names are bytes."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 @contextmanager
@@ -207,7 +213,7 @@ def supported() -> str:
     return ", ".join(extension[1:] for extension in FORMATS)
 
 
-# --- converting --------------------------------------------------------------------------------------------------------
+# --- converting -----------------------------------------------------------------------------------
 
 
 def convert_channels(samples: Samples, channels: int, name: str = "audio") -> Samples:
@@ -218,7 +224,9 @@ def convert_channels(samples: Samples, channels: int, name: str = "audio") -> Sa
         return samples.mean(0, keepdims=True, dtype=np.float32)
     if samples.shape[0] == 1:
         return np.repeat(samples, channels, 0)
-    raise InputError(f"{name}: has {samples.shape[0]} channels; only 1 to n, n to 1 or none can be converted, not {channels}")
+    raise InputError(
+        f"{name}: has {samples.shape[0]} channels; only 1 to n, n to 1 or none can be converted, not {channels}"
+    )
 
 
 def resample(samples: Samples, source: int, target: int) -> Samples:
@@ -242,7 +250,7 @@ def _resampled(source: Iterable[Samples], rate: int, target: int, channels: int,
     yield np.pad(out, ((0, 0), (0, left - out.shape[1])))
 
 
-# --- writing -----------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 class Writer:
@@ -253,12 +261,20 @@ class Writer:
     """
 
     def __init__(
-        self, path: str | Path, rate: int, channels: int, encoding: str | None = None, frames: int = 0, force: bool = True
+        self,
+        path: str | Path,
+        rate: int,
+        channels: int,
+        encoding: str | None = None,
+        frames: int = 0,
+        force: bool = True,
     ):
         self.path, self.rate, self.channels = Path(path), rate, channels
         container, encodings = FORMATS.get(self.path.suffix.lower(), ("", ()))
         if not container:
-            raise InputError(f"{path}: cannot write {self.path.suffix or 'a file without extension'}; supported: {supported()}")
+            raise InputError(
+                f"{path}: cannot write {self.path.suffix or 'a file without extension'}; supported: {supported()}"
+            )
         self.encoding = (encoding or encodings[0]).upper()
         if self.encoding not in encodings:
             raise InputError(f"{path}: {container} is written as {', '.join(encodings)}, not as {self.encoding}")
@@ -274,7 +290,7 @@ class Writer:
             temporary = stack.enter_context(replacing(self.path, self.force))
             try:
                 self._file = soundfile.SoundFile(
-                    temporary, "w", self.rate, self.channels, self.encoding, format=self.container
+                    _native(temporary), "w", self.rate, self.channels, self.encoding, format=self.container
                 )
             except (soundfile.SoundFileError, TypeError, ValueError) as error:
                 shape = f"{self.channels} channels at {self.rate} Hz"
@@ -289,7 +305,7 @@ class Writer:
 
     def _close(self, kind: type[BaseException] | None, *_: object) -> None:
         """Closing writes what encoders still hold, and libsndfile keeps quiet about a full disk: read the end again."""
-        temporary = Path(self._file.name)
+        temporary = Path(os.fsdecode(self._file.name))
         self._file.close()
         if kind is None and self.frames:
             try:

@@ -12,7 +12,9 @@ from .files import InputError, note
 
 
 def parser() -> command.Parser:
-    parser, verbs = command.program("audio-core", "Audio files: look, convert, compare, prepare for training.", __version__)
+    parser, verbs = command.program(
+        "audio-core", "Audio files: look, convert, compare, prepare for training.", __version__
+    )
 
     info = command.verb(verbs, "info", _info, "Show what audio files hold.")
     info.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
@@ -21,19 +23,27 @@ def parser() -> command.Parser:
     convert = command.verb(verbs, "convert", _convert, "Convert files to another format, rate or channel count.")
     convert.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     command.add_out(convert, "a file, or a folder for many", required=True)
-    convert.add_argument("--format", metavar="EXT", help="wav, flac, ogg, opus, mp3, ... (default: as the output name says, or wav)")
+    convert.add_argument(
+        "--format",
+        metavar="EXT",
+        help="wav, flac, ogg, opus, mp3, ... (default: as the output name says, or wav)",
+    )
     convert.add_argument("--encoding", metavar="NAME", help="e.g. PCM_16, PCM_24, FLOAT, VORBIS, OPUS")
     convert.add_argument("--rate", type=_positive, metavar="HZ", help="resample to this rate")
     convert.add_argument("--channels", type=_positive, metavar="N", help="1 takes the mean; mono is copied to N")
     command.add_quiet(convert)
 
-    compare = command.verb(verbs, "compare", _compare, "Measure estimates against references; optionally a page to listen to.")
+    compare = command.verb(
+        verbs, "compare", _compare, "Measure estimates against references; optionally a page to listen to."
+    )
     compare.add_argument("reference", type=Path, help="a file, or a folder of files")
     compare.add_argument("estimate", type=Path, help="a file, or a folder with files of the same names")
     command.add_out(compare, "write an HTML page with numbers, players and spectrograms")
     command.add_json(compare)
 
-    scan = command.verb(verbs, "scan", _scan, "List the audio files of a folder in a manifest, and those that cannot be read.")
+    scan = command.verb(
+        verbs, "scan", _scan, "List the audio files of a folder in a manifest, and those that cannot be read."
+    )
     scan.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     command.add_out(scan, "the manifest, a .jsonl file", required=True)
     scan.add_argument("--decode", action="store_true", help="decode every file to find damage the header hides")
@@ -60,3 +70,120 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
+
+
+# --- the verbs ---------------------------------------------------------------------------------------
+
+
+def _info(given: argparse.Namespace) -> int:
+    from . import audio, batch
+
+    rows: list[dict[str, object]] = []
+    wrong = 0
+    for file, _ in batch.find(given.inputs):
+        try:
+            header = audio.info(file)
+            rows.append({"file": str(file), "seconds": round(header.seconds, 6), **header._asdict()})
+        except InputError as error:
+            note(str(error))
+            wrong += 1
+    names = ("file", "seconds", "rate", "channels", "frames", "container", "encoding")
+    command.show(rows, given.json, command.columns([names, *([row[name] for name in names] for row in rows)]))
+    return 2 if wrong else 0
+
+
+def _convert(given: argparse.Namespace) -> int:
+    from . import audio, batch
+
+    def convert(source: Path, target: Path) -> None:
+        header = audio.info(source)
+        rate, channels = given.rate or header.rate, given.channels or header.channels
+        total = -(-header.frames * rate // header.rate)
+        with audio.Writer(target, rate, channels, given.encoding, total, given.force) as writer:
+            for block in audio.blocks(source, rate=rate, channels=channels):
+                writer.write(block)
+        if writer.clipped and not given.quiet:
+            note(f"{target}: {writer.clipped} samples were beyond full scale and cut off")
+
+    extension = f".{given.format.lower().lstrip('.')}" if given.format else None
+    jobs = batch.targets(batch.find(given.inputs), given.out, extension)
+    return batch.run(jobs, convert, given.force, given.quiet).code
+
+
+def _compare(given: argparse.Namespace) -> int:
+    import torch
+
+    from . import audio, batch, metrics
+    from .report import Report
+
+    if given.out and given.out.exists() and not given.force:
+        raise InputError(f"{given.out}: exists already; give --force to overwrite it")
+    pairs = {given.reference.name: (given.reference, given.estimate)}
+    if given.reference.is_dir():
+        found = batch.find(given.reference)
+        pairs = {str(relative): (file, given.estimate / relative) for file, relative in found}
+    report, rows = Report("Estimates against references"), {}
+    for name, (reference, estimate) in pairs.items():
+        target, rate = audio.read(reference)
+        made, own_rate = audio.read(estimate)
+        if (own_rate, made.shape) != (rate, target.shape):
+            found_, wanted = (
+                f"{x.shape[0]} x {x.shape[1]} samples at {r} Hz" for x, r in ((made, own_rate), (target, rate))
+            )
+            raise InputError(
+                f"{estimate}: {found_}, but the reference has {wanted}; `audio-core convert` can change that"
+            )
+        x, y = torch.from_numpy(made), torch.from_numpy(target)
+        rows[name] = {
+            "SDR": float(metrics.sdr(x.flatten(), y.flatten())),
+            "SI-SDR": float(metrics.si_sdr(x, y).mean()),
+            "LSD": float(metrics.log_spectral_distance(x, y).mean()),
+        }
+        if given.out:
+            report.heading(name)
+            report.row([("reference", target, rate), ("estimate", made, rate)])
+    header = ("file", "SDR", "SI-SDR", "LSD")
+    table = [(name, *row.values()) for name, row in rows.items()]
+    if given.out:
+        report.table(header, table, "All in dB: SDR and SI-SDR higher, LSD (log-spectral distance) lower is better.")
+        report.save(given.out)
+        note(f"wrote {given.out}")
+    command.show(rows, given.json, command.columns([header, *table]))
+    return 0
+
+
+def _scan(given: argparse.Namespace) -> int:
+    from .data.manifest import scan
+
+    if given.out.exists() and not given.force:
+        raise InputError(f"{given.out}: exists already; give --force to overwrite it")
+    result = scan(given.inputs, given.out, progress=not given.quiet, check=given.decode)
+    for name, cause in result.unreadable:
+        note(f"{name}: {cause}")
+    seconds = sum(item.frames / item.rate for item in result.items)
+    print(f"{given.out}: {len(result.items)} files, {seconds / 3600:.2f} hours; {len(result.unreadable)} unreadable")
+    return 2 if result.unreadable else 0
+
+
+def _pack(given: argparse.Namespace) -> int:
+    from .data.pack import pack
+
+    result = pack(given.manifest, given.out, given.rate, given.channels, not given.quiet, given.force)
+    for name, cause in result.unreadable:
+        note(f"{name}: {cause}")
+    print(f"{given.out}: {result.items} items; {len(result.unreadable)} unreadable")
+    return 2 if result.unreadable else 0
+
+
+def _describe(given: argparse.Namespace) -> int:
+    from .bundle import describe
+
+    head = describe(given.bundle)
+    command.show(head, given.json, command.columns(_flat(head)))
+    return 0
+
+
+def _flat(value: object, where: str = "") -> list[tuple[str, object]]:
+    if isinstance(value, dict):
+        return [row for key, item in value.items() for row in _flat(item, f"{where}.{key}" if where else key)]
+    return [(where, value)]

@@ -1,9 +1,8 @@
 """Recipes: typed dataclasses from YAML or JSON plus `a.b.c=value` overrides, strictly checked.
 
-One recursive builder serves recipes, overrides and the config.json of released models. A mistake is one line
-that names the dotted path, what was expected and what was given. A field annotated with a union of dataclasses
-is chosen by `kind`, the class's own name: the union is the registry. What is left out keeps its default, inside
-a nested dataclass too.
+One recursive builder serves recipes, overrides and the config.json of released models. A mistake is one line:
+the dotted path, what was expected, what was given. A field annotated with a union of dataclasses is chosen by
+`kind`, the class's own name: the union is the registry. What is left out keeps its default, also inside a field.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ import difflib
 import functools
 import inspect
 import itertools
-import math
 import re
 import reprlib
+import sys
 import textwrap
 import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .files import InputError, read_json, read_text, reason
 
 T = TypeVar("T")
 _NONE = type(None)
+_hints = functools.cache(get_type_hints)
 _YES_NO = {"yes": True, "on": True, "no": False, "off": False}
 _SHOWN = reprlib.Repr()  # short, whatever it is given
 _SHOWN.maxstring = _SHOWN.maxother = 60
@@ -38,13 +37,10 @@ class _Text(str):
     """A value typed on the command line: still text where text is wanted, YAML everywhere else."""
 
 
-def kind(cls: type) -> str:
+def kind(cls: Any) -> str:
     """The name that picks `cls` in a recipe: `UNet` for UNet, UNetConfig and UNet.Config."""
     name = cls.__qualname__.rsplit("<locals>.", 1)[-1].removesuffix(".Config").rsplit(".", 1)[-1]
     return name.removesuffix("Config") or name
-
-
-# --- reading ------------------------------------------------------------------------------------------------
 
 
 def load(cls: type[T], path: str | Path, overrides: Iterable[str] = ()) -> T:
@@ -87,10 +83,6 @@ def _yaml() -> tuple[Any, Any]:
     class Loader(yaml.SafeLoader):
         """Safe, and refusing what recipes never need: aliases (they can blow up) and repeated keys."""
 
-        yaml_implicit_resolvers: typing.ClassVar[
-            dict
-        ] = {}  # none of YAML 1.1, where no, 1:30 and 010 surprise
-
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
                 problem = "aliases (*name) are not allowed in a recipe"
@@ -109,6 +101,7 @@ def _yaml() -> tuple[Any, Any]:
     class Dumper(yaml.SafeDumper):
         """Quotes text that this reader or one of YAML 1.1 would take for something else."""
 
+    Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1, where no, 3e-4, 1:30 and 010 surprise
     for tag, pattern in (
         ("null", r"~|null|Null|NULL|"),
         ("bool", r"true|True|TRUE|false|False|FALSE"),
@@ -134,9 +127,6 @@ def _overridden(data: Mapping, override: str) -> dict:
         inner[key] = inner = dict(child)
     inner[last] = _Text(value)
     return changed
-
-
-# --- building: one small function per kind of annotation ----------------------------------------------------
 
 
 def _options(expected: Any) -> tuple:
@@ -194,12 +184,11 @@ def _build_union(expected: Any, value: Any, where: str, default: Any) -> Any:
 
 
 def _build_literal(choices: tuple, value: Any, where: str) -> Any:
+    typed = str(value) if isinstance(value, _Text) else None
     for choice in choices:
-        if (choice == value and type(choice) is type(value)) or (
-            isinstance(value, _Text) and str(choice) == value
-        ):
+        if str(choice) == typed or (type(choice), choice) == (type(value), value):
             return choice
-    names = list(map(str, choices))
+    names = [str(choice) for choice in choices]
     near = _nearest(str(value), names)
     raise InputError(f"{where}: {_show(value)} is not one of {', '.join(names)}{near}")
 
@@ -252,30 +241,23 @@ def _build_dict(expected: Any, value: Any, where: str) -> dict:
     if not isinstance(value, Mapping):
         raise _wrong(expected, value, where)
     of_key, of_item = get_args(expected)
-    keys = [_build(of_key, key, f"{where} (key)") for key in value]
-    return {
-        key: _build(of_item, value[old], _dot(where, str(old))) for key, old in zip(keys, value, strict=True)
-    }
+    items = [(key, item, _dot(where, str(key))) for key, item in value.items()]
+    return {_build(of_key, key, at): _build(of_item, item, at) for key, item, at in items}
 
 
 def _build_plain(expected: Any, value: Any, where: str) -> Any:
     if expected is bool and isinstance(value, str):
         value = _YES_NO.get(value.lower(), value)
     if expected in (int, float) and type(value) in (int, float):
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:  # also NaN, and integers that no float can hold
             raise InputError(f"{where}: expected a finite number, got {_show(value)}")
         if expected is float or value == int(value):  # steps=1e5 is an integer
             return expected(value)
-    elif expected is Path and isinstance(value, str):
-        return Path(value)
-    elif expected is str and isinstance(value, str):
-        return str(value)
+    elif expected in (str, Path) and isinstance(value, str):
+        return expected(value)
     elif expected in (bool, _NONE) and type(value) is expected:
         return value
     raise _wrong(expected, value, where)
-
-
-# --- writing ------------------------------------------------------------------------------------------------
 
 
 def plain(config: Any) -> Any:
@@ -305,8 +287,8 @@ def dump(config: Any) -> str:
     """YAML that loads back to an equal object."""
     import yaml
 
-    style = {"sort_keys": False, "default_flow_style": None, "width": 110, "allow_unicode": True}
-    return yaml.dump(plain(config), Dumper=_yaml()[1], **style)
+    style: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 110}
+    return yaml.dump(plain(config), Dumper=_yaml()[1], allow_unicode=True, **style)
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
@@ -318,22 +300,14 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     return [] if a == b else [where]
 
 
-# --- describing ---------------------------------------------------------------------------------------------
-
-
 def table(cls: type, where: str = "", given: Any = None) -> list[tuple[str, str, str, str]]:
-    """Every field that can be set: (dotted name, type, default, the text under the field in the source).
-
-    `given` is an instance whose values are the defaults, in place of those of the class.
-    """
+    """Every field that can be set: (dotted name, type, default, text under it); `given` has other defaults."""
     rows = []
     texts = {name: text for base in reversed(cls.__mro__) for name, text in _field_texts(base).items()}
     for field in [field for field in dataclasses.fields(cls) if field.init]:
         name, hint, default = _dot(where, field.name), _hints(cls)[field.name], _default(field, given)
-        shown = "" if default is MISSING else str(default)
-        if dataclasses.is_dataclass(default):
-            shown = kind(type(default))
-        rows.append((name, type_name(hint), shown, texts.get(field.name, "")))
+        shown = kind(type(default)) if dataclasses.is_dataclass(default) else str(default)
+        rows.append((name, type_name(hint), "" if default is MISSING else shown, texts.get(field.name, "")))
         nested: list[Any] = [option for option in _options(hint) if dataclasses.is_dataclass(option)]
         for option in nested:
             prefix = f"{name}[{kind(option)}]" if len(nested) > 1 else name
@@ -349,36 +323,27 @@ def _field_texts(cls: type) -> dict[str, str]:
     except (OSError, TypeError, SyntaxError):
         return {}
     texts = {}
-    for field, below in itertools.pairwise(tree.body if isinstance(tree, ast.ClassDef) else []):
-        text = (
-            below.value.value
-            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            else None
-        )
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, str):
-            texts[field.target.id] = " ".join(text.split())
+    for pair in itertools.pairwise(getattr(tree, "body", [])):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                texts[name] = " ".join(text.split())
     return texts
-
-
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def type_name(expected: Any) -> str:
     """An annotation as a person would write it."""
     origin, arguments = get_origin(expected), get_args(expected)
-    if expected in (_NONE, Ellipsis):
-        return "null" if expected is _NONE else "..."
+    if expected is _NONE:
+        return "null"
     if len(_options(expected)) > 1:
         return " | ".join(map(type_name, arguments))
     if origin is Literal:
         return " | ".join(map(str, arguments))
     if origin is not None:
-        return f"{origin.__name__}[{', '.join(map(type_name, arguments))}]"
-    return (
-        kind(expected) if dataclasses.is_dataclass(expected) else getattr(expected, "__name__", str(expected))
-    )
+        inner = ("..." if argument is Ellipsis else type_name(argument) for argument in arguments)
+        return f"{origin.__name__}[{', '.join(inner)}]"
+    name = getattr(expected, "__name__", str(expected))
+    return kind(expected) if dataclasses.is_dataclass(expected) else name
 
 
 def _dot(where: str, key: str) -> str:

@@ -17,7 +17,7 @@ from .files import InputError
 def si_sdr(estimate: Tensor, target: Tensor, zero_mean: bool = False, eps: float = 1e-8) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB over the last axis: (..., T) -> (...).
 
-    With `zero_mean` both signals lose their mean first. A silent target gives 10 log10 of `eps` or less, never NaN.
+    With `zero_mean` both signals lose their mean first. A silent target gives 10 log10(eps), -80 dB.
     """
     _check(estimate, target)
     if zero_mean:
@@ -28,7 +28,7 @@ def si_sdr(estimate: Tensor, target: Tensor, zero_mean: bool = False, eps: float
 
 
 def snr(estimate: Tensor, target: Tensor, floor: float = 1e-10) -> Tensor:
-    """10 log10 (mean target² / mean error²) in dB over the last axis: (..., T) -> (...); both means at least `floor`."""
+    """10 log10 (mean target² / mean error²) over the last axis, (..., T) -> (...); both means >= `floor`."""
     _check(estimate, target)
     return _ratio(target.square().mean(-1), (estimate - target).square().mean(-1), floor)
 
@@ -40,21 +40,21 @@ def sdr(estimate: Tensor, target: Tensor, floor: float = 1e-8) -> Tensor:
 
 
 def segmental_sdr(estimate: Tensor, target: Tensor, window: int, hop: int | None = None) -> Tensor:
-    """BSSEval v4's SDR by frame, as museval reports it: (..., C, T) -> (..., frames), float64, channels pooled.
+    """BSSEval v4's SDR by frame, as in museval: (..., C, T) -> (..., frames), float64, channels pooled.
 
-    The last partial frame is dropped; a signal shorter than `window` is one frame. NaN where target or estimate is
-    silent, infinite where they are equal.
+    The last partial frame is dropped; a signal shorter than `window` is one frame.
+    NaN where target or estimate is silent, infinite where they are equal.
     """
     _check(estimate, target)
     window = min(window, target.shape[-1])
-    estimate, target = (x.double().unfold(-1, window, min(hop or window, window)) for x in (estimate, target))
+    estimate, target = (x.double().unfold(-1, window, hop or window) for x in (estimate, target))
     signal, output, error = (x.square().sum((-3, -1)) for x in (target, estimate, estimate - target))
     ratio = 10 * torch.log10(signal / error)
     return torch.where((signal == 0) | (output == 0), torch.nan, ratio)
 
 
 def track_sdr(frames: Tensor) -> Tensor:
-    """The median over the frames of a track that are not NaN, the middle of two for an even count; NaN without any."""
+    """The median over the frames that are not NaN (of an even count the mean of two); NaN without any."""
     return torch.nanquantile(frames, 0.5, dim=-1)
 
 
@@ -75,8 +75,8 @@ def log_spectral_distance(
 ) -> Tensor:
     """Root mean square difference of 10 log10(|X|² + eps) in dB: (..., T) -> (...).
 
-    The root is taken in each frame and averaged, as is usual. `by_frame=False` takes one root over everything, as
-    SoundStream's evaluation does; that one prints a tenth of this number and calls it dB.
+    The root is taken in each frame and averaged, as is usual. `by_frame=False` takes one root over all,
+    as the SoundStream original does; it prints a tenth of this number and calls it dB.
     """
     _check(estimate, target)
     x, y = (10 * torch.log10(stft(signal, n_fft, hop).abs().square() + eps) for signal in (estimate, target))
@@ -94,24 +94,27 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 def pesq(estimate: Tensor, target: Tensor, rate: int) -> Tensor:
     """Perceptual evaluation of speech quality, (..., T) -> (...): wide band at 16 kHz, narrow band at 8 kHz.
 
-    NaN where the target or the estimate holds no speech that the measure can find.
+    NaN where target or estimate is silent or the measure finds no speech.
     """
+    _check(estimate, target)
     modes = {16000: "wb", 8000: "nb"}
     if rate not in modes:
         raise InputError(f"PESQ is defined at 8000 and 16000 Hz, not at {rate}: resample first")
+    if target.shape[-1] < rate // 4:
+        raise InputError(f"PESQ needs a quarter of a second, {rate // 4} samples, got {target.shape[-1]}")
     library = _extra("pesq")
 
     def measure(a: np.ndarray, b: np.ndarray) -> float:
         try:
-            return library.pesq(rate, b, a, modes[rate])
-        except (library.NoUtterancesError, ValueError):  # ValueError: an estimate that is all zero
+            return library.pesq(rate, b, a, modes[rate]) if a.any() and b.any() else float("nan")
+        except library.NoUtterancesError:
             return float("nan")
 
     return _each(measure, estimate, target)
 
 
 def stoi(estimate: Tensor, target: Tensor, rate: int, extended: bool = False) -> Tensor:
-    """Short-time objective intelligibility, 0 to 1, (..., T) -> (...); any rate, resampled to 10 kHz inside."""
+    """Short-time objective intelligibility, 0 to 1, (..., T) -> (...); any rate, as 10 kHz inside."""
     library = _extra("pystoi")
     return _each(lambda a, b: library.stoi(b, a, rate, extended=extended), estimate, target)
 

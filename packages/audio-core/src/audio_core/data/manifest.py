@@ -68,9 +68,7 @@ class Manifest(NamedTuple):
     def load(cls, path: str | Path) -> "Manifest":
         """A manifest that says what it should about files that are there."""
         path = Path(path)
-        lines = read_text(path, _LIMIT).split(
-            "\n"
-        )  # not splitlines, which also cuts at signs a name may hold
+        lines = read_text(path, _LIMIT).split("\n")  # not splitlines, which also cuts at signs a name may hold
         rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not rows:
             raise InputError(f"{path}: lists no files")
@@ -78,9 +76,7 @@ class Manifest(NamedTuple):
         missing = [at for at, item in enumerate(items) if not item.path.exists()]
         if missing:
             first = f"{items[missing[0]].path} (line {rows[missing[0]][0]})"
-            raise InputError(
-                f"{path}: {len(missing)} of {len(items)} files are missing, the first is {first}"
-            )
+            raise InputError(f"{path}: {len(missing)} of {len(items)} files are missing, the first is {first}")
         return cls(path, items)
 
 
@@ -97,21 +93,15 @@ def scan(
     read is left out of the manifest and listed in the result.
     """
     given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    found = [
-        path for entry in map(Path, given) for path in (find_audio(entry) if entry.is_dir() else [entry])
-    ]
+    found = [path for entry in map(Path, given) for path in (find_audio(entry) if entry.is_dir() else [entry])]
     if not found:
-        raise InputError(
-            f"{', '.join(map(str, given)) or 'no input'}: no audio files found; known are {extensions()}"
-        )
+        raise InputError(f"{', '.join(map(str, given)) or 'no input'}: no audio files found; known are {extensions()}")
     manifest = Path(manifest)
     relative = {_relative(path, manifest): path for path in found}
     order = sorted(relative)
     items, lines, unreadable = [], [], []
     with tqdm(total=len(order), desc="scan", unit="file", disable=None if progress else True) as bar:
-        for name, seen in zip(
-            order, _looked([relative[name] for name in order], workers, check), strict=True
-        ):
+        for name, seen in zip(order, _looked([relative[name] for name in order], workers, check), strict=True):
             bar.update()
             if isinstance(seen, Unreadable):
                 unreadable.append(seen)
@@ -121,9 +111,7 @@ def scan(
             # Signs that no terminal shows, such as line ends or bytes that are no UTF-8, are escaped.
             lines.append(json.dumps(row, ensure_ascii=not name.isprintable()) + "\n")
     if not items:
-        raise InputError(
-            f"{unreadable[0].name}: {unreadable[0].cause}; none of {len(order)} files can be read"
-        )
+        raise InputError(f"{unreadable[0].name}: {unreadable[0].cause}; none of {len(order)} files can be read")
     with replacing(manifest) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(lines)
     return Scan(items, unreadable)
@@ -134,12 +122,14 @@ def find_audio(folder: str | Path) -> list[Path]:
     found = []
     for here, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "." and not _returns(Path(here, name))]
-        found += [Path(here, name) for name in names if name[0] != "." and is_audio(name)]
+        found += [Path(here, name) for name in names if is_audio(name)]
     return sorted(found)
 
 
 def is_audio(name: str | Path) -> bool:
-    return Path(name).suffix.lower() in audio.FORMATS.keys() | audio.FOREIGN
+    """Whether a file's name looks like audio; what begins with a dot is some program's own, as ._song.wav is."""
+    path = Path(name)
+    return path.suffix.lower() in audio.FORMATS.keys() | audio.FOREIGN and path.name[0] != "."
 
 
 def extensions() -> str:
@@ -148,9 +138,7 @@ def extensions() -> str:
 
 def _returns(folder: Path) -> bool:
     """Whether a link leads back to a folder it is in, so that walking would never end."""
-    return folder.is_symlink() and folder.resolve() in {
-        parent.resolve() for parent in folder.absolute().parents
-    }
+    return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.absolute().parents}
 
 
 def _refuse(error: OSError) -> None:

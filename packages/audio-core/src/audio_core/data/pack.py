@@ -22,11 +22,20 @@ from tqdm import tqdm
 
 from .. import audio
 from ..files import InputError, reason, replacing
-from .manifest import File, Unreadable
+from .manifest import File, Manifest, Unreadable
 
 _FORMAT = "audio_core.pack.1"
 _OPEN, _FULL, _LEFT_OUT = 0, 1, 2  # states of an item; the one byte written last
 _SCALE = 2.0**15
+
+
+class _Plan(NamedTuple):
+    """What a pack will hold."""
+
+    names: list[str]
+    lengths: list[int]
+    rate: int
+    channels: int
 
 
 class Packed(NamedTuple):
@@ -35,14 +44,14 @@ class Packed(NamedTuple):
 
 
 def pack(
-    items: Sequence[File],
+    manifest: str | Path,
     out: str | Path,
     rate: int,
     channels: int,
     progress: bool = True,
     force: bool = False,
 ) -> Packed:
-    """Write the files of a manifest to `out`, going on with `out`.part where an earlier call was stopped.
+    """Write the files that `manifest` lists to `out`, going on with `out`.part where an earlier call was stopped.
 
     A file that cannot be decoded is left out and listed in the result.
     """
@@ -51,19 +60,16 @@ def pack(
     part = out.with_name(out.name + ".part")
     if out.exists() and not force:
         raise InputError(f"{out}: exists already; give --force to overwrite it")
-    if not items:
-        raise InputError(f"{out}: nothing to pack")
-    names = _names(items)
+    items = Manifest.load(manifest).items
     lengths = [math.ceil(item.frames * rate / item.rate) for item in items]
+    plan = _Plan(_names(items), lengths, rate, channels)
     unreadable = []
     try:
         if not part.exists():
-            _lay_out(h5py, part, names, lengths, rate, channels)
-        with _reopened(h5py, part, names, lengths, rate, channels) as file:
+            _lay_out(h5py, part, plan)
+        with _reopened(h5py, part, plan) as file:
             state = file["state"][:]
-            with tqdm(
-                total=sum(lengths) // rate, desc="pack", unit="s", disable=None if progress else True
-            ) as bar:
+            with tqdm(total=sum(lengths) // rate, desc="pack", unit="s", disable=None if progress else True) as bar:
                 for at, item in enumerate(items):
                     if state[at] != _FULL:  # what was left out is tried again: it may have been repaired
                         try:
@@ -71,9 +77,7 @@ def pack(
                             state[at] = _FULL
                         except InputError as error:
                             state[at] = _LEFT_OUT
-                            unreadable.append(
-                                Unreadable(item.name, str(error).removeprefix(f"{item.name}: "))
-                            )
+                            unreadable.append(Unreadable(item.name, str(error).removeprefix(f"{item.name}: ")))
                         file.flush()
                         file["state"][at] = state[at]
                         file.flush()
@@ -81,9 +85,7 @@ def pack(
         full = int((state == _FULL).sum())
         if not full:
             part.unlink()
-            raise InputError(
-                f"{unreadable[0].name}: {unreadable[0].cause}; none of {len(items)} files can be read"
-            )
+            raise InputError(f"{unreadable[0].name}: {unreadable[0].cause}; none of {len(items)} files can be read")
         part.replace(out)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {reason(error)}") from error
@@ -118,9 +120,7 @@ class Track:
     def read(self, start: int, frames: int) -> audio.Samples:
         """(C, frames) from sample `start` on."""
         if start < 0 or frames < 0 or start + frames > self.frames:
-            raise InputError(
-                f"{self.name}: has {self.frames} samples; {start} to {start + frames} was asked for"
-            )
+            raise InputError(f"{self.name}: has {self.frames} samples; {start} to {start + frames} was asked for")
         try:
             return to_float(self.pack.file()[_key(self.index)][:, start : start + frames])
         except (OSError, KeyError) as error:
@@ -141,9 +141,7 @@ class Pack:
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"{path}: is a damaged pack: {reason(error)}") from None
         if (states == _OPEN).any():
-            raise InputError(
-                f"{path}: is an unfinished pack: {int((states != _OPEN).sum())} of {len(states)} files"
-            )
+            raise InputError(f"{path}: is an unfinished pack: {int((states != _OPEN).sum())} of {len(states)} files")
         numbers = np.flatnonzero(states == _FULL)
         self.items = [Track(self, int(at), f"{self.path}:{names[at]}", int(frames[at])) for at in numbers]
 
@@ -188,30 +186,26 @@ def _opened(h5py: ModuleType, path: Path) -> Any:
     return file
 
 
-def _lay_out(
-    h5py: ModuleType, part: Path, names: list[str], lengths: list[int], rate: int, channels: int
-) -> None:
+def _lay_out(h5py: ModuleType, part: Path, plan: _Plan) -> None:
     """A file with room for every item and nothing in it."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     with replacing(part) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update(format=_FORMAT, rate=rate, channels=channels)
-        stored = [name.encode(errors="surrogateescape") for name in names]
+        file.attrs.update(format=_FORMAT, rate=plan.rate, channels=plan.channels)
+        stored = [name.encode(errors="surrogateescape") for name in plan.names]
         file.create_dataset("names", data=stored, dtype=h5py.string_dtype())
-        file["frames"] = np.array(lengths, np.int64)
-        file["state"] = np.full(len(names), _OPEN, np.uint8)
-        for at, length in enumerate(lengths):
-            space = h5py.h5s.create_simple((channels, length))
+        file["frames"] = np.array(plan.lengths, np.int64)
+        file["state"] = np.full(len(plan.names), _OPEN, np.uint8)
+        for at, length in enumerate(plan.lengths):
+            space = h5py.h5s.create_simple((plan.channels, length))
             key = _key(at).encode()
             links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
             links.set_create_intermediate_group(True)
             h5py.h5d.create(file.id, key, h5py.h5t.NATIVE_INT16, space, dcpl=properties, lcpl=links)
 
 
-def _reopened(
-    h5py: ModuleType, part: Path, names: list[str], lengths: list[int], rate: int, channels: int
-) -> Any:
+def _reopened(h5py: ModuleType, part: Path, plan: _Plan) -> Any:
     """The unfinished file, if it is of these items in this shape."""
     wrong = InputError(f"{part}: is not the beginning of this pack; delete it to start anew")
     try:
@@ -219,11 +213,9 @@ def _reopened(
     except OSError:
         raise wrong from None
     try:
-        same = (
-            (file.attrs["format"], file.attrs["rate"], file.attrs["channels"]) == (_FORMAT, rate, channels)
-            and file["names"].asstr(errors="surrogateescape")[:].tolist() == names
-            and file["frames"][:].tolist() == lengths
-        )
+        names = file["names"].asstr(errors="surrogateescape")[:].tolist()
+        found = _Plan(names, file["frames"][:].tolist(), file.attrs["rate"], file.attrs["channels"])
+        same = file.attrs["format"] == _FORMAT and found == plan
     except (OSError, KeyError):
         same = False
     if not same:

@@ -5,6 +5,7 @@ Workers, processes, a resumed run, a test and a person with headphones therefore
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,32 +41,30 @@ def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch, 1)).permutation(length)
 
 
+@dataclass(eq=False, repr=False)
 class _Source:
-    """Items cut to one length, rate and number of channels. What does not fit is found here and not during a run."""
+    """Items cut to one length, given as `frames` or as `seconds`, and to one `rate` and number of `channels`, their
+    own unless given. What does not fit is found here and not during a run."""
 
-    def __init__(
-        self,
-        items: Sequence[Item],
-        frames: int | None = None,
-        seconds: float | None = None,
-        rate: int | None = None,
-        channels: int | None = None,
-    ):
-        if not len(items):
+    items: Sequence[Item]
+    frames: int = 0
+    seconds: float = 0.0
+    rate: int = 0
+    channels: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.items):
             raise InputError("segments need at least one audio file")
-        self.items = items
-        self.rate = rate or _common(items, "rate")
-        self.channels = channels or _common(items, "channels")
-        if (frames is None) == (seconds is None):
+        self.rate = self.rate or _common(self.items, "rate")
+        self.channels = self.channels or _common(self.items, "channels")
+        if bool(self.frames) == bool(self.seconds):
             raise ValueError("give the length of a segment as frames or as seconds, one of them")
-        self.frames = round(seconds * self.rate) if seconds is not None else int(frames or 0)
+        self.frames = self.frames or round(self.seconds * self.rate)
         if self.frames < 1:
             raise InputError(f"a segment must be at least 1 sample long, not {self.frames}")
-        for item in items:
+        for item in self.items:
             if self.channels != item.channels and 1 not in (self.channels, item.channels):
-                raise InputError(
-                    f"{item.name}: has {item.channels} channels, which cannot become {self.channels}"
-                )
+                raise InputError(f"{item.name}: has {item.channels} channels, which cannot become {self.channels}")
 
     def length(self, item: Item) -> int:
         """Samples of the item's own rate in a segment."""
@@ -84,25 +83,17 @@ class _Source:
         return cut(self.items[place.item], place.start, self.frames, self.rate, self.channels)
 
 
+@dataclass(eq=False, repr=False)
 class Segments(_Source):
     """Endless random segments (C, frames), for training.
 
-    Every item comes once an epoch, in an order of its own each epoch, at an offset drawn for the index. Items shorter
-    than a segment are followed by silence. `augment` gets the samples and the generator that drew the offset.
+    Every item comes once an epoch, in an order of its own each epoch, at an offset drawn for the index. Items
+    shorter than a segment are followed by silence. `augment` gets the samples and the generator that drew the
+    offset.
     """
 
-    def __init__(
-        self,
-        items: Sequence[Item],
-        frames: int | None = None,
-        seconds: float | None = None,
-        rate: int | None = None,
-        channels: int | None = None,
-        seed: int = 0,
-        augment: Augment | None = None,
-    ):
-        super().__init__(items, frames, seconds, rate, channels)
-        self.seed, self.augment = seed, augment
+    seed: int = 0
+    augment: Augment | None = None
 
     def place(self, index: int) -> Place:
         return self._drawn(index)[0]
@@ -122,30 +113,25 @@ class Segments(_Source):
         return Place(at, int(rng.integers(latest + 1))), rng
 
 
+@dataclass(eq=False, repr=False)
 class Fixed(_Source):
     """The same segments (C, frames) always, in file order, for evaluation.
 
-    `take="all"` covers every sample once, the end of each item followed by silence; "first" and "centre" take one
-    segment of each item.
+    `take="all"` covers every sample once, the end of each item followed by silence; "first" and "centre" take
+    one segment of each item.
     """
 
-    def __init__(
-        self,
-        items: Sequence[Item],
-        frames: int | None = None,
-        seconds: float | None = None,
-        rate: int | None = None,
-        channels: int | None = None,
-        take: str = "all",
-    ):
-        super().__init__(items, frames, seconds, rate, channels)
-        if take not in ("all", "first", "centre"):
-            raise InputError(f"take is all, first or centre, not {take}")
+    take: str = "all"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.take not in ("all", "first", "centre"):
+            raise InputError(f"take is all, first or centre, not {self.take}")
         self.places = []
-        for at, item in enumerate(items):
+        for at, item in enumerate(self.items):
             total = math.ceil(item.frames * self.rate / item.rate)
-            count = math.ceil(total / self.frames) if take == "all" else 1
-            first = max(0, item.frames - self.length(item)) // 2 if take == "centre" else 0
+            count = math.ceil(total / self.frames) if self.take == "all" else 1
+            first = max(0, item.frames - self.length(item)) // 2 if self.take == "centre" else 0
             starts = [number * self.frames * item.rate // self.rate for number in range(count)]
             self.places += [Place(at, first + start) for start in starts]
 
@@ -160,10 +146,10 @@ class Fixed(_Source):
 
 
 def cut(item: Item, start: int, frames: int, rate: int, channels: int) -> audio.Samples:
-    """(channels, frames) at `rate` from sample `start` of the item's own rate; silence where the item has ended.
+    """(channels, frames) at `rate` from sample `start` of the item's own rate; silence after the item's end.
 
-    With another rate a little more is read on both sides, so that a segment equals that part of the whole item
-    resampled.
+    With another rate a little more is read on both sides, so that a segment equals that part of the whole
+    item when resampled.
     """
     wanted = math.ceil(frames * item.rate / rate)
     before = after = 0

@@ -1,4 +1,4 @@
-"""Mel filter banks and spectrograms, equal to librosa's and torchaudio's where those agree with themselves."""
+"""Mel filter banks and spectrograms, equal to those of librosa and torchaudio under their settings."""
 
 from typing import Literal
 
@@ -17,9 +17,7 @@ def hz_to_mel(frequency: np.ndarray, scale: Scale) -> np.ndarray:
     if scale == "htk":
         return 2595 * np.log10(1 + frequency / 700)
     linear = frequency * 3 / 200  # Slaney: straight below 1 kHz (15 mel), then 27 mel for each factor of 6.4
-    return np.where(
-        frequency < 1000, linear, 15 + 27 * np.log(np.maximum(frequency, 1000) / 1000) / np.log(6.4)
-    )
+    return np.where(frequency < 1000, linear, 15 + 27 * np.log(np.maximum(frequency, 1000) / 1000) / np.log(6.4))
 
 
 def mel_to_hz(mel: np.ndarray, scale: Scale) -> np.ndarray:
@@ -40,7 +38,8 @@ def mel_filters(
     """Triangles over the bins of an STFT, evenly spaced on the mel scale: (bands, n_fft // 2 + 1).
 
     `norm="slaney"` gives every triangle the same area, None the same height 1.
-    librosa's default is slaney with slaney, torchaudio's is htk with None. Narrow bands may hold no bin and stay zero.
+    librosa's default is slaney with slaney, torchaudio's is htk with None.
+    A band too narrow to hold a bin stays zero.
     """
     high = rate / 2 if high is None else high
     if not 0 <= low < high <= rate / 2:
@@ -74,9 +73,7 @@ class MelSpectrogram(nn.Module):
         if power not in (1, 2):
             raise ValueError(f"power is 1 (magnitude) or 2 (power), got {power}")
         self.stft, self.power = STFT(n_fft, hop), power
-        self.register_buffer(
-            "filters", mel_filters(rate, n_fft, bands, low, high, scale, norm), persistent=False
-        )
+        self.register_buffer("filters", mel_filters(rate, n_fft, bands, low, high, scale, norm), persistent=False)
 
     @full_precision
     def forward(self, x: Tensor) -> Tensor:

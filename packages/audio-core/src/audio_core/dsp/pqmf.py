@@ -11,11 +11,11 @@ from .precision import full_precision
 
 
 def matching_synthesis(analysis: np.ndarray) -> tuple[np.ndarray, float]:
-    """The synthesis filters that best undo `analysis` (N, taps) without delay, and the squared error they leave.
+    """The synthesis filters that best undo `analysis` (N, taps) without delay, and the squared error left.
 
-    With J = taps / N, output sample Nt + p is a weighted sum of the frames t .. t + J - 1 of all bands, which see
-    2 taps - N input samples. Each phase p asks for weights that leave sample Nt + p alone: N least-squares problems
-    with one matrix. Returns weights (N phases, N bands, J) for a convolution over frames.
+    With J = taps / N, output sample Nt + p is a weighted sum of the frames t .. t + J - 1 of all bands,
+    which see 2 taps - N input samples. Each phase p asks for weights that leave sample Nt + p alone:
+    N least-squares problems with one matrix. Weights are (N phases, N bands, J), a convolution over frames.
     """
     bands, taps = analysis.shape
     span = 2 * taps - bands
@@ -29,7 +29,7 @@ def matching_synthesis(analysis: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def modulated(bands: int, taps: int, beta: float, cutoff: float) -> np.ndarray:
-    """A Kaiser-windowed sinc moved to the middle of each band: (bands, taps); cutoff in parts of the Nyquist rate."""
+    """A Kaiser-windowed sinc moved to the middle of each band: (bands, taps); cutoff 1 is Nyquist."""
     time = np.arange(taps) - (taps - 1) / 2
     prototype = cutoff * np.sinc(cutoff * time) * np.kaiser(taps, beta)
     band = np.arange(bands)[:, None]
@@ -49,12 +49,12 @@ def half_power_cutoff(bands: int, taps: int, beta: float) -> float:
 
 
 class PQMF(nn.Module):
-    """(B, C, T) <-> (B, C * N, frames), channels major, for an analysis bank of shape (N, taps); taps divisible by N.
+    """(B, C, T) <-> (B, C * N, frames), channels major, for an analysis bank (N, taps), taps divisible by N.
 
-    No net delay: sample n of the synthesis is sample n of the input. Frame t reads samples Nt + N - taps .. Nt + N - 1,
-    so taps // N more frames than T / N hold the tail of the last samples; keep them, or the end fades out.
-    `tails=False` (taps divisible by 2N) gives exactly ceil(T / N) frames, each centred on its samples, at the price of
-    wrong samples within taps of both ends. Filters are constants, not part of the state dict.
+    No net delay: sample n of the synthesis is sample n of the input. Frame t reads the samples
+    Nt + N - taps .. Nt + N - 1, so taps // N frames beyond T / N hold what the last samples leave behind.
+    `tails=False` (taps divisible by 2N) gives exactly ceil(T / N) frames, each centred on its samples,
+    at the price of wrong samples nearer than taps to both ends. Filters are not part of the state dict.
     """
 
     def __init__(self, analysis: np.ndarray, tails: bool = True):
@@ -70,12 +70,12 @@ class PQMF(nn.Module):
 
     @classmethod
     def bytesep(cls) -> "PQMF":
-        """The 4 bands of 64 taps that bytesep's models were trained with: 103 dB round trip, poor selectivity."""
+        """The 4 bands of 64 taps of bytesep's models: 103 dB round trip, poor selectivity."""
         return cls(np.load(Path(__file__).with_name("pqmf_4x64.npy")) / 4)
 
     @classmethod
     def design(cls, bands: int, taps: int | None = None, beta: float = 10.0, tails: bool = True) -> "PQMF":
-        """Cosine-modulated filters with matching synthesis: 16 taps a band give 75 dB round trip and 100 dB stop band.
+        """Cosine-modulated filters, matching synthesis; 16 taps a band: 78 dB round trip, 100 dB stop band.
 
         `beta` is the Kaiser window's: more of it digs a deeper stop band and needs more taps.
         """
@@ -96,7 +96,7 @@ class PQMF(nn.Module):
 
     @full_precision
     def synthesis(self, frames: Tensor, length: int | None = None) -> Tensor:
-        """(B, C * N, frames) -> (B, C, length); None gives all whole frames, N * (T // N) samples with tails."""
+        """(B, C * N, frames) -> (B, C, length); None gives whole frames, N * (T // N) samples with tails."""
         batch, channels, count = frames.shape
         flat = frames.reshape(-1, self.bands, count)
         ahead = self.taps // self.bands - 1

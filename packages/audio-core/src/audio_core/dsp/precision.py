@@ -29,6 +29,6 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         named = {name: at_least_float32(value) for name, value in kwargs.items()}
         outside = torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()
         with outside:
-            return function(*wide, **named)  # type: ignore[arg-type]
+            return function(*wide, **named)
 
     return run

@@ -15,7 +15,7 @@ Quality = Literal["best", "torchaudio"]
 
 
 class Sinc(NamedTuple):
-    """A windowed sinc: zero crossings per side, cutoff as a part of the lower Nyquist rate, Kaiser beta (None: Hann)."""
+    """A windowed sinc: zero crossings a side, cutoff (1: the lower Nyquist), Kaiser beta or None for Hann."""
 
     crossings: int
     rolloff: float
@@ -38,9 +38,7 @@ def kernel(source: int, target: int, quality: Quality) -> Tensor:
     cutoff = min(source, target) * rolloff
     reach = ceil(crossings * source / cutoff)
     if target * (source + 2 * reach) > LARGEST:
-        raise ValueError(
-            f"resampling {source}:{target} needs too large a filter; choose rates with a common factor"
-        )
+        raise ValueError(f"resampling {source}:{target} needs too large a filter; choose rates with a common factor")
     # The time of every tap from every output sample, in zero crossings of the sinc.
     taps = np.arange(-reach, reach + source) / source
     time = (taps[None] - np.arange(target)[:, None] / target) * cutoff
@@ -66,7 +64,7 @@ def reduced(source: int, target: int, quality: str) -> tuple[int, int]:
 
 @full_precision
 def convolved(x: Tensor, weights: Tensor, source: int, target: int) -> Tensor:
-    """(..., T) -> (..., ceil(T * target / source)): every step of `source` samples yields `target`, one a phase."""
+    """(..., T) -> (..., ceil(T * target / source)): each step of `source` samples yields one a phase."""
     reach = (weights.shape[-1] - source) // 2
     flat = F.pad(x.reshape(-1, 1, x.shape[-1]), (reach, reach + source))
     phases = F.conv1d(flat, weights.to(x), stride=source)  # (N, target, T / source)

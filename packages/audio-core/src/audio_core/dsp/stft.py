@@ -26,14 +26,12 @@ def needed(n_fft: int, center: bool = True) -> int:
 
 @full_precision
 def stft(x: Tensor, n_fft: int, hop: int, window: Tensor | None = None, center: bool = True) -> Tensor:
-    """(..., T) -> complex (..., F, frames): not normalised, one-sided; periodic Hann of `n_fft` unless a window is given.
+    """(..., T) -> complex (..., F, frames), not normalised; periodic Hann of `n_fft` unless given a window.
 
     Centred: frame t is centred on sample t * hop, reflected at the ends, and there are 1 + T // hop frames.
     """
     if x.shape[-1] < needed(n_fft, center):
-        raise ValueError(
-            f"an STFT of {n_fft} points needs at least {needed(n_fft, center)} samples, got {x.shape[-1]}"
-        )
+        raise ValueError(f"an STFT of {n_fft} points needs at least {needed(n_fft, center)} samples, got {x.shape[-1]}")
     window = (hann(n_fft) if window is None else window).to(x)
     flat = x.reshape(-1, x.shape[-1])
     spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, "reflect", False, True, True)
@@ -49,7 +47,7 @@ def istft(
     center: bool = True,
     length: int | None = None,
 ) -> Tensor:
-    """Complex (..., F, frames) -> (..., T): overlap-add divided by the summed squares of the window, at least 1e-11.
+    """Complex (..., F, frames) -> (..., T): overlap-add over the summed squares of the window (>= 1e-11).
 
     Without `length` the end is where the last full hop ends: hop * (frames - 1) samples when centred.
     Samples beyond the last frame are zero.
@@ -68,13 +66,13 @@ def istft(
 
 @full_precision
 def magnitude_phase(real: Tensor, imaginary: Tensor, eps: float = 1e-10) -> tuple[Tensor, Tensor, Tensor]:
-    """bytesep's magnitude sqrt(max(re² + im², eps)) with cosine and sine of the phase; silence gives sqrt(eps), 0, 0."""
+    """bytesep's: sqrt(max(re² + im², eps)), cosine and sine of the phase; silence gives sqrt(eps), 0, 0."""
     magnitude = (real.square() + imaginary.square()).clamp(min=eps).sqrt()
     return magnitude, real / magnitude, imaginary / magnitude
 
 
 class STFT(nn.Module):
-    """`stft` and its inverse with their settings kept: periodic Hann of `window` samples, centred, reflected."""
+    """`stft` and its inverse with their settings: periodic Hann of `window` samples, centred, reflected."""
 
     def __init__(self, n_fft: int, hop: int, window: int | None = None):
         super().__init__()
@@ -86,7 +84,7 @@ class STFT(nn.Module):
         return stft(x, self.n_fft, self.hop, self.window)
 
     def inverse(self, spectrum: Tensor, length: int | None) -> Tensor:
-        """Complex (..., F, frames) -> (..., length); None gives the hop * (frames - 1) samples the frames vouch for."""
+        """Complex (..., F, frames) -> (..., length); None gives hop * (frames - 1) samples."""
         return istft(spectrum, self.n_fft, self.hop, self.window, length=length)
 
 
@@ -108,7 +106,7 @@ class CompressedSTFT(nn.Module):
 
     @full_precision
     def forward(self, x: Tensor, eps: float = 0.0) -> Compressed:
-        """With `eps` (1e-10 in the original's consistency loss) gradients stay finite where the spectrum is zero."""
+        """With `eps` (the original's consistency loss: 1e-10) gradients are finite where the spectrum is 0."""
         spectrum = self.stft(x)
         if eps:
             real, imaginary = spectrum.real, spectrum.imag

@@ -17,16 +17,14 @@ def a_weighting(frequency: np.ndarray) -> np.ndarray:
 
 
 def a_weighting_taps(rate: int, taps: int = 101, points: int = 512) -> Tensor:
-    """A symmetric filter (taps,) with the gain of the bilinear transform of the A-weighting, in the least-squares sense.
+    """A symmetric filter (taps,) with the gain of the bilinear transform of the A-weighting.
 
     As in auraloss: the gain is given at `points` frequencies below Nyquist, runs straight inside the pairs
     (0, 1), (2, 3), … of them, and counts nothing between two pairs. The squared error of the cosine series is
     integrated with three Gauss nodes a pair, exact far below float32, and minimised.
     """
     grid = np.arange(points) / points  # in parts of the Nyquist rate
-    gain = a_weighting(
-        rate / np.pi * np.tan(np.pi / 2 * grid)
-    )  # the bilinear transform bends the frequency axis
+    gain = a_weighting(rate / np.pi * np.tan(np.pi / 2 * grid))  # the bilinear transform bends the frequency axis
     node, weight = np.polynomial.legendre.leggauss(3)
     share = (node + 1) / 2
     frequency = (grid[0::2, None] * (1 - share) + grid[1::2, None] * share).ravel()

@@ -1,4 +1,4 @@
-"""Distances between spectrograms. Every loss is a module `loss(estimate, target) -> scalar` on audio (B, C, T)."""
+"""Distances between spectrograms: modules `loss(estimate, target) -> scalar` on audio (B, C, T)."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -21,8 +21,8 @@ class STFTLoss(nn.Module):
     magnitude      mean |X - Y|
     phase          mean |Zx - Zy| / ((|Zx| + |Zy|) / 2 + 1e-7), Z the complex spectra
 
-    The arguments after the resolution are the weights of these terms. Y, whose norm divides the first, is the target;
-    `divide_by="estimate"` is stable-audio-tools' trainer, which hands its arguments over the other way round.
+    The arguments after the resolution are the weights of these terms. Y, whose norm divides the first, is
+    the target; `divide_by="estimate"` is what stable-audio-tools' trainer does, which swaps its arguments.
     """
 
     def __init__(
@@ -53,9 +53,7 @@ class STFTLoss(nn.Module):
         if self.divide_by == "estimate":  # the other terms do not care
             estimate, target = target, estimate
         spectra = self.stft(estimate), self.stft(target)
-        x, y = (
-            (z.real.square() + z.imag.square()).clamp(min=self.eps).sqrt() for z in spectra
-        )  # (B, C, F, frames)
+        x, y = ((z.real.square() + z.imag.square()).clamp(min=self.eps).sqrt() for z in spectra)  # (B, C, F, frames)
         loss = x.new_zeros(())
         if self.convergence:
             loss = loss + self.convergence * self.convergences(x, y).mean()
@@ -77,7 +75,7 @@ class STFTLoss(nn.Module):
 class MultiResolutionSTFTLoss(nn.Module):
     """The mean of `STFTLoss` over windows of `windows` samples, each with a quarter of it as hop.
 
-    a_weighting         a sampling rate: both signals first pass an A-weighting filter of 101 taps, zero-padded
+    a_weighting         a sampling rate: both signals first pass an A-weighting of 101 taps, zero-padded
     sum_and_difference  stereo: compare left + right and left - right (unscaled) in place of left and right
 
     Further arguments are those of `STFTLoss`.
@@ -118,7 +116,7 @@ class MultiResolutionSTFTLoss(nn.Module):
 class MelLoss(nn.Module):
     """DAC's: magnitudes in Slaney bands (librosa's), hop a quarter of the window; terms summed over windows.
 
-    `log` weighs mean |log10(max(X, 1e-5)^power) - log10(max(Y, 1e-5)^power)|, `magnitude` weighs mean |X - Y|.
+    `log` weighs mean |log10(max(X, 1e-5)^power) - log10(max(Y, 1e-5)^power)|, `magnitude` mean |X - Y|.
     stable-audio-tools: (5, 10 … 320) bands at (32, 64 … 2048), power 1, no magnitude.
     DAC itself: (150, 80) bands at (2048, 512), power 2, both weights 1.
     """

@@ -1,7 +1,7 @@
 """Convolutions over time that state their padding and can be fed piece by piece.
 
-`stream` gives, piece by piece, exactly what `forward` gives at once: zeros of padding at both ends included, whatever
-the pieces. Nothing is remembered in the layer: the caller hands the state in and gets the next one back.
+`stream` gives, piece by piece, exactly what `forward` gives at once, padding of both ends included,
+whatever the pieces. The layer remembers nothing: the caller hands a state in and gets the next one back.
 
     state = layer.start(batch=1)
     for chunk in chunks:
@@ -23,18 +23,18 @@ Padding = Literal["same", "causal"] | int | tuple[int, int]
 class State(NamedTuple):
     """Between two pieces of a stream."""
 
-    tail: Tensor  # (B, C, n): inputs still needed (Conv1d), or outputs not yet final and without bias (ConvTranspose1d)
-    skip: int  # samples still to drop: of the input after a stride wider than the kernel, of the output at its left trim
+    tail: Tensor  # (B, C, n): inputs still needed; of a transposed layer outputs not yet final, without bias
+    skip: int  # samples still to drop: inputs under a stride wider than the kernel; outputs of the left trim
 
 
 def sides(padding: Padding, total: int) -> tuple[int, int]:
-    """Samples (left, right): "same" splits `total` with the odd one right, "causal" puts all on the side of the past."""
+    """Samples (left, right): "same" splits `total` with the odd one right, "causal" has it all left."""
     if padding == "same":
         return max(total, 0) // 2, total - max(total, 0) // 2
-    if isinstance(padding, str) and padding != "causal":
-        raise ValueError(f'padding is "same", "causal", a number or (left, right), got {padding!r}')
-    if isinstance(padding, str):
+    if padding == "causal":
         return total, 0
+    if isinstance(padding, str):
+        raise ValueError(f'padding is "same", "causal", a number or (left, right), got {padding!r}')
     left, right = (padding, padding) if isinstance(padding, int) else padding
     if left < 0 or right < 0:
         raise ValueError(f"padding is not negative, got {(left, right)}")
@@ -72,14 +72,12 @@ class Conv1d(nn.Conv1d):
 
     @property
     def delay(self) -> Fraction:
-        """Inputs after the first of its stride that an output waits for; negative where padding speaks first."""
+        """Inputs beyond its own that an output waits for; negative where padding alone speaks first."""
         return Fraction(self.span - 1 - self.pads[0])
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] + sum(self.pads) < self.span:
-            raise ValueError(
-                f"needs at least {self.span - sum(self.pads)} samples, got {x.shape[-1]}: {self}"
-            )
+            raise ValueError(f"needs at least {self.span - sum(self.pads)} samples, got {x.shape[-1]}: {self}")
         left, right = self.pads
         if left == right:  # the convolution pads without a copy
             return F.conv1d(x, self.weight, self.bias, self.stride, left, self.dilation, self.groups)
@@ -110,9 +108,10 @@ class Conv1d(nn.Conv1d):
 
 
 class ConvTranspose1d(nn.ConvTranspose1d):
-    """(B, C, T) -> (B, C', (T - 1) * stride + span - left - right + output_padding), span = (kernel - 1) * dilation + 1.
+    """(B, C, T) -> (B, C', (T - 1) * stride + span - left - right + output_padding), span as in Conv1d.
 
-    Here padding is what is cut from the full result: "same" and "causal" cut it to T * stride, the latter only right.
+    Here padding is what is cut from the full result: "same" and "causal" cut it to T * stride, the latter
+    on the right only.
     Samples that `output_padding` adds beyond the last tap hold the bias alone, as in PyTorch.
     """
 
@@ -139,7 +138,7 @@ class ConvTranspose1d(nn.ConvTranspose1d):
             raise ValueError(f"output_padding must stay below stride or dilation, got {output_padding}")
         if weight_norm:
             add_weight_norm(self)
-        # Counted from sample t * stride on, where frame t + 1 begins to write: what is unfinished, what the end cuts off.
+        # After t inputs, from output t * stride on: what is unfinished, and what the end would still cut off.
         self.overlap = max(self.span - stride, 0)
         self.held = self.trims[1] - (self.span - stride)
 
@@ -150,7 +149,7 @@ class ConvTranspose1d(nn.ConvTranspose1d):
 
     @property
     def delay(self) -> Fraction:
-        """In inputs, as for Conv1d: what is cut left shifts the output forward, so it has to wait for more of them."""
+        """Inputs beyond its own that an output waits for, since what is cut left brings outputs forward."""
         return Fraction(self.trims[0] + max(self.held, 0), self.step)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def _norm(v: Tensor) -> Tensor:
 
 
 def fit_weight_norm(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """`state` with every normed weight in the layout in which `module` holds it, ready for `load_state_dict`."""
+    """`state` with every weight in the layout in which `module` holds it, ready for `load_state_dict`."""
     fitted = dict(state)
     for name, layer in module.named_modules():
         prefix = f"{name}." if name else ""
@@ -35,9 +35,7 @@ def fit_weight_norm(state: Mapping[str, Tensor], module: nn.Module) -> dict[str,
                 continue
             weight = fitted.pop(prefix + "weight")
             gain = _norm(weight)
-            direction = torch.where(
-                gain == 0, torch.ones_like(weight), weight
-            )  # a zero weight has no direction
+            direction = torch.where(gain == 0, torch.ones_like(weight), weight)  # a zero weight has no direction
         if is_parametrized(layer, "weight"):
             fitted[prefix + NEW[0]], fitted[prefix + NEW[1]] = gain, direction
         else:
@@ -46,7 +44,7 @@ def fit_weight_norm(state: Mapping[str, Tensor], module: nn.Module) -> dict[str,
 
 
 def remove_weight_norm(module: nn.Module) -> nn.Module:
-    """Fold the norm of every layer in `module` into a plain weight, in place: same output, fewer parameters."""
+    """Fold every norm in `module` into a plain weight, in place: same output, fewer parameters."""
     for layer in list(module.modules()):
         if is_parametrized(layer, "weight"):
             remove_parametrizations(layer, "weight")

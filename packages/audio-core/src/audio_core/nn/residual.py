@@ -39,9 +39,7 @@ class Residual(nn.Module):
 
     def start(self, batch: int = 1) -> ResidualState:
         if self.ratio != 1 or self.delay < 0:
-            raise ValueError(
-                f"a skip needs layers of ratio 1 and delay >= 0, got {self.ratio} and {self.delay}"
-            )
+            raise ValueError(f"a skip needs layers of ratio 1 and delay >= 0, got {self.ratio} and {self.delay}")
         some = next(self.parameters())
         return ResidualState(self.layers.start(batch), some.new_zeros(batch, 0, 0))
 

@@ -1,4 +1,4 @@
-"""Chains of layers that can be fed piece by piece. Layers that see one sample at a time pass through as they are."""
+"""Chains of layers that can be fed piece by piece; layers that see one sample at a time just run."""
 
 from fractions import Fraction
 from typing import Any, Protocol
@@ -30,7 +30,7 @@ def streams(layer: nn.Module) -> bool:
 
 
 def is_pointwise(layer: nn.Module) -> bool:
-    """Whether `layer` treats every sample by itself: activations, Identity, and what says so with `pointwise = True`."""
+    """Whether `layer` treats each sample alone: activations, Identity, what says `pointwise = True`."""
     known = type(layer).__module__ == activation.__name__ and type(layer).__name__ not in _MIXING
     return known or isinstance(layer, nn.Identity) or getattr(layer, "pointwise", False)
 
@@ -63,9 +63,7 @@ class Sequential(nn.Sequential):
                 )
         return tuple(layer.start(batch) if streams(layer) else None for layer in self)
 
-    def stream(
-        self, chunk: Tensor, state: tuple[Any, ...], last: bool = False
-    ) -> tuple[Tensor, tuple[Any, ...]]:
+    def stream(self, chunk: Tensor, state: tuple[Any, ...], last: bool = False) -> tuple[Tensor, tuple[Any, ...]]:
         following = []
         for layer, held in zip(self, state, strict=True):
             if streams(layer):

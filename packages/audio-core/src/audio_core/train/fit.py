@@ -66,7 +66,7 @@ def loader(data: Any, plan: Plan, run: Run) -> DataLoader:
     first = run.samples + plan.batch * run.accelerator.process_index
     return DataLoader(
         data,
-        batch_sampler=_Batches(first, plan.batch, plan.batch * run.accelerator.num_processes),  # type: ignore[arg-type]
+        batch_sampler=_Batches(first, plan.batch, plan.batch * run.accelerator.num_processes),
         num_workers=plan.workers,
         collate_fn=getattr(data, "collate", None),
         generator=torch.Generator().manual_seed(plan.seed),  # its own: the global one belongs to the step
@@ -95,7 +95,7 @@ def mix(*numbers: int) -> int:
 def _seed(seed: int) -> None:
     torch.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002: libraries inside a task may draw from it
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (libraries inside a task may draw from it)
 
 
 def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -139,7 +139,7 @@ class Guard:
         return shown + (f" and {len(indices) - 8} more" if len(indices) > 8 else "")
 
 
-# --- leaving on a signal -----------------------------------------------------------------------------------------------
+# --- leaving on a signal --------------------------------------------------------------------------
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Optimizers and learning rate schedules as recipes name them. A schedule is a function of the update count: no state."""
+"""Optimizers and learning rate schedules as recipes name them.
+
+A schedule is a function of the update count, so it has no state to save.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,11 @@ class SGD:
         import torch
 
         return torch.optim.SGD(
-            list(parameters), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+            list(parameters),
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
         )
 
 

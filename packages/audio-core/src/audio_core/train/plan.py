@@ -28,7 +28,9 @@ class Plan:
     """How many of the newest states stay on disk."""
 
     # What may change when a run goes on: none of these alters a step that was taken.
-    FREE: ClassVar[frozenset[str]] = frozenset({"steps", "workers", "log_every", "evaluate_every", "save_every", "keep"})
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        {"steps", "workers", "log_every", "evaluate_every", "save_every", "keep"}
+    )
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "log_every", "evaluate_every", "save_every", "keep"):

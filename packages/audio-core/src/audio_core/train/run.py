@@ -6,6 +6,7 @@ Weights are safetensors, counts are JSON, optimizer states load with `weights_on
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -63,7 +64,7 @@ class Run:
                 shutil.rmtree(leftover, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
-    # --- state -----------------------------------------------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------------
 
     def states(self) -> dict[int, Path]:
         """The saved states by step, oldest first."""
@@ -87,7 +88,11 @@ class Run:
         for name, player in players.items():
             if not all(x.isfinite().all() for x in player.raw.state_dict().values() if x.is_floating_point()):
                 raise InputError(f"{self.folder}: weights of {name} are not finite after step {self.step}; {whole}")
-        counts = {"step": self.step, "samples": self.samples, "updates": {n: p.updates for n, p in players.items()}}
+        counts = {
+            "step": self.step,
+            "samples": self.samples,
+            "updates": {n: p.updates for n, p in players.items()},
+        }
         try:
             with replacing(self.folder / "state" / f"step-{self.step:08d}") as temporary:
                 temporary.mkdir()
@@ -95,10 +100,12 @@ class Run:
                     save_weights(player.raw, temporary / f"{name}.safetensors")
                     if player.average:
                         save_weights(player.average.net, temporary / f"{name}.average.safetensors")
-                    torch.save(player.bare_optimizer.state_dict(), temporary / f"{name}.optimizer.pt")
+                    state = io.BytesIO()  # Python writes it: torch's own writer hides why a write failed
+                    torch.save(player.bare_optimizer.state_dict(), state)
+                    (temporary / f"{name}.optimizer.pt").write_bytes(state.getbuffer())
                 (temporary / "run.json").write_text(json.dumps(counts))
-        except (InputError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"{self.folder}: step {self.step} cannot be saved: {reason(error)}; {whole}") from error
+        except InputError as error:
+            raise InputError(f"{error}; {whole}") from error
         for step in stale(self.states(), self.plan.keep):
             shutil.rmtree(self.folder / "state" / f"step-{step:08d}", ignore_errors=True)
 
@@ -134,7 +141,7 @@ def stale(steps: Iterable[int], keep: int) -> list[int]:
 
 def save_weights(net: nn.Module, path: Path) -> None:
     """All parameters and buffers; what shares memory is written once."""
-    with open(path, "xb") as file:  # Python's writes: a full disk is an OSError, and nothing is mapped
+    with path.open("xb") as file:  # Python's writes: a full disk is an OSError, and nothing is mapped
         file.write(safetensors.torch.save(_weights(net)))
 
 
@@ -183,7 +190,7 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
 
 
 def read_state(folder: str | Path, name: str) -> dict[str, Any]:
-    """The newest weights of one player of a run, averaged ones where there are any: what `export` and `evaluate` take."""
+    """The newest weights of one player of a run, averaged where there are such: what `export` and `evaluate` take."""
     found = {int(path.parent.name[5:]): path for path in Path(folder).glob(f"state/step-*/{name}.safetensors")}
     if not found:
         raise InputError(f"{folder}: holds no saved state of a run")

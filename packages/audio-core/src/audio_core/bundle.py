@@ -1,0 +1,316 @@
+"""Released models: a folder with config.json, model.safetensors and README.md, on disk or on the Hugging Face Hub.
+
+`config.json` holds {"format": 1, "package", "class", "version", "config"} and is read as strictly as a recipe; the
+class's own `Config` says what may stand in it. Weights are safetensors only, so that loading never runs code;
+`read_checkpoint` is how a package's `convert` reads everything older.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from . import config
+from .files import InputError, read_json, reason, replacing
+
+FORMAT = 1
+FILES = ("config.json", "model.safetensors", "README.md")
+_KEYS = ("format", "package", "class", "version", "config")
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*(@[\w./-]+)?")
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+# Whose config.json it is, by a key that only they write.
+_FOREIGN = {
+    "_class_name": "of a diffusers model",
+    "architectures": "of a transformers model",
+    "model_type": "of a model of transformers or stable-audio-tools",
+}
+# How files begin that people hand over in place of a checkpoint.
+_MAGIC = {
+    b"<": "a web page: a download that went wrong",
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
+    b"\x89HDF": "an HDF5 file (Keras?)",
+    b"\x1f\x8b": "a gzip archive: unpack it first",
+    b"RIFF": "audio",
+    b"fLaC": "audio",
+}
+
+
+# --- saving ------------------------------------------------------------------------------------------------
+
+
+def save(model: nn.Module, folder: str | Path, package: str, version: str, card: str, force: bool = False) -> None:
+    """Write `model`, which keeps its dataclass as `.config`, and its card as a bundle; all of it or nothing."""
+    folder, settings = Path(folder), getattr(model, "config", None)
+    if not isinstance(settings, type(model).Config):
+        raise ValueError(f"{type(model).__name__}.config is not a {type(model).__name__}.Config: {settings!r}")
+    known = {*FILES, ".gitattributes", ".git", ".cache"}
+    if folder.is_dir():
+        others = sorted({path.name for path in folder.iterdir()} - known)
+        if others:  # replacing a folder deletes all that is in it
+            raise InputError(f"{folder}: holds {_some(others)}, which no bundle does; choose another folder")
+        force = force or not any(folder.iterdir())
+    values = (FORMAT, package, type(model).__name__, version, config.plain(settings))
+    head = json.dumps(dict(zip(_KEYS, values, strict=True)), indent=2, ensure_ascii=False)
+    stored = _stored_names(model)
+    tensors = {
+        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+        if stored[name] == name
+    }
+    with replacing(folder, force) as temporary:
+        temporary.mkdir()
+        (temporary / "config.json").write_text(head + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        save_file(tensors, temporary / "model.safetensors", {"format": "pt"})
+
+
+def card(
+    title: str,
+    summary: str,
+    licence: str,
+    data: str,
+    numbers: Mapping[str, float | str],
+    use: str,
+    tags: Sequence[str] = (),
+) -> str:
+    """The README.md of a bundle; `numbers` are measures and their values, `use` is Python code."""
+    # JSON is YAML too: no name can break out of the header that the Hub reads.
+    header = f"---\nlicense: {json.dumps(licence.lower())}\ntags: {json.dumps(['audio', *tags])}\n---"
+    rows = [
+        f"| {_cell(name)} | {'–' if value != value else _cell(f'{value:.4g}' if isinstance(value, float) else value)} |"
+        for name, value in numbers.items()
+    ]
+    table = "\n".join(["| measure | value |", "|---|---:|", *rows])
+    parts = [f"# {title}", summary, "## Use", f"```python\n{use.strip()}\n```", "## Numbers", table]
+    return "\n\n".join([header, *parts, "## Data", data, "## Licence", licence]) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _stored_names(model: nn.Module) -> dict[str, str]:
+    """Each name in the state -> the name it is stored under: tied weights share the first of theirs."""
+    state = model.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
+
+
+# --- loading -----------------------------------------------------------------------------------------------
+
+
+def load(
+    path: str | Path,
+    classes: Mapping[str, type] | Sequence[type],
+    package: str | None = None,
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """The model of a bundle, ready for inference; `path` is a folder or a Hub id, owner/name[@revision].
+
+    `classes` are those that the bundle may name, `package` the one that must have made it.
+    """
+    folder = _folder(path)
+    cls, settings = _read_head(folder, classes, package)
+    weights = folder / "model.safetensors"
+    shapes = _read_shapes(weights)
+    with torch.random.fork_rng(devices=[]):  # the first values are overwritten: loading draws nothing
+        try:
+            with torch.device("meta"):  # costs no memory, so that a wrong config cannot take it all
+                empty = cls(settings)
+        except Exception:  # its constructor computes with values, or is wrong and says so below
+            empty = None
+        if empty is not None:
+            _check_shapes(weights, empty, shapes)
+        try:
+            model = cls(settings)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{folder / 'config.json'}: {cls.__name__} cannot be built: {reason(error)}") from error
+    _check_shapes(weights, model, shapes)
+    tensors = load_file(weights)
+    model.load_state_dict({name: tensors[stored] for name, stored in _stored_names(model).items()})
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # PyTorch asserts where it was built without the device
+        raise InputError(f"device {device}: cannot be used: {reason(error)}") from None
+
+
+def _folder(path: str | Path) -> Path:
+    folder = Path(path)
+    if folder.is_dir():
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _PICKLES)
+        if pickles and not (folder / "model.safetensors").exists():
+            raise InputError(f"{folder}: a checkpoint ({_some(pickles)}), not a bundle; use `convert`")
+        return folder
+    pickled = folder.suffix.lower() in _PICKLES
+    if pickled and folder.exists():
+        raise InputError(f"{folder}: a checkpoint, not a bundle; use `convert`")
+    if folder.exists():
+        raise InputError(f"{folder}: is a file; a bundle is a folder with {', '.join(FILES)}")
+    if _HUB_ID.fullmatch(str(path)) and not pickled:
+        return download(str(path))
+    raise InputError(f"{path}: there is no such folder, and a Hub id looks like owner/name")
+
+
+def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], package: str | None) -> tuple[Any, Any]:
+    """The class and its config, from config.json."""
+    path = folder / "config.json"
+    if not path.exists():
+        run = (folder / "recipe.yaml").exists() or (folder / "state").exists()
+        hint = "a training run; `export` it first" if run else "not a bundle: it holds no config.json"
+        raise InputError(f"{folder}: is {hint}")
+    head = read_json(path)
+    named = dict(classes) if isinstance(classes, Mapping) else {cls.__name__: cls for cls in classes}
+    if not isinstance(head, dict) or "format" not in head:
+        foreign = [text for key, text in _FOREIGN.items() if isinstance(head, dict) and key in head]
+        kind = foreign[0] if foreign else f"with {_some(head)}" if isinstance(head, dict) else "of something else"
+        raise InputError(f"{path}: not a bundle's; it looks like one {kind}")
+    if type(head["format"]) is not int or head["format"] < 1:
+        raise InputError(f"{path}: format: expected {FORMAT}, got {head['format']!r}")
+    maker = str(head.get("package", "its package"))
+    if head["format"] > FORMAT:
+        newer = f"format {head['format']} is newer than {FORMAT}, which this version reads"
+        raise InputError(f"{path}: {newer}; upgrade {maker}")
+    missing, unknown = set(_KEYS) - set(head), set(head) - set(_KEYS)
+    if missing or unknown:
+        what = f"{_some(sorted(missing))} missing" if missing else f"unknown key {_some(sorted(unknown))}"
+        raise InputError(f"{path}: {what}; expected {', '.join(_KEYS)}")
+    if package is not None and maker.replace("_", "-") != package.replace("_", "-"):
+        raise InputError(f"{path}: was made by {maker}, not by {package}")
+    if head["class"] not in named:
+        raise InputError(f"{path}: class {head['class']!r} is unknown; known: {', '.join(named)}")
+    cls: Any = named[head["class"]]
+    try:
+        return cls, config.build(cls.Config, head["config"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from the header, which also tells whether the file is whole."""
+    if not path.exists():
+        raise InputError(f"{path}: is missing")
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: is damaged or not safetensors: {reason(error)}") from None
+
+
+def _check_shapes(path: Path, model: nn.Module, found: Mapping[str, tuple[int, ...]]) -> None:
+    stored = _stored_names(model)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if stored[name] == name}
+    missing, unexpected = [n for n in wanted if n not in found], [n for n in found if n not in wanted]
+    other = [f"{n} {found[n]} for {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
+    wrong = ((missing, "missing"), (unexpected, "unexpected"), (other, "of another shape"))
+    said = [f"{len(names)} {text} ({_some(names)})" for names, text in wrong if names]
+    if said:
+        raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(said)}")
+
+
+def _some(names: Iterable[Any]) -> str:
+    first, count = [str(name) for name in names], 3
+    return ", ".join(first[:count]) + (f" and {len(first) - count} more" if len(first) > count else "")
+
+
+# --- the Hub -----------------------------------------------------------------------------------------------
+
+
+def download(identity: str) -> Path:
+    """The local folder of the Hub model `owner/name[@revision]`; only what a bundle consists of is fetched."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    name, _, revision = identity.partition("@")
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=list(FILES)))
+    except errors.RevisionNotFoundError:
+        why = f"the Hub has no revision {revision!r} of it"
+    except errors.RepositoryNotFoundError:
+        why = "no such folder, and no such model on the Hub (a private one needs `hf auth login`)"
+    except errors.LocalEntryNotFoundError:
+        why = "no such folder; as a Hub id it is not in the cache, and the Hub cannot be reached"
+    except Exception as error:  # its network library has errors of its own, and changes
+        why = f"cannot be fetched from the Hub: {reason(error)[:200]}"
+    raise InputError(f"{identity}: {why}")
+
+
+def push(folder: str | Path, identity: str, private: bool = True) -> str:
+    """Upload a bundle to the Hub model `owner/name` and return its address."""
+    import huggingface_hub
+
+    missing = [name for name in FILES if not (Path(folder) / name).exists()]
+    if missing:
+        raise InputError(f"{folder}: not a bundle: {_some(missing)} missing")
+    try:
+        hub = huggingface_hub.HfApi()
+        address = hub.create_repo(identity, private=private, exist_ok=True)
+        hub.upload_folder(repo_id=identity, folder_path=folder, allow_patterns=list(FILES))
+    except Exception as error:
+        raise InputError(f"{identity}: cannot be pushed to the Hub: {reason(error)[:200]}") from None
+    return str(address)
+
+
+# --- the checkpoints of originals --------------------------------------------------------------------------
+
+
+def read_checkpoint(path: str | Path, wrappers: Sequence[str] = _WRAPPERS) -> dict[str, Tensor]:
+    """The named tensors of an original's checkpoint, for `convert`; unwraps {"state_dict": ...} and the like.
+
+    Reads safetensors and PyTorch files that hold nothing but data. `wrappers` are keys to look under, in order.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}") from None
+    if not start:
+        raise InputError(f"{path}: is empty")
+    for magic, text in _MAGIC.items():
+        if start.startswith(magic):
+            raise InputError(f"{path}: is not a checkpoint but {text}")
+    if path.suffix.lower() == ".safetensors":
+        _read_shapes(path)
+        return load_file(path)
+    return _unwrapped(_unpickled(path), path, wrappers)
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they warn of is in the error
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        text = reason(error)
+    code = re.search(r"GLOBAL ([\w.]+)", text)
+    if code:
+        why = f"holds Python objects ({code[1]}), which could run code; save its state_dict alone where it was made"
+    elif "TorchScript" in text:
+        why = "is a TorchScript program, not a checkpoint; save its state_dict"
+    else:
+        why = f"is damaged or no checkpoint of PyTorch: {text[:120]}"
+    raise InputError(f"{path}: {why}")
+
+
+def _unwrapped(found: Any, path: Path, wrappers: Sequence[str]) -> dict[str, Tensor]:
+    while isinstance(found, Mapping):
+        inner = [found[key] for key in wrappers if isinstance(found.get(key), Mapping)]
+        if not inner:
+            break
+        found = inner[0]
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path}: holds a {type(found).__name__}, where named tensors are expected")
+    others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
+    if others or not found:
+        raise InputError(f"{path}: holds no weights under {', '.join(wrappers)}; its keys are {_some(found) or 'none'}")
+    return {str(name): tensor for name, tensor in found.items()}

@@ -1,0 +1,140 @@
+"""Ways to vary a training sample. Each is a callable (samples (C, T), generator) -> samples (C, T).
+
+All chance comes from the generator, so a varied sample is as repeatable as a plain one. Lengths and channels are
+kept. `Sometimes(Polarity(), 0.5)` flips one sample in two; `Chain(a, b)` applies a, then b.
+"""
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .. import audio
+from ..files import InputError
+from .segments import Augment
+
+Generator = np.random.Generator
+Samples = audio.Samples
+
+
+class Chain:
+    """One after another."""
+
+    def __init__(self, *augments: Augment):
+        self.augments = augments
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        for augment in self.augments:
+            samples = augment(samples, rng)
+        return samples
+
+
+@dataclass(frozen=True)
+class Sometimes:
+    augment: Augment
+    probability: float
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        return self.augment(samples, rng) if rng.random() < self.probability else samples
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Louder or softer, uniform in decibels; nothing is clipped."""
+
+    low_db: float
+    high_db: float
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        return samples * np.float32(10 ** (rng.uniform(self.low_db, self.high_db) / 20))
+
+
+class Polarity:
+    """Upside down."""
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        return -samples
+
+
+class SwapChannels:
+    """Left becomes right; of more than two channels the order is reversed."""
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        return samples[::-1].copy()
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Noise added at a signal-to-noise ratio uniform in decibels, power over all channels and the whole length.
+
+    `source` holds (C, T) arrays or tensors: a list, or endless `Segments`. A longer noise is cut at random, a
+    shorter one repeated. Where the samples or the noise are silent there is no ratio, and nothing is added.
+    """
+
+    source: Any
+    low_db: float
+    high_db: float
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        count = len(self.source) if hasattr(self.source, "__len__") else 1 << 32
+        noise = np.asarray(self.source[int(rng.integers(count))], np.float32)
+        start = int(rng.integers(max(0, noise.shape[1] - samples.shape[1]) + 1))
+        at = (start + np.arange(samples.shape[1])) % noise.shape[1]
+        noise = audio.convert_channels(noise, samples.shape[0], "noise")[:, at]
+        ratio = 10 ** (rng.uniform(self.low_db, self.high_db) / 10)
+        wanted, found = _power(samples) / ratio, _power(noise)
+        return samples + noise * np.float32(np.sqrt(wanted / found)) if found else samples
+
+
+def _power(samples: Samples) -> float:
+    return float(np.mean(np.square(samples, dtype=np.float64)))
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Up to `most` samples later or earlier; what leaves at one end enters at the other, or silence does."""
+
+    most: int
+    circular: bool = True
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        by = int(rng.integers(-self.most, self.most + 1))
+        shifted = np.roll(samples, by, -1)
+        if not self.circular and by:
+            shifted[:, slice(by) if by > 0 else slice(by, None)] = 0
+        return shifted
+
+
+@dataclass(frozen=True)
+class Pitch:
+    """Higher or lower at the same speed, uniform in semitones."""
+
+    rate: int
+    low: float
+    high: float
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        steps = rng.uniform(self.low, self.high)
+        return np.asarray(_effects().pitch_shift(samples, sr=self.rate, n_steps=steps), np.float32)
+
+
+@dataclass(frozen=True)
+class Tempo:
+    """Faster or slower at the same pitch, a factor uniform in octaves; silence follows a shorter result."""
+
+    low: float
+    high: float
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        factor = 2 ** rng.uniform(np.log2(self.low), np.log2(self.high))
+        stretched = np.asarray(_effects().time_stretch(samples, rate=factor), np.float32)[:, : samples.shape[1]]
+        return np.pad(stretched, ((0, 0), (0, samples.shape[1] - stretched.shape[1])))
+
+
+def _effects() -> ModuleType:
+    try:
+        import librosa
+    except ImportError:
+        raise InputError('pitch and tempo need librosa: pip install "audio-core[augment]"') from None
+    return librosa.effects
