@@ -24,7 +24,7 @@ ROOMS = (
     ("loss",),
     ("audio",),
     ("data",),
-    ("command",),
+    ("command", "draw"),
     ("chunk", "batch", "codec", "metrics", "report", "bundle", "cli"),
     ("train",),
     ("testing",),

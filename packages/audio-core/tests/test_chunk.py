@@ -1,8 +1,8 @@
 """Long audio in pieces: the same length, the same result where that is possible, the same memory for an hour."""
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +13,10 @@ from audio_core.files import InputError
 from torch import Tensor, nn
 
 REACH = 12  # samples that the convolution below hears to either side
+
+
+def names(folder: str | Path) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
 
 
 def identity(samples: Tensor) -> Tensor:
@@ -146,19 +150,19 @@ def test_a_file_gets_the_rate_and_channels_that_the_model_wants_and_those_it_mak
     info = audio.info(tmp_path / "b.flac")
     assert (info.rate, info.channels, info.frames) == (16000, 3, 16001)
     assert heard == {1}
-    assert clipped == 3 * 16001
+    assert 3 * 15990 < clipped <= 3 * 16001  # all but the ends, which the resampler rounds off
 
 
 def test_a_model_that_fails_half_way_leaves_no_file(tmp_path):
     audio.write(tmp_path / "a.wav", np.zeros((1, 1000)), 8000)
-    calls = iter(range(3))
-    with pytest.raises(StopIteration):
-        process_file(lambda x: x + next(calls), tmp_path / "a.wav", tmp_path / "b.wav", 100)
+    calls = iter([1, 2, 0])
+    with pytest.raises(ZeroDivisionError):
+        process_file(lambda x: x + 1 / next(calls) - 1, tmp_path / "a.wav", tmp_path / "b.wav", 100)
     with pytest.raises(InputError, match=r"b\.wav: the result holds NaN"):
         process_file(lambda x: x / 0, tmp_path / "a.wav", tmp_path / "b.wav", 100)
     with pytest.raises(ValueError, match=r"one file holds \(C, T\), the model returned \(2, 1, "):
         process_file(lambda x: torch.stack([x, x], 1), tmp_path / "a.wav", tmp_path / "b.wav", 100)
-    assert os.listdir(tmp_path) == ["a.wav"]
+    assert names(tmp_path) == ["a.wav"]
 
 
 MEASURED = """
@@ -186,9 +190,8 @@ def test_an_hour_takes_the_memory_of_a_minute(tmp_path):
             assert result.returncode == 0, result.stderr
             peaks.append(int(result.stdout) / 1024)
             assert audio.info(made).frames == minutes * 60 * 44100
-            for at in range(minutes):
-                same = audio.read(made, at * 60 * 44100, 44100 * 2).samples - minute[:, : 44100 * 2]
-                assert np.abs(same).max() <= 2**-16 + 1e-6  # what the source was rounded to, and no more
+            for given, got in zip(audio.blocks(source), audio.blocks(made), strict=True):
+                assert np.abs(given - got).max() <= 1e-6
         assert peaks[1] - peaks[0] < 150, peaks
     finally:  # two gigabytes, which pytest would keep for three runs
         source.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ def test_decoding_finds_what_headers_hide(tmp_path):
 
 
 def test_a_scan_of_nothing_is_an_error_and_writes_nothing(tmp_path):
-    with pytest.raises(InputError, match="no audio files found; known are .*wav"):
+    with pytest.raises(InputError, match=r"no audio files found; known are .*wav"):
         scan(tmp_path, tmp_path / "all.jsonl")
     (tmp_path / "a.wav").write_text("x")
     with pytest.raises(InputError, match=r"a\.wav: not audio .*; none of 1 files can be read"):

@@ -1,9 +1,13 @@
 """Files that may be wrong and files that must never be half-written."""
 
-import os
+from pathlib import Path
 
 import pytest
 from audio_core.files import InputError, note, read_json, read_text, reason, replacing, write_text
+
+
+def names(folder: str | Path) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
 
 
 def test_a_replaced_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
@@ -14,7 +18,7 @@ def test_a_replaced_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
         assert target.read_text() == "old"
         assert temporary.suffix == ".txt"
     assert target.read_text() == "new"
-    assert os.listdir(target.parent) == ["a.txt"]
+    assert names(target.parent) == ["a.txt"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -24,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path, error
     with pytest.raises(error), replacing(target) as temporary:
         temporary.write_text("half")
         raise error
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["a.txt"]
     assert target.read_text() == "old"
 
 
@@ -34,8 +38,8 @@ def test_a_folder_takes_the_place_of_a_full_folder(tmp_path):
         with replacing(target) as temporary:
             temporary.mkdir()
             (temporary / text).write_text(text)
-    assert os.listdir(target) == ["new"]
-    assert os.listdir(tmp_path) == ["bundle"]
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["bundle"]
 
 
 def test_a_failed_folder_is_removed_whole(tmp_path):
@@ -46,7 +50,7 @@ def test_a_failed_folder_is_removed_whole(tmp_path):
         t.mkdir()
         (t / "part").write_text("half")
         raise OSError(28, "No space left on device")
-    assert os.listdir(tmp_path / "b") == []
+    assert names(tmp_path / "b") == []
 
 
 def test_an_existing_file_is_only_overwritten_by_force(tmp_path):
@@ -59,7 +63,7 @@ def test_an_existing_file_is_only_overwritten_by_force(tmp_path):
 
 def test_reading_says_in_one_line_what_is_wrong(tmp_path):
     path = tmp_path / "a.json"
-    with pytest.raises(InputError, match="a.json: No such file or directory$"):
+    with pytest.raises(InputError, match=r"a\.json: No such file or directory$"):
         read_json(path)
     with pytest.raises(InputError, match="Is a directory"):
         read_text(tmp_path)

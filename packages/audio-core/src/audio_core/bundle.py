@@ -8,6 +8,7 @@ class's own `Config` says what may stand in it. Weights are safetensors only, so
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,6 +105,17 @@ def _stored_names(model: nn.Module) -> dict[str, str]:
     state = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What a bundle holds, without building its model: the head of its config.json, tensors and parameters."""
+    folder = _folder(path)
+    head = read_json(folder / "config.json")
+    shapes = _read_shapes(folder / "model.safetensors")
+    if not isinstance(head, dict) or set(_KEYS) - set(head):
+        raise InputError(f"{folder / 'config.json'}: not a bundle's; expected {', '.join(_KEYS)}")
+    size = (folder / "model.safetensors").stat().st_size
+    return {**head, "tensors": len(shapes), "values": sum(map(math.prod, shapes.values())), "bytes": size}
 
 
 # --- loading -----------------------------------------------------------------------------------------------

@@ -168,10 +168,11 @@ def _build_union(expected: Any, value: Any, where: str, default: Any) -> Any:
         usual = kind(type(default)) if dataclasses.is_dataclass(default) else ""
         chosen = str(value.get("kind", next(iter(classes)) if len(classes) == 1 else usual))
         if chosen not in classes:
-            found = f"got {_show(chosen)}" if chosen else "none is given"
-            names = f"{', '.join(classes)}{_nearest(chosen, classes)}"
-            raise InputError(f"{_dot(where, 'kind')}: {found}; expected one of {names}")
+            found = f"{_dot(where, 'kind')}: {'got ' + _show(chosen) if chosen else 'none is given'}"
+            raise InputError(f"{found}; expected one of {', '.join(classes)}{_nearest(chosen, classes)}")
         return _build_dataclass(classes[chosen], value, where, default)
+    if isinstance(value, str) and value in classes:
+        raise InputError(f"{where}: expected keys and values; {value} is chosen with {_dot(where, 'kind')}={value}")
     if len(options) == 1:
         return _build(options[0], value, where, default)
     # An exact type first, so that int | float keeps 3 an integer; then whatever accepts the value.
@@ -189,8 +190,7 @@ def _build_literal(choices: tuple, value: Any, where: str) -> Any:
         if str(choice) == typed or (type(choice), choice) == (type(value), value):
             return choice
     names = [str(choice) for choice in choices]
-    near = _nearest(str(value), names)
-    raise InputError(f"{where}: {_show(value)} is not one of {', '.join(names)}{near}")
+    raise InputError(f"{where}: {_show(value)} is not one of {', '.join(names)}{_nearest(str(value), names)}")
 
 
 def _build_dataclass(cls: Any, value: Any, where: str, default: Any = MISSING) -> Any:

@@ -39,6 +39,10 @@ def number(value: object) -> str:
     return f"{value:.4g}"
 
 
+def _short(value: float) -> str:
+    return f"{value / 1000:g}k" if 1e4 <= abs(value) < 1e6 else number(value)
+
+
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers from `low` to `high`."""
     rough = (high - low) / count
@@ -50,9 +54,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
-def _axes(content: str, x: Sequence[tuple[float, str]], y: Sequence[tuple[float, str]], scale: str = "") -> str:
-    """`content` stretched between labels at fractions of its width and height."""
+def _axes(content: str, x: list[tuple[float, str]], y: list[tuple[float, str]], unit: str, scale: str = "") -> str:
+    """`content` stretched between labels at fractions of its width and height; `unit` stands behind the last x."""
     below = "".join(f'<span style="left:{100 * at:.2f}%">{escape(text)}</span>' for at, text in x)
+    below = below.removesuffix("</span>") + f"<em>{escape(unit)}</em></span>"
     beside = "".join(f'<span style="bottom:{100 * at:.2f}%">{escape(text)}</span>' for at, text in y)
     area = f'<div class="y">{beside}</div><div class="area">{content}</div>{scale}<div class="x">{below}</div>'
     return f'<div class="plot">{area}</div>'
@@ -120,16 +125,12 @@ def spectrogram_plot(samples: np.ndarray, rate: int, top_db: float) -> str:
     image = f'<img alt="spectrogram" src="data:image/png;base64,{data}">'
     seconds, top_hz = np.shape(samples)[-1] / rate, rate / 2
     hertz = [0, *(1000 * 2**octave for octave in range(10) if 1000 * 2**octave <= 0.92 * top_hz), top_hz]
-    y = [(float(_mel(hz) / _mel(top_hz)), f"{hz / 1000:g}") for hz in hertz]
+    y = [(float(_mel(hz) / _mel(top_hz)), f"{hz / 1000:.2g}" + " kHz" * (hz == top_hz)) for hz in hertz]
     x = [(at / seconds, f"{at:g}") for at in ticks(0, seconds)]
     steps = [top_db - step * RANGE_DB / 4 for step in range(5)]
     labels = "".join(f'<span style="top:{25 * at}%">{db:.0f}</span>' for at, db in enumerate(steps))
     scale = f'<div class="scale" title="dB re full scale">{labels.replace("</span>", " dB</span>", 1)}</div>'
-    return _axes(image, _with_unit(x, "s"), _with_unit(y, "kHz"), scale)
-
-
-def _with_unit(labels: list[tuple[float, str]], unit: str) -> list[tuple[float, str]]:
-    return [*labels[:-1], (labels[-1][0], f"{labels[-1][1]} {unit}".strip())]
+    return _axes(image, x, y, "s", scale)
 
 
 # --- lines, bars and tables of counts --------------------------------------------------------------------------------
@@ -149,8 +150,8 @@ def curve(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], log: bool = False, u
     def place(value: float, axis: int) -> float:
         return float((value - low[axis]) / (high[axis] - low[axis]))
 
-    x = [(place(at, 0), number(at)) for at in ticks(low[0], high[0])]
-    y = [(place(at, 1), number(10.0**at if log else at)) for at in _log_ticks(low[1], high[1], log)]
+    x = [(place(at, 0), _short(at)) for at in ticks(low[0], high[0])]
+    y = [(place(at, 1), _short(10.0**at if log else at)) for at in _log_ticks(low[1], high[1], log)]
     drawn = "".join(f'<path class="grid" d="M0 {100 - 100 * at:.2f}H100"/>' for at, _ in y)
     legend = ""
     for index, (label, points) in enumerate(series.items()):
@@ -169,7 +170,7 @@ def curve(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], log: bool = False, u
         key = f'<svg viewBox="0 0 20 4"><path class="{style}" d="M1 2H19"/></svg>'
         legend += f"<span>{key}{escape(label)} <b>{value}</b></span>"
     svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img">{drawn}</svg>'
-    return f'<div class="legend">{legend}</div>{_axes(svg, _with_unit(x, unit), y)}'
+    return f'<div class="legend">{legend}</div>{_axes(svg, x, y, unit)}'
 
 
 def _thinned(x: np.ndarray, y: np.ndarray, log: bool) -> np.ndarray:

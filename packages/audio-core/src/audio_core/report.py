@@ -34,8 +34,8 @@ h2{font-size:1.25rem;letter-spacing:-.01em;margin:2.75rem 0 .75rem}
 p{max-width:70ch;margin:.75rem 0}
 figure{margin:1rem 0;padding:1rem 1.1rem;min-width:0;
 background:var(--card);border:1px solid var(--rule);border-radius:10px}
-figcaption{font-weight:600;margin-bottom:.5rem}
-figcaption small{font-weight:400;color:var(--dim);margin-left:.6em;white-space:nowrap}
+figcaption{display:flex;flex-wrap:wrap;gap:0 .6em;align-items:baseline;font-weight:600;margin-bottom:.5rem}
+figcaption small{font-weight:400;color:var(--dim);white-space:nowrap}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.925rem}
 .data{width:100%}
@@ -54,6 +54,7 @@ font-size:.75rem;line-height:1;color:var(--dim);font-variant-numeric:tabular-num
 .y span{right:.5rem;transform:translateY(50%)}
 .x{grid-column:2}
 .x span{top:.5rem;transform:translateX(-50%)}
+.x em{position:absolute;left:100%;margin-left:.35em;font-style:normal}
 .area{border-left:1px solid var(--rule);border-bottom:1px solid var(--rule)}
 .area img,.area svg{position:absolute;width:100%;height:100%;display:block}
 .area svg{overflow:visible}
@@ -118,12 +119,13 @@ class Report:
         checked = [(label, _samples(label, samples), rate) for label, samples, rate in sounds]
         top = 0.0
         if spectrogram:
-            top = max(float(draw.spectrogram(samples, rate).max()) for _, samples, rate in checked)
+            loudest = max(draw.spectrogram(samples, rate).max() for _, samples, rate in checked)
+            top = 5.0 * math.ceil(loudest / 5)
         figures = ""
         for label, samples, rate in checked:
             plot = draw.spectrogram_plot(samples, rate, top) if spectrogram else ""
             peak = float(np.abs(samples).max())
-            level = f"peak {20 * math.log10(peak):.1f} dB" if peak else "silent"
+            level = f"peak {20 * math.log10(peak):+.1f} dB" if peak else "silent"
             clipped = ", clipped" if peak > 1 else ""
             about = f"{samples.shape[1] / rate:.3g} s · {rate / 1000:g} kHz · {level}{clipped}"
             player = f'<audio controls preload="metadata" src="data:audio/flac;base64,{_flac(samples, rate)}"></audio>'

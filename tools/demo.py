@@ -1,0 +1,225 @@
+"""What the packages can do, on sound made here: trains a small denoiser and writes demo/report.html to listen to.
+
+Every part is a function that returns after adding to the page; each package adds its own.
+"""
+
+import math
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from audio_core import audio, bundle, chunk, metrics
+from audio_core.data.manifest import Manifest, scan
+from audio_core.data.segments import Segments
+from audio_core.dsp.pqmf import PQMF
+from audio_core.dsp.stft import STFT
+from audio_core.files import note
+from audio_core.loss.spectral import MultiResolutionSTFTLoss
+from audio_core.nn.conv import Conv1d
+from audio_core.nn.residual import ResidualUnit
+from audio_core.nn.stream import Sequential
+from audio_core.report import Report
+from audio_core.train.fit import fit
+from audio_core.train.optimize import AdamW, Cosine
+from audio_core.train.plan import Plan
+from audio_core.train.player import Player
+from audio_core.train.run import Run
+from audio_core.train.watch import Journal, Log, Save
+from torch import Tensor, nn
+
+RATE = 16_000
+FOLDER = Path(__file__).resolve().parents[1] / "demo"
+
+
+def tune(seed: int, seconds: float, rate: int = RATE) -> np.ndarray:
+    """Plucked notes of a pentatonic scale, each with eight harmonics, in stereo (2, T)."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros((2, round(seconds * rate)), np.float32)
+    for start in np.arange(0, seconds - 0.2, 0.2):
+        if rng.uniform() < 0.25:
+            continue
+        pitch = 110 * 2 ** (rng.choice([0, 2, 4, 7, 9, 12, 14, 16, 19, 21, 24]) / 12)
+        t = np.arange(round(min(1.2, seconds - start) * rate)) / rate
+        note_ = sum(np.sin(2 * np.pi * pitch * k * t) * np.exp(-t * (2 + 1.5 * k)) / k for k in range(1, 9))
+        side = rng.uniform(0.2, 0.8)
+        at = round(start * rate)
+        out[:, at : at + len(t)] += 0.15 * np.array([[side], [1 - side]]) * note_
+    return out
+
+
+def db(wanted: np.ndarray, found: np.ndarray) -> float:
+    """Signal to difference in dB."""
+    return 10 * math.log10(np.square(wanted).sum() / max(np.square(wanted - found).sum(), 1e-30))
+
+
+# --- files and signals -------------------------------------------------------------------------------
+
+
+def files(page: Report) -> None:
+    page.heading("Files")
+    page.text("Six seconds of stereo written in every format and read back, always in blocks.")
+    sound, rows = tune(1, 6, 48_000), []
+    for extension, (container, encodings) in audio.FORMATS.items():
+        for encoding in encodings:
+            path = FOLDER / f"formats/tune-{encoding.lower()}{extension}"
+            audio.write(path, sound, 48_000, encoding)
+            back = audio.read(path).samples
+            error = db(sound, back) if back.shape == sound.shape else None
+            rows.append((path.name, container, encoding, path.stat().st_size / 1000, error))
+    page.table(("file", "container", "encoding", "kB", "SNR dB"), rows)
+    page.row([("as it was made", sound, 48_000), ("from MP3", audio.read(FOLDER / "formats/tune-mpeg_layer_iii.mp3").samples, 48_000)])
+
+
+def signals(page: Report) -> None:
+    page.heading("Signals")
+    x = torch.from_numpy(tune(2, 4))[None]
+    rows: list[tuple[str, str, float]] = []
+    for name, bank in (("bytesep's 4 bands", PQMF.bytesep()), ("8 bands by design", PQMF.design(8))):
+        back = bank.synthesis(bank.analysis(x), length=x.shape[-1])
+        rows.append((f"PQMF, {name}", "round trip, dB", db(x.numpy(), back.numpy())))
+    t = np.arange(5 * 44_100) / 44_100
+    sweep = np.sin(2 * np.pi * (20 * t + (7_200 - 20) * t**2 / 10)).astype(np.float32)[None]
+    t = np.arange(5 * RATE) / RATE
+    wanted = np.sin(2 * np.pi * (20 * t + (7_200 - 20) * t**2 / 10)).astype(np.float32)[None]
+    found = audio.resample(sweep, 44_100, RATE)
+    rows.append(("resampling 44.1 to 16 kHz", "sweep against its formula, dB", db(wanted[:, 800:-800], found[:, 800:-800])))
+    net = Sequential(Conv1d(2, 8, 7, 4, padding="causal"), ResidualUnit(8, dilation=3), Conv1d(8, 2, 3)).eval()
+    with torch.no_grad():
+        offline, state, parts = net(x), net.start(), []
+        for piece in x.split(37, -1):
+            out, state = net.stream(piece, state)
+            parts.append(out)
+        parts.append(net.stream(x[..., :0], state, last=True)[0])
+    rows.append(("three layers fed 37 samples at a time", "largest difference to offline", float((torch.cat(parts, -1) - offline).abs().max())))
+    page.table(("what", "measure", "value"), rows)
+
+
+# --- a model, from data to a released folder ---------------------------------------------------------
+
+
+class Denoiser(nn.Module):
+    """A mask on the spectrogram from three residual units over time. (B, C, T) -> (B, C, T)."""
+
+    @dataclass(frozen=True)
+    class Config:
+        width: int = 48
+        n_fft: int = 512
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        bins, width = config.n_fft // 2 + 1, config.width
+        self.stft = STFT(config.n_fft, config.n_fft // 4)
+        self.mask = nn.Sequential(
+            Conv1d(bins, width, 3),
+            *(ResidualUnit(width, 3, dilation) for dilation in (1, 2, 4)),
+            Conv1d(width, bins, 3),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        spectrum = self.stft(x.flatten(0, 1))  # (B * C, F, frames)
+        level = torch.log(spectrum.abs() + 1e-3)
+        return self.stft.inverse(spectrum * self.mask(level), x.shape[-1]).view_as(x)
+
+
+class Noisy:
+    """Clean segments and the noise to add, as functions of the index."""
+
+    def __init__(self, clean: Segments, seed: int):
+        self.clean, self.seed = clean, seed
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, index, 1))
+        clean = self.clean[index]
+        hiss = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32))
+        return {"clean": clean, "noisy": clean + rng.uniform(0.02, 0.1) * hiss}
+
+    def name(self, index: int) -> str:
+        return self.clean.name(index)
+
+
+class Denoising:
+    """The task: who learns, and what one step of learning is."""
+
+    def __init__(self, plan: Plan):
+        net = Denoiser(Denoiser.Config())
+        self.net = Player(net, AdamW(lr=4e-3).build(net.parameters()), Cosine(total=plan.steps, warmup=20), clip=1.0)
+        self.players = {"net": self.net}
+        self.spectral = MultiResolutionSTFTLoss((1024, 256))
+        self.losses: list[Tensor] = []
+
+    def step(self, batch: dict[str, Tensor], at: int) -> dict[str, Tensor]:
+        made = self.net(batch["noisy"])
+        wave = nn.functional.l1_loss(made, batch["clean"])
+        shape = self.spectral(made, batch["clean"])
+        self.net.update(10 * wave + 0.2 * shape)
+        self.losses.append(wave.detach())
+        return {"wave": wave.detach(), "shape": shape.detach()}
+
+
+def training(page: Report, steps: int) -> None:
+    page.heading("A model, from data to a released folder")
+    for number in range(6):
+        audio.write(FOLDER / f"data/tune-{number}.flac", tune(10 + number, 8), RATE)
+    scan(FOLDER / "data", FOLDER / "data.jsonl", progress=False)
+    clean = Segments(Manifest.load(FOLDER / "data.jsonl").items, seconds=1.0, rate=RATE, channels=1)
+    plan = Plan(steps=steps, batch=8, workers=0, log_every=max(1, steps // 5), save_every=steps)
+    torch.manual_seed(plan.seed)
+    task, run = Denoising(plan), Run(FOLDER / "run", plan, "cpu")
+    started = time.process_time()
+    fit(task, Noisy(clean, 1), plan, run, [Log(Journal(run)), Save()])
+    seconds = time.process_time() - started
+    card = bundle.card("A toy denoiser", "Made by the demonstration.", "mit", "Synthetic tunes.", {}, "bundle.load(...)")
+    bundle.save(task.net.raw, FOLDER / "bundle", "audio-core", "0.1.0", card, force=True)
+    model = bundle.load(FOLDER / "bundle", [Denoiser])
+
+    held_out = tune(99, 20)[:1]
+    hiss = 0.06 * np.random.default_rng(5).standard_normal(held_out.shape).astype(np.float32)
+    audio.write(FOLDER / "noisy.wav", held_out + hiss, RATE, "FLOAT")
+    chunk.process_file(model, FOLDER / "noisy.wav", FOLDER / "denoised.wav", 2 * RATE, encoding="FLOAT", progress=False)
+    noisy, made = (audio.read(FOLDER / f"{name}.wav").samples for name in ("noisy", "denoised"))
+    whole = model(torch.from_numpy(noisy)[None])[0].detach()
+    x, y = torch.from_numpy(made), torch.from_numpy(held_out)
+    page.text(
+        f"{steps} steps on 48 seconds of tunes took {seconds:.0f} CPU seconds; the state on disk resumes to the bit. "
+        "The released folder is loaded again and run over a file in segments of two seconds."
+    )
+    losses = torch.stack(task.losses).numpy()
+    page.curve("Error while learning (mean absolute, log scale)", {"wave": (np.arange(1, len(losses) + 1), losses)}, log=True, unit="step")
+    page.table(
+        ("on a tune never heard", "noisy", "denoised"),
+        [
+            ("SI-SDR, dB", float(metrics.si_sdr(torch.from_numpy(noisy), y)[0]), float(metrics.si_sdr(x, y)[0])),
+            ("log-spectral distance, dB", *(float(metrics.log_spectral_distance(e, y)[0]) for e in (torch.from_numpy(noisy), x))),
+            ("in segments against at once, SNR dB", None, db(whole.numpy(), made)),
+        ],
+    )
+    six = 6 * RATE
+    page.row([("noisy", noisy[:, :six], RATE), ("denoised", made[:, :six], RATE), ("clean", held_out[:, :six], RATE)])
+
+
+def main() -> int:
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    torch.set_num_threads(2)
+    page = Report("What audio-core does by itself")
+    for number, (name, part) in enumerate(PARTS.items(), 1):
+        note(f"[{number}/{len(PARTS)}] {name}")
+        part(page)
+    page.save(FOLDER / "report.html")
+    print(FOLDER / "report.html")
+    return 0
+
+
+PARTS = {
+    "files in every format": files,
+    "signals": signals,
+    "training a denoiser": lambda page: training(page, 250),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
