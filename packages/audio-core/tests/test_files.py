@@ -1,90 +1,90 @@
-"""Files that may be wrong and files that must never be half-written."""
-
-from pathlib import Path
+import os
 
 import pytest
-from audio_core.files import InputError, note, read_json, read_text, reason, replacing, write_text
+from audio_core.files import InputError, read_json, read_text, replacing, write_text
 
 
-def names(folder: str | Path) -> list[str]:
-    return sorted(path.name for path in Path(folder).iterdir())
+def refused(call, *arguments):
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_a_replaced_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
-    target = tmp_path / "deep" / "a.txt"
-    write_text(target, "old")
-    with replacing(target) as temporary:
-        temporary.write_text("new")
-        assert target.read_text() == "old"
-        assert temporary.suffix == ".txt"
-    assert target.read_text() == "new"
-    assert names(target.parent) == ["a.txt"]
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path, error):
-    target = tmp_path / "a.txt"
-    write_text(target, "old")
-    with pytest.raises(error), replacing(target) as temporary:
+def test_a_file_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    with pytest.raises(KeyError), replacing(path) as temporary:
         temporary.write_text("half")
-        raise error
-    assert names(tmp_path) == ["a.txt"]
-    assert target.read_text() == "old"
+        raise KeyError
+    assert list(path.parent.iterdir()) == []
+    with replacing(path) as temporary:
+        assert temporary.parent == path.parent and temporary.suffix == ".txt" and not path.exists()
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
 
 
-def test_a_folder_takes_the_place_of_a_full_folder(tmp_path):
-    target = tmp_path / "bundle"
+def test_a_folder_takes_the_place_of_a_full_one(tmp_path):
+    path = tmp_path / "f"
     for text in ("old", "new"):
-        with replacing(target) as temporary:
+        with replacing(path) as temporary:
             temporary.mkdir()
             (temporary / text).write_text(text)
-    assert names(target) == ["new"]
-    assert names(tmp_path) == ["bundle"]
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert [file.name for file in tmp_path.iterdir()] == ["f"]
 
 
-def test_a_failed_folder_is_removed_whole(tmp_path):
-    with (
-        pytest.raises(InputError, match="bundle: cannot be written: No space"),
-        replacing(tmp_path / "b" / "bundle") as t,
-    ):
-        t.mkdir()
-        (t / "part").write_text("half")
-        raise OSError(28, "No space left on device")
-    assert names(tmp_path / "b") == []
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    """Writing a result to a path that happens to be a folder must not delete that folder."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "thesis.tex").write_text("x")
+    assert refused(write_text, tmp_path / "d", "y") == f"{tmp_path / 'd'}: is a folder, and a file was to be written"
+    assert (tmp_path / "d" / "thesis.tex").read_text() == "x"
 
 
-def test_an_existing_file_is_only_overwritten_by_force(tmp_path):
-    target = tmp_path / "a.txt"
-    write_text(target, "old")
-    with pytest.raises(InputError, match="exists already; give --force"), replacing(target, force=False):
-        pass
-    assert target.read_text() == "old"
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    left = tmp_path / f".f.{os.getpid()}.part"
+    left.mkdir()
+    (left / "half").write_text("x")
+    with replacing(tmp_path / "f") as temporary:
+        temporary.mkdir()
+    assert list((tmp_path / "f").iterdir()) == []
 
 
-def test_reading_says_in_one_line_what_is_wrong(tmp_path):
+def test_nothing_is_overwritten_without_force(tmp_path):
+    path = tmp_path / "a"
+    write_text(path, "1")
+
+    def again():
+        with replacing(path, force=False):
+            raise AssertionError("never reached")
+
+    assert refused(again) == f"{path}: exists already; give --force to overwrite it"
+
+
+def test_places_that_cannot_be_written_are_one_line(tmp_path):
+    write_text(tmp_path / "a", "1")
+    assert refused(write_text, tmp_path / "a" / "b", "2").startswith(f"{tmp_path / 'a' / 'b'}: cannot be written: ")
+    assert "cannot be written: File name too long" in refused(write_text, tmp_path / ("x" * 300), "2")
+    for name in (".", "/", ".."):
+        assert refused(write_text, name, "2") == f"{name}: is no name that can be written to"
+
+
+def test_text_is_utf8_of_a_sane_size(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes("\ufeffGröße".encode())
+    assert read_text(path) == "Größe"
+    assert refused(read_text, path, 5) == f"{path}: larger than 5 bytes, which no such file should be"
+    path.write_bytes(b"\xff")
+    assert refused(read_text, path) == f"{path}: is not a text file"
+    assert refused(read_text, tmp_path / "b") == f"{tmp_path / 'b'}: No such file or directory"
+    assert "null byte" in refused(read_text, "a\0b")
+
+
+def test_json_that_is_broken_or_endless_is_one_line(tmp_path):
     path = tmp_path / "a.json"
-    with pytest.raises(InputError, match=r"a\.json: No such file or directory$"):
-        read_json(path)
-    with pytest.raises(InputError, match="Is a directory"):
-        read_text(tmp_path)
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="is not a text file"):
-        read_json(path)
-    path.write_text("[" * 100_000)
-    with pytest.raises(InputError, match="not valid JSON"):
-        read_json(path)
-    with pytest.raises(InputError, match="larger than 10 bytes"):
-        read_text(path, limit=10)
-    path.write_text('{"é": 1}', encoding="utf-8")
-    assert read_json(path) == {"é": 1}
-
-
-def test_a_reason_is_one_line_and_never_empty():
-    assert reason(ValueError("two\n  lines")) == "two lines"
-    assert reason(OSError(2, "No such file", "x")) == "No such file"
-    assert reason(KeyError()) == "KeyError"
-
-
-def test_a_note_goes_to_standard_error(capsys):
-    note("careful")
-    assert capsys.readouterr() == ("", "careful\n")
+    for text in ("{", "[" * 100_000, "1" * 5000, ""):
+        write_text(path, text)
+        assert refused(read_json, path).startswith(f"{path}: not valid JSON: ")
+    write_text(path, '{"a": [1, null]}')
+    assert read_json(path) == {"a": [1, None]}

@@ -131,7 +131,10 @@ def load(
 
     `classes` are those that the bundle may name, `package` the one that must have made it.
     """
-    folder = _folder(path)
+    try:
+        folder = _folder(path)
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}") from None
     cls, settings = _read_head(folder, classes, package)
     weights = folder / "model.safetensors"
     shapes = _read_shapes(weights)
@@ -198,9 +201,9 @@ def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], packa
         raise InputError(f"{path}: {what}; expected {', '.join(_KEYS)}")
     if package is not None and maker.replace("_", "-") != package.replace("_", "-"):
         raise InputError(f"{path}: was made by {maker}, not by {package}")
-    if head["class"] not in named:
+    cls: Any = named.get(str(head["class"]))
+    if cls is None:
         raise InputError(f"{path}: class {head['class']!r} is unknown; known: {', '.join(named)}")
-    cls: Any = named[head["class"]]
     try:
         return cls, config.build(cls.Config, head["config"])
     except InputError as error:

@@ -26,11 +26,11 @@ def replacing(path: str | Path, force: bool = True) -> Iterator[Path]:
     path = Path(path)
     if path.name in ("", ".."):
         raise InputError(f"{path}: is no name that can be written to")
-    if path.exists() and not force:
-        raise InputError(f"{path}: exists already; give --force to overwrite it")
     # The suffix stays last, since writers choose a format by it; the process number keeps two writers apart.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
+        if path.exists() and not force:
+            raise InputError(f"{path}: exists already; give --force to overwrite it")
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(temporary)  # left by a killed process of the same number
         yield temporary

@@ -1,0 +1,425 @@
+import json
+import pickle
+import struct
+from argparse import Namespace
+from dataclasses import dataclass
+from typing import Literal
+
+import huggingface_hub
+import pytest
+import torch
+from audio_core import bundle
+from audio_core.files import InputError
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+CARD = bundle.card(
+    "Tiny | net",
+    "Doubles audio.",
+    "MIT",
+    "One tone.",
+    {"SI-SDR (dB)": 8.91234, "a|b": float("nan"), "set": "dev"},
+    "import audio_x\nmodel = audio_x.load('o/n')",
+    ["speech"],
+)
+
+
+@dataclass(frozen=True)
+class Front:
+    widths: tuple[int, ...] = (4, 4)
+    act: Literal["elu", "no"] = "no"
+
+
+class Net(nn.Module):
+    """Tied weights, a weight norm, a buffer that is saved, one that is not, and a value computed from a tensor."""
+
+    @dataclass(frozen=True)
+    class Config:
+        front: Front = Front()
+        bias: bool = True
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        first, second = config.front.widths
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(1, first, 3, bias=config.bias))
+        self.inner = nn.Linear(first, second, bias=False)
+        self.outer = nn.Linear(second, first, bias=False)
+        self.outer.weight = self.inner.weight
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("window", torch.hann_window(8), persistent=False)
+        self.drop = nn.Dropout()
+
+    def forward(self, x):
+        return self.drop(self.outer(self.inner(self.conv(x).mT))) + self.window.sum() + self.mean.sum()
+
+
+class Awkward(Net):
+    """Cannot be built without values: its constructor reads a number out of a tensor."""
+
+    Config = Net.Config
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.length = float(self.window.sum())
+
+
+def make(folder, cls=Net, **settings):
+    model = cls(Net.Config(Front((3, 3)), **settings))
+    model.mean += 0.5
+    bundle.save(model, folder, "audio-x", "0.1.0", CARD)
+    return model
+
+
+def refused(*arguments, call=bundle.load, **more):
+    with pytest.raises(InputError) as caught:
+        call(*arguments, **more)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make(tmp_path / "made")
+    return tmp_path / "made"
+
+
+def edit(folder, **changes):
+    path = folder / "config.json"
+    head = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in head.items() if value is not ...}))
+
+
+# --- round trip ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [Net, Awkward])
+def test_a_loaded_bundle_computes_what_was_saved(tmp_path, cls, capsys):
+    model = make(tmp_path / "b", cls).eval()
+    loaded = bundle.load(tmp_path / "b", [Net, Awkward], "audio_x")
+    x = torch.randn(2, 1, 9)
+    assert torch.equal(loaded(x), model(x))
+    assert type(loaded) is cls and not loaded.training
+    assert loaded.config == Net.Config(Front((3, 3)))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_bundle_is_the_three_files_of_the_hub(folder):
+    assert sorted(path.name for path in folder.iterdir()) == sorted(bundle.FILES)
+    assert json.loads((folder / "config.json").read_text()) == {
+        "format": 1,
+        "package": "audio-x",
+        "class": "Net",
+        "version": "0.1.0",
+        "config": {"front": {"widths": [3, 3], "act": "no"}, "bias": True},
+    }
+
+
+def test_tied_weights_are_stored_once_and_tied_again(folder):
+    stored = load_file(folder / "model.safetensors")
+    assert "inner.weight" in stored and "outer.weight" not in stored and "window" not in stored
+    loaded = bundle.load(folder, {"Net": Net})
+    assert loaded.inner.weight is loaded.outer.weight
+
+
+def test_loading_draws_nothing_from_the_global_generator(folder):
+    before = torch.get_rng_state()
+    bundle.load(folder, [Net])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_views_of_one_storage_can_be_saved(tmp_path):
+    model = Net(Net.Config())
+    table = torch.arange(4.0)
+    model.mean, model.more = table[:2], nn.Buffer(table[2:])
+    bundle.save(model, tmp_path / "b", "audio-x", "1", CARD)
+    assert load_file(tmp_path / "b" / "model.safetensors")["more"].tolist() == [2, 3]
+
+
+def test_saving_replaces_a_bundle_only_when_told_and_nothing_else_ever(tmp_path, folder):
+    assert "exists already" in refused(Net(Net.Config()), folder, "p", "1", CARD, call=bundle.save)
+    bundle.save(Net(Net.Config(bias=False)), folder, "p", "1", CARD, force=True)
+    assert not bundle.load(folder, [Net]).config.bias
+    (tmp_path / "empty").mkdir()
+    make(tmp_path / "empty")
+    (folder / "thesis.tex").write_text("x")
+    text = refused(Net(Net.Config()), folder, "p", "1", CARD, force=True, call=bundle.save)
+    assert text == f"{folder}: holds thesis.tex, which no bundle does; choose another folder"
+    assert (folder / "thesis.tex").exists()
+
+
+def test_a_failed_save_leaves_the_old_bundle_and_no_litter(tmp_path, folder, monkeypatch):
+    def full_disk(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle, "save_file", full_disk)
+    text = refused(Net(Net.Config()), folder, "p", "1", CARD, force=True, call=bundle.save)
+    assert text == f"{folder}: cannot be written: No space left on device"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert bundle.load(folder, [Net]).config.front.widths == (3, 3)
+
+
+def test_a_model_must_keep_the_config_of_its_class(tmp_path):
+    model = Net(Net.Config())
+    model.config = {"bias": True}
+    with pytest.raises(ValueError, match=r"Net.config is not a Net.Config"):
+        bundle.save(model, tmp_path / "b", "p", "1", CARD)
+
+
+def test_the_card_is_markdown_with_a_header_that_the_hub_reads():
+    from audio_core.config import parse
+
+    _, header, text = CARD.split("---\n", 2)
+    assert parse(header, "card") == {"license": "mit", "tags": ["audio", "speech"]}
+    assert text.startswith("\n# Tiny | net\n\nDoubles audio.\n")
+    assert "| SI-SDR (dB) | 8.912 |\n| a\\|b | – |\n| set | dev |\n" in text
+    assert "```python\nimport audio_x\nmodel = audio_x.load('o/n')\n```" in text
+
+
+# --- what may be wrong with a bundle ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2 is newer than 1, which this version reads; upgrade audio-x"),
+        ({"format": "1"}, "format: expected 1, got '1'"),
+        ({"format": True}, "format: expected 1, got True"),
+        ({"format": ...}, "not a bundle's; it looks like one with package, class, version and 1 more"),
+        ({"class": "Nett"}, "class 'Nett' is unknown; known: Net"),
+        ({"class": []}, "class [] is unknown; known: Net"),
+        ({"version": ...}, "version missing; expected format, package, class, version, config"),
+        ({"extra": 1}, "unknown key extra; expected format, package, class, version, config"),
+        ({"package": "audio-y"}, "was made by audio-y, not by audio-x"),
+        ({"config": {"bia": True}}, "unknown key bia; did you mean bias?"),
+        ({"config": {"front": {"widths": [4, "x"]}}}, "front.widths[1]: expected int, got 'x'"),
+        ({"config": None}, "recipe: expected keys and values for Net, got None"),
+    ],
+)
+def test_a_wrong_head_is_one_line(folder, changes, message):
+    edit(folder, **changes)
+    assert refused(folder, [Net], "audio-x") == f"{folder / 'config.json'}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("foreign", "like"),
+    [
+        ({"architectures": ["Wav2Vec2"], "model_type": "wav2vec2"}, "of a transformers model"),
+        ({"_class_name": "AutoencoderOobleck"}, "of a diffusers model"),
+        ({"model_type": "autoencoder", "model": {}}, "of a model of transformers or stable-audio-tools"),
+        ([1], "of something else"),
+    ],
+)
+def test_a_foreign_config_is_told_by_what_it_looks_like(folder, foreign, like):
+    (folder / "config.json").write_text(json.dumps(foreign))
+    assert refused(folder, [Net]) == f"{folder / 'config.json'}: not a bundle's; it looks like one {like}"
+
+
+def test_weights_that_do_not_fit_are_named_and_counted(folder):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["conv.bias"], tensors["mean"]
+    tensors |= {f"extra.{i}": torch.zeros(1) for i in range(5)} | {"inner.weight": torch.zeros(3, 2)}
+    save_file(tensors, path)
+    assert refused(folder, [Net]) == (
+        f"{path}: does not fit Net: 2 missing (mean, conv.bias), 5 unexpected (extra.0, extra.1, extra.2 and 2 more), "
+        "1 of another shape (inner.weight (3, 2) for (3, 3))"
+    )
+
+
+def test_a_config_that_asks_for_too_much_is_refused_before_memory_is_taken(folder):
+    edit(folder, config={"front": {"widths": [3, 10**12]}})
+    assert "inner.weight (3, 3) for (1000000000000, 3)" in refused(folder, [Net])
+
+
+def test_a_config_that_cannot_be_built_is_one_line(folder):
+    edit(folder, config={"front": {"widths": [3]}})
+    assert "Net cannot be built: not enough values to unpack" in refused(folder, [Net])
+
+
+def test_damaged_weights_are_one_line(folder):
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    for data in (whole[:-1], whole[:20], b"", b"junk" * 100, struct.pack("<Q", 1 << 62) + whole[8:], whole + b"x"):
+        path.write_bytes(data)
+        assert refused(folder, [Net]).startswith(f"{path}: is damaged or not safetensors: ")
+    path.unlink()
+    assert refused(folder, [Net]) == f"{path}: is missing"
+
+
+def test_pickles_are_refused_with_the_way_out(tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({}, path)
+    assert refused(path, [Net]) == f"{path}: a checkpoint, not a bundle; use `convert`"
+    text = f"{tmp_path}: a checkpoint (pytorch_model.bin), not a bundle; use `convert`"
+    assert refused(tmp_path, [Net]) == text
+
+
+def test_what_is_no_bundle_is_told_by_what_it_is(tmp_path, folder):
+    assert refused(tmp_path / "none", [Net]).endswith("there is no such folder, and a Hub id looks like owner/name")
+    assert refused("x" * 300, [Net]).endswith(": File name too long")
+    assert refused("x/y.ckpt", [Net]).startswith("x/y.ckpt: there is no such folder")
+    assert refused(folder / "config.json", [Net]).endswith(
+        "is a file; a bundle is a folder with " + ", ".join(bundle.FILES)
+    )
+    assert refused(tmp_path, [Net]) == f"{tmp_path}: is not a bundle: it holds no config.json"
+    (tmp_path / "recipe.yaml").write_text("")
+    assert refused(tmp_path, [Net]) == f"{tmp_path}: is a training run; `export` it first"
+    assert refused(folder, [Net], device="cuda:99").startswith("device cuda:99: cannot be used: ")
+
+
+# --- the Hub ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The Hub's cache with one model in it, and no network."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    model = tmp_path / "hub" / "models--owner--name"
+    make(model / "snapshots" / commit)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    return model
+
+
+def test_an_id_is_loaded_from_the_hubs_cache(cache, capsys):
+    assert bundle.load("owner/name", [Net]).config.front.widths == (3, 3)
+    commit = (cache / "refs" / "main").read_text()
+    assert bundle.download(f"owner/name@{commit}") == cache / "snapshots" / commit
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_of_the_same_name_wins_over_the_hub(cache, tmp_path):
+    make(tmp_path / "owner" / "name", bias=False)
+    assert not bundle.load("owner/name", [Net]).config.bias
+
+
+def test_an_id_that_cannot_be_had_is_one_line_with_its_name(cache):
+    why = "no such folder; as a Hub id it is not in the cache, and the Hub cannot be reached"
+    assert refused("owner/other", [Net]) == f"owner/other: {why}"
+    assert refused("owner/name@v9", [Net]) == f"owner/name@v9: {why}"
+    assert refused("owner--x/..", call=bundle.download).startswith("owner--x/..: cannot be fetched from the Hub: ")
+
+
+def test_push_uploads_the_three_files_to_a_private_model(folder, monkeypatch):
+    calls = []
+
+    class Api:
+        def create_repo(self, identity, **settings):
+            calls.append((identity, settings))
+            return f"hub:{identity}"
+
+        def upload_folder(self, **settings):
+            calls.append(settings)
+            if settings["repo_id"] == "o/full":
+                raise OSError("no\nroom")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert bundle.push(folder, "o/n") == "hub:o/n"
+    assert calls == [
+        ("o/n", {"private": True, "exist_ok": True}),
+        {"repo_id": "o/n", "folder_path": folder, "allow_patterns": list(bundle.FILES)},
+    ]
+    assert refused(folder, "o/full", call=bundle.push) == "o/full: cannot be pushed to the Hub: no room"
+    (folder / "README.md").unlink()
+    assert refused(folder, "o/n", call=bundle.push) == f"{folder}: not a bundle: README.md missing"
+
+
+# --- checkpoints of originals ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda tensors: tensors,
+        lambda tensors: {"state_dict": tensors, "epoch": 3, "optimizer": {"lr": 1.0}},
+        lambda tensors: {"model_state_dict": tensors, "best_acc": 0.5},
+        lambda tensors: {"model": {"state_dict": tensors}},
+    ],
+)
+def test_checkpoints_are_unwrapped(tmp_path, wrap):
+    tensors = {"a.weight": torch.randn(2, 3), "a.count": torch.tensor(3)}
+    torch.save(wrap(tensors), tmp_path / "c.ckpt")
+    found = bundle.read_checkpoint(tmp_path / "c.ckpt")
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_a_package_names_the_wrapper_of_its_original(tmp_path):
+    path = tmp_path / "g.pth"
+    torch.save({"generator": {"w": torch.ones(2)}}, path)
+    assert bundle.read_checkpoint(path, ["generator"])["w"].tolist() == [1, 1]
+    assert refused(path, call=bundle.read_checkpoint) == (
+        f"{path}: holds no weights under state_dict, model_state_dict, model; its keys are generator"
+    )
+
+
+def test_safetensors_and_the_old_pickle_layout_are_read(tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "c.safetensors")
+    assert bundle.read_checkpoint(tmp_path / "c.safetensors")["w"].tolist() == [1, 1]
+    torch.save({"w": torch.ones(2)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert bundle.read_checkpoint(tmp_path / "old.pt")["w"].tolist() == [1, 1]
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("run by the pickle",)
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, capsys):
+    path = tmp_path / "c.ckpt"
+    torch.save({"state_dict": {}, "hyper": Namespace(a=1)}, path)
+    text = refused(path, call=bundle.read_checkpoint)
+    assert text.startswith(f"{path}: holds Python objects (argparse.Namespace), which could run code")
+    torch.save({"w": Evil()}, path)
+    assert "holds Python objects (print)" in refused(path, call=bundle.read_checkpoint)
+    path.write_bytes(pickle.dumps(Evil()))
+    assert refused(path, call=bundle.read_checkpoint).startswith(f"{path}: ")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"\n<!DOCTYPE html><html>", "is not a checkpoint but a web page: a download that went wrong"),
+        (b"version https://git-lfs.github.com/spec/v1", "is not a checkpoint but a Git LFS pointer: fetch"),
+        (b"\x89HDF\r\n", "is not a checkpoint but an HDF5 file"),
+        (b"RIFF\0\0\0\0WAVE", "is not a checkpoint but audio"),
+        (b"PK\3\4 cut off", "is damaged or no checkpoint of PyTorch: "),
+        (b"\x80\x02}q\x00X\x05", "is damaged or no checkpoint of PyTorch: "),
+        (b"epoch,loss\n1,2\n", "is damaged or no checkpoint of PyTorch: "),
+    ],
+)
+def test_a_wrong_file_is_told_by_what_it_looks_like(tmp_path, data, message):
+    path = tmp_path / "c.pt"
+    path.write_bytes(data)
+    assert refused(path, call=bundle.read_checkpoint).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.ones(2), "holds a Tensor, where named tensors are expected"),
+        ({}, "its keys are none"),
+        ({"a": torch.ones(1), "step": 3}, "its keys are a, step"),
+    ],
+)
+def test_a_checkpoint_without_named_tensors_is_told(tmp_path, value, message):
+    torch.save(value, tmp_path / "c.pt")
+    assert refused(tmp_path / "c.pt", call=bundle.read_checkpoint).endswith(message)
+    assert refused(tmp_path, call=bundle.read_checkpoint) == f"{tmp_path}: Is a directory"
+
+
+def test_a_script_is_told_apart_from_a_checkpoint(tmp_path):
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "s.pt")
+    assert "is a TorchScript program" in refused(tmp_path / "s.pt", call=bundle.read_checkpoint)
