@@ -154,7 +154,7 @@ def test_a_failed_save_leaves_the_old_bundle_and_no_litter(tmp_path, folder, mon
     def full_disk(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle, "save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     text = refused(Net(Net.Config()), folder, "p", "1", CARD, force=True, call=bundle.save)
     assert text == f"{folder}: cannot be written: No space left on device"
     assert [path.name for path in tmp_path.iterdir()] == ["made"]

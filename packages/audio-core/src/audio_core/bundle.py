@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from . import config
@@ -62,17 +62,11 @@ def save(model: nn.Module, folder: str | Path, package: str, version: str, card:
         force = force or not any(folder.iterdir())
     values = (FORMAT, package, type(model).__name__, version, config.plain(settings))
     head = json.dumps(dict(zip(_KEYS, values, strict=True)), indent=2, ensure_ascii=False)
-    stored = _stored_names(model)
-    tensors = {
-        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-        if stored[name] == name
-    }
     with replacing(folder, force) as temporary:
         temporary.mkdir()
         (temporary / "config.json").write_text(head + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        save_file(tensors, temporary / "model.safetensors", {"format": "pt"})
+        save_weights(model, temporary / "model.safetensors")
 
 
 def card(
@@ -98,6 +92,25 @@ def card(
 
 def _cell(value: Any) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """All parameters and buffers; tied weights once."""
+    stored = _stored_names(model)
+    tensors = {  # copies, since safetensors refuses views of shared memory
+        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+        if stored[name] == name
+    }
+    data = safetensors.torch.save(tensors, {"format": "pt"})
+    path.write_bytes(data)  # by Python, so that a full disk is an OSError that says so
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Strictly; the shapes were not trusted before they were compared."""
+    _check_shapes(path, model, _read_shapes(path))
+    tensors = safetensors.torch.load_file(path)
+    model.load_state_dict({name: tensors[stored] for name, stored in _stored_names(model).items()})
 
 
 def _stored_names(model: nn.Module) -> dict[str, str]:
@@ -150,9 +163,7 @@ def load(
             model = cls(settings)
         except (ValueError, RuntimeError) as error:
             raise InputError(f"{folder / 'config.json'}: {cls.__name__} cannot be built: {reason(error)}") from error
-    _check_shapes(weights, model, shapes)
-    tensors = load_file(weights)
-    model.load_state_dict({name: tensors[stored] for name, stored in _stored_names(model).items()})
+    load_weights(model, weights)
     try:
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:  # PyTorch asserts where it was built without the device
@@ -296,7 +307,7 @@ def read_checkpoint(path: str | Path, wrappers: Sequence[str] = _WRAPPERS) -> di
             raise InputError(f"{path}: is not a checkpoint but {text}")
     if path.suffix.lower() == ".safetensors":
         _read_shapes(path)
-        return load_file(path)
+        return safetensors.torch.load_file(path)
     return _unwrapped(_unpickled(path), path, wrappers)
 
 

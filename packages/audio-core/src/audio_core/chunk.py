@@ -83,6 +83,8 @@ def process_file(
     Further options as of `process_blocks`. Returns how many samples were beyond full scale and cut off, as integer
     and lossy encodings do.
     """
+    if not force and Path(target).exists():  # said before the work and not after
+        raise InputError(f"{target}: exists already; give --force to overwrite it")
     header = audio.info(source)
     rate = rate or header.rate
     total = -(-header.frames * rate // header.rate)

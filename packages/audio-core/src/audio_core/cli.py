@@ -153,11 +153,14 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _scan(given: argparse.Namespace) -> int:
+    from . import batch
     from .data.manifest import scan
 
     if given.out.exists() and not given.force:
         raise InputError(f"{given.out}: exists already; give --force to overwrite it")
-    result = scan(given.inputs, given.out, progress=not given.quiet, check=given.decode)
+    result = scan(
+        [item.file for item in batch.find(given.inputs)], given.out, progress=not given.quiet, check=given.decode
+    )
     for name, cause in result.unreadable:
         note(f"{name}: {cause}")
     seconds = sum(item.frames / item.rate for item in result.items)

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from .. import config
+from ..bundle import load_weights, save_weights
 from ..files import InputError, read_json, reason, replacing, write_text
 from .plan import Plan
 from .player import Player
@@ -137,30 +138,6 @@ class Run:
 def stale(steps: Iterable[int], keep: int) -> list[int]:
     """The steps beyond the newest `keep`, compared as numbers: step 100,000 is newer than step 99,999."""
     return sorted(steps)[:-keep]
-
-
-def save_weights(net: nn.Module, path: Path) -> None:
-    """All parameters and buffers; what shares memory is written once."""
-    with path.open("xb") as file:  # Python's writes: a full disk is an OSError, and nothing is mapped
-        file.write(safetensors.torch.save(_weights(net)))
-
-
-def load_weights(net: nn.Module, path: Path) -> None:
-    """Strictly, on whatever device `net` is."""
-    weights = safetensors.torch.load_file(path)
-    wanted = _weights(net)
-    if wanted.keys() != weights.keys():
-        odd = sorted(wanted.keys() ^ weights.keys())
-        raise InputError(f"{path}: does not fit the network: {len(odd)} names differ, first {odd[0]}")
-    net.load_state_dict(weights, strict=len(net.state_dict()) == len(weights))
-
-
-def _weights(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict without second names of the same memory (tied weights), which safetensors refuses."""
-    seen: dict[tuple, str] = {}
-    for name, value in net.state_dict().items():
-        seen.setdefault((value.data_ptr(), value.shape, value.stride()) if value.numel() else (name,), name)
-    return {name: net.state_dict()[name].contiguous() for name in seen.values()}
 
 
 def _same_buffers(net: nn.Module, accelerator: Accelerator) -> None:

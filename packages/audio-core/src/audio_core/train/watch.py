@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from .. import audio
-from ..files import InputError, note, write_text
+from ..bundle import save_weights
+from ..files import InputError, note, replacing, write_text
 from .player import Task
-from .run import Run, save_weights
+from .run import Run
 
 
 class Journal:
@@ -52,7 +53,7 @@ class Journal:
 
     def sound(self, name: str, samples: np.ndarray, rate: int) -> None:
         """(C, T) samples and their spectrogram, under audio/ and on the board."""
-        from ..report import png, spectrogram_image
+        from ..draw import png, spectrogram_image
 
         folder = self.run.folder / "audio" / f"step-{self.run.step:08d}"
         pixels = spectrogram_image(samples, rate)
@@ -143,10 +144,8 @@ class Evaluate:
             better = values[self.best] < known[self.best] if self.lower else values[self.best] > known[self.best]
             if not better:
                 return
-        temporary = run.folder / ".best.safetensors"
-        temporary.unlink(missing_ok=True)
-        save_weights(task.release(), temporary)
-        temporary.replace(run.folder / "best.safetensors")
+        with replacing(run.folder / "best.safetensors") as temporary:
+            save_weights(task.release(), temporary)
         write_text(path, json.dumps({"step": run.step, **values}) + "\n")
 
 
