@@ -25,7 +25,8 @@ ROOMS = (
     ("audio",),
     ("data",),
     ("command", "draw"),
-    ("chunk", "batch", "codec", "metrics", "report", "bundle", "cli"),
+    ("chunk", "batch", "codec", "metrics", "report", "bundle"),
+    ("cli",),
     ("train",),
     ("testing",),
 )

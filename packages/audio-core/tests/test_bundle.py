@@ -3,6 +3,7 @@ import pickle
 import struct
 from argparse import Namespace
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import huggingface_hub

@@ -14,7 +14,7 @@ from audio_core.files import InputError
 from audio_core.report import Report
 
 RATE = 16000
-VOID = {"meta", "link", "img", "path", "br"}
+VOID = {"meta", "link", "img"}
 
 
 def tone(hertz, seconds=1.0, rate=RATE, level=0.5):
@@ -128,7 +128,7 @@ def test_the_caption_tells_length_rate_level_and_clipping():
 
 
 def test_audio_that_cannot_be_played_is_refused():
-    with pytest.raises(InputError, match="^a: holds NaN or infinity, which cannot be played$"):
+    with pytest.raises(InputError, match=r"^a: holds NaN or infinity, which cannot be played$"):
         Report("r").audio("a", [0.0, math.nan], RATE)
     with pytest.raises(ValueError, match=r"a: samples .* expected, got \(0,\)"):
         Report("r").audio("a", [], RATE)
@@ -150,11 +150,12 @@ def test_the_image_in_the_page_is_that_of_the_spectrogram():
 def test_colours_rise_evenly_in_lightness():
     """CIELAB lightness: equal steps in dB must look equal, and nothing may look brighter than what is louder."""
     linear = (draw.colours(np.linspace(0, 1, 33)) / 255.0) ** 2.2
-    light = 116 * np.cbrt(np.maximum(linear @ [0.2126, 0.7152, 0.0722], 0.008856)) - 16
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    light = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
     steps = np.diff(light)
-    assert (steps > 0).all() or (steps[1:] > 0).all()
-    assert light[-1] > 95 and light[0] < 9
-    assert steps[4:].max() < 1.7 * steps[4:].mean()
+    assert light[0] < 1 and light[-1] > 95
+    assert steps.min() > 0
+    assert steps[4:].min() > 0.7 * steps[4:].mean() and steps.max() < 1.5 * steps.mean()
     assert draw.colours([-1, 2]).tolist() == [[0, 0, 4], [252, 253, 191]]
 
 
@@ -166,7 +167,7 @@ def test_a_tone_is_a_line_at_its_frequency_and_level(rate, hertz):
     row = middle.argmax() / (len(middle) - 1)
     expected = math.log1p(hertz / 700) / math.log1p(rate / 2 / 700)
     assert row == pytest.approx(expected, abs=0.02)
-    assert -5 < middle.max() < 0.1  # a full-scale sine is 0 dB, less what the row's width shares out
+    assert -9 < middle.max() < 0.1  # a full-scale sine is 0 dB, less what the row's width shares out
     assert np.median(middle) < -80
 
 
@@ -215,7 +216,7 @@ def test_curves_are_drawn_to_scale_with_gaps_where_there_is_no_number():
     (path,) = paths(text)
     assert path == "M0.00 96.30h0L25.00 3.70M75.00 3.70h0L100.00 96.30"
     words = Page(text).words
-    assert words[:3] == ["a", "0", "a"] and {"0", "20", "40", "0.4", "0.8"} <= set(words)
+    assert words[:2] == ["a", "0"] and {"0", "20", "40", "0.4", "0.8"} <= set(words)
 
 
 def test_a_logarithmic_curve_has_decades_and_skips_what_has_no_logarithm():

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import command
 from .__about__ import __version__
 from .files import InputError, note
+
+if TYPE_CHECKING:
+    from .report import Report
 
 
 def parser() -> command.Parser:
@@ -111,9 +115,7 @@ def _convert(given: argparse.Namespace) -> int:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    import torch
-
-    from . import audio, batch, metrics
+    from . import batch
     from .report import Report
 
     if given.out and given.out.exists() and not given.force:
@@ -124,32 +126,42 @@ def _compare(given: argparse.Namespace) -> int:
         pairs = {str(relative): (file, given.estimate / relative) for file, relative in found}
     report, rows = Report("Estimates against references"), {}
     for name, (reference, estimate) in pairs.items():
-        target, rate = audio.read(reference)
-        made, own_rate = audio.read(estimate)
-        if (own_rate, made.shape) != (rate, target.shape):
-            found_, wanted = (
-                f"{x.shape[0]} x {x.shape[1]} samples at {r} Hz" for x, r in ((made, own_rate), (target, rate))
-            )
-            raise InputError(
-                f"{estimate}: {found_}, but the reference has {wanted}; `audio-core convert` can change that"
-            )
-        x, y = torch.from_numpy(made), torch.from_numpy(target)
-        rows[name] = {
-            "SDR": float(metrics.sdr(x.flatten(), y.flatten())),
-            "SI-SDR": float(metrics.si_sdr(x, y).mean()),
-            "LSD": float(metrics.log_spectral_distance(x, y).mean()),
-        }
-        if given.out:
-            report.heading(name)
-            report.row([("reference", target, rate), ("estimate", made, rate)])
+        try:
+            rows[name] = _measured(reference, estimate, name, report if given.out else None)
+        except InputError as error:
+            note(str(error))
     header = ("file", "SDR", "SI-SDR", "LSD")
     table = [(name, *row.values()) for name, row in rows.items()]
-    if given.out:
+    if given.out and rows:
         report.table(header, table, "All in dB: SDR and SI-SDR higher, LSD (log-spectral distance) lower is better.")
         report.save(given.out)
         note(f"wrote {given.out}")
-    command.show(rows, given.json, command.columns([header, *table]))
-    return 0
+    if rows:
+        command.show(rows, given.json, command.columns([header, *table]))
+    return 0 if len(rows) == len(pairs) else 2
+
+
+def _measured(reference: Path, estimate: Path, name: str, report: Report | None) -> dict[str, float]:
+    import torch
+
+    from . import audio, metrics
+
+    target, rate = audio.read(reference)
+    made, own_rate = audio.read(estimate)
+    if (own_rate, made.shape) != (rate, target.shape):
+        sizes = [f"{x.shape[0]} x {x.shape[1]} samples at {r} Hz" for x, r in ((made, own_rate), (target, rate))]
+        raise InputError(
+            f"{estimate}: {sizes[0]}, but the reference has {sizes[1]}; `audio-core convert` can change it"
+        )
+    if report:
+        report.heading(name)
+        report.row([("reference", target, rate), ("estimate", made, rate)])
+    x, y = torch.from_numpy(made), torch.from_numpy(target)
+    return {
+        "SDR": float(metrics.sdr(x, y)),
+        "SI-SDR": float(metrics.si_sdr(x, y).mean()),
+        "LSD": float(metrics.log_spectral_distance(x, y).mean()),
+    }
 
 
 def _scan(given: argparse.Namespace) -> int:

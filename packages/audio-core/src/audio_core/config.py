@@ -101,6 +101,10 @@ def _yaml() -> tuple[Any, Any]:
     class Dumper(yaml.SafeDumper):
         """Quotes text that this reader or one of YAML 1.1 would take for something else."""
 
+        def represent_str(self, text: str) -> Any:  # line breaks of all kinds survive only in double quotes
+            return self.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"')
+
+    Dumper.add_representer(str, Dumper.represent_str)
     Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1, where no, 3e-4, 1:30 and 010 surprise
     for tag, pattern in (
         ("null", r"~|null|Null|NULL|"),
@@ -268,10 +272,10 @@ def plain(config: Any) -> Any:
 def _plain(value: Any, expected: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
-        known = [option for option in _options(expected) if option is not _NONE] == [type(value)]
-        fields = [field.name for field in dataclasses.fields(value) if field.init]
-        named = {} if known else {"kind": kind(type(value))}
-        return named | {name: _plain(getattr(value, name), hints[name]) for name in fields}
+        known = set(_options(expected)) - {_NONE} == {type(value)}
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        shown = {name: _plain(getattr(value, name), hints[name]) for name in names}
+        return shown if known else {"kind": kind(type(value))} | shown
     # What a container holds is known only where its annotation says so alone; `kind` is never wrong.
     inner = get_args(expected)
     if isinstance(value, list | tuple):
@@ -293,7 +297,7 @@ def dump(config: Any) -> str:
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
     """Dotted names of the fields in which two recipes differ."""
-    a, b = (plain(x) if dataclasses.is_dataclass(x) else x for x in (a, b))
+    a, b = _plain(a, type(a)), _plain(b, type(b))
     if isinstance(a, dict) and isinstance(b, dict):
         keys = list(dict.fromkeys([*a, *b]))
         return [name for key in keys for name in differences(a.get(key), b.get(key), _dot(where, str(key)))]

@@ -1,0 +1,229 @@
+"""Every verb on sounds made here, in process; what people and programs see of it."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from audio_core import audio, bundle, cli, command
+from audio_core.files import InputError
+from audio_core.testing import noise, tone
+from torch import nn
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    """A folder with two good files, one of them deeper, and one that is no audio."""
+    folder = tmp_path / "sounds"
+    audio.write(folder / "a.wav", tone(440, 1.0, 16000, 2).numpy(), 16000)
+    audio.write(folder / "deep/b.flac", noise(1, 0.5, 8000).numpy(), 8000)
+    (folder / "broken.wav").write_bytes(b"RIFF\x10\0\0\0WAVEjunk")
+    return folder
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    code = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_info_tells_all_files_and_goes_on_after_a_bad_one(sounds, capsys):
+    code, out, err = run(capsys, "info", sounds, "--json")
+    rows = json.loads(out)
+    assert code == 2 and [row["frames"] for row in rows] == [16000, 4000]
+    assert err.startswith(f"{sounds / 'broken.wav'}: ") and err.count("\n") == 1
+    code, out, _ = run(capsys, "info", sounds / "a.wav")
+    assert code == 0 and out.splitlines()[0].split() == [
+        "file",
+        "seconds",
+        "rate",
+        "channels",
+        "frames",
+        "container",
+        "encoding",
+    ]
+    assert out.splitlines()[1].split()[1:] == ["1", "16000", "2", "16000", "WAV", "PCM_16"]
+
+
+def test_convert_resamples_mixes_keeps_folders_and_skips_what_is_done(sounds, tmp_path, capsys):
+    out = tmp_path / "out"
+    code, printed, err = run(capsys, "convert", sounds, "-o", out, "--rate", 8000, "--channels", 1, "--format", "flac")
+    assert code == 2 and printed == "" and "2 done, 0 skipped, 1 failed" in err
+    assert audio.info(out / "a.flac")[:3] == (8000, 1, 8000) and audio.info(out / "deep/b.flac")[:3] == (8000, 1, 4000)
+    wanted = audio.read(sounds / "a.wav", rate=8000, channels=1).samples
+    assert np.abs(audio.read(out / "a.flac").samples - wanted).max() < 2**-15
+    assert "0 done, 2 skipped, 1 failed" in run(capsys, "convert", sounds, "-o", out, "--format", "flac")[2]
+    assert "2 done, 0 skipped, 1 failed" in run(capsys, "convert", sounds, "-o", out, "--format", "flac", "--force")[2]
+
+
+def test_convert_of_one_file_says_what_was_clipped(tmp_path, capsys):
+    audio.write(tmp_path / "loud.wav", 3 * tone().numpy(), 16000, "FLOAT")
+    code, _, err = run(capsys, "convert", tmp_path / "loud.wav", "-o", tmp_path / "quiet.wav", "--encoding", "PCM_24")
+    assert code == 0 and "samples were beyond full scale and cut off" in err
+    assert np.abs(audio.read(tmp_path / "quiet.wav").samples).max() <= 1
+
+
+def test_compare_measures_pairs_and_writes_a_page(sounds, tmp_path, capsys):
+    (sounds / "broken.wav").unlink()
+    made = tmp_path / "made"
+    for name in ("a.wav", "deep/b.flac"):
+        samples, rate = audio.read(sounds / name)
+        audio.write(made / name, samples + 0.01 * noise(5, samples.shape[1] / rate, rate, len(samples)).numpy(), rate)
+    code, out, err = run(capsys, "compare", sounds, made, "-o", tmp_path / "page.html", "--json")
+    values = json.loads(out)["a.wav"]
+    assert code == 0 and values["SDR"] == pytest.approx(10 * np.log10(0.125 / 1e-6), abs=0.3)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<audio") == 4 and "SI-SDR" in page
+    code, _, err = run(capsys, "compare", sounds, made, "-o", tmp_path / "page.html")
+    assert code == 2 and "exists already; give --force" in err
+    audio.write(made / "a.wav", tone().numpy(), 16000)
+    code, _, err = run(capsys, "compare", sounds / "a.wav", made / "a.wav")
+    assert code == 2 and "1 x 16000 samples at 16000 Hz, but the reference has 2 x 16000" in err
+
+
+def test_scan_and_pack_report_what_cannot_be_read(sounds, tmp_path, capsys):
+    code, out, err = run(capsys, "scan", sounds, "-o", tmp_path / "m.jsonl")
+    assert code == 2 and "2 files" in out and "1 unreadable" in out and "broken.wav: " in err
+    code, out, _ = run(capsys, "pack", tmp_path / "m.jsonl", "-o", tmp_path / "p.h5", "--rate", 8000)
+    assert code == 0 and "2 items; 0 unreadable" in out
+    code, _, err = run(capsys, "pack", tmp_path / "m.jsonl", "-o", tmp_path / "p.h5", "--rate", 8000)
+    assert code == 2 and "exists already" in err
+    (sounds / "a.wav").unlink()
+    code, _, err = run(capsys, "pack", tmp_path / "m.jsonl", "-o", tmp_path / "q.h5", "--rate", 8000)
+    assert code == 2 and "a.wav" in err and err.count("\n") == 1
+
+
+class Gain(nn.Module):
+    @dataclass(frozen=True)
+    class Config:
+        width: int = 3
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.scale = config, nn.Linear(config.width, config.width)
+
+
+def test_describe_shows_a_bundle_without_its_package(tmp_path, capsys):
+    card = bundle.card("Gain", "A toy.", "mit", "none", {}, "load()")
+    bundle.save(Gain(Gain.Config()), tmp_path / "b", "audio-toy", "1.2.3", card)
+    code, out, _ = run(capsys, "describe", tmp_path / "b", "--json")
+    told = json.loads(out)
+    assert code == 0 and (told["class"], told["config"], told["values"]) == ("Gain", {"width": 3}, 12)
+    code, out, _ = run(capsys, "describe", tmp_path / "b")
+    assert "config.width  3" in out.replace("      ", "  ").replace("   ", "  ") or "config.width" in out
+    code, _, err = run(capsys, "describe", tmp_path / "nothing")
+    assert code == 2 and "nothing: there is no such folder" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["inof"], "audio-core: error: 'inof' is not known here; did you mean info?"),
+        ([], "audio-core: error: the following arguments are required: VERB"),
+        (["info"], "audio-core info: error: the following arguments are required: INPUT"),
+        (["info", "nothing.wav"], "audio-core: error: nothing.wav: no such file or folder"),
+        (
+            ["convert", "x.wav", "-o", "y", "--rate", "-3"],
+            "audio-core convert: error: argument --rate: '-3' is not a positive whole number",
+        ),
+        (
+            ["convert", "x.wav", "-o", "y", "--rate", "0"],
+            "audio-core convert: error: argument --rate: '0' is not a positive whole number",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, line, capsys):
+    assert run(capsys, *arguments) == (2, "", line + "\n")
+
+
+def test_faults_of_ours_have_another_exit_code_and_a_traceback_on_request(capsys, monkeypatch):
+    monkeypatch.setattr(audio, "info", lambda path: 1 / 0)
+    code, _, err = run(capsys, "info", __file__)
+    assert (
+        code == 1
+        and err == "audio-core: error: ZeroDivisionError: division by zero (a fault of ours: -v shows where)\n"
+    )
+    assert "Traceback" in run(capsys, "info", "-v", __file__)[2]
+
+
+def test_help_comes_without_torch_numpy_or_accelerate():
+    code = (
+        "import sys; from audio_core import cli; codes = [cli.main([*verb, '--help']) for verb in ([], ['convert'])]; "
+        "heavy = {'torch', 'numpy', 'accelerate', 'soundfile', 'yaml'} & set(sys.modules); "
+        "sys.exit(f'{heavy}' if heavy else sum(codes))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "resample to this rate" in result.stdout and "Show what audio files hold" in result.stdout
+
+
+def test_a_reader_that_leaves_is_no_error(sounds):
+    command_line = (
+        f"{sys.executable} -c 'import sys; from audio_core.cli import main; sys.exit(main())' info {sounds / 'a.wav'}"
+    )
+    result = subprocess.run(
+        f"set -o pipefail; {command_line} | true", shell=True, executable="/bin/bash", capture_output=True
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+# --- the kit that other packages use -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    rate: int = 16000
+    """Samples a second."""
+    name: str = "x"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An importable package with two recipes."""
+    recipes = tmp_path / "audio_toy/recipes"
+    recipes.mkdir(parents=True)
+    (tmp_path / "audio_toy/__init__.py").write_text("")
+    (recipes / "small.yaml").write_text("# for phones\nrate: 8000\n")
+    (recipes / "large.yaml").write_text("name: big\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "audio_toy"
+    sys.modules.pop("audio_toy", None)
+
+
+def test_recipes_are_found_by_name_in_the_wheel_or_by_path(package, tmp_path):
+    assert command.recipes(package) == {"large": "", "small": "for phones"}
+    assert command.load_recipe(Settings, package, "small", ["name=y"]) == Settings(8000, "y")
+    (tmp_path / "own.yaml").write_text("rate: 1\n")
+    assert command.load_recipe(Settings, package, str(tmp_path / "own.yaml")).rate == 1
+    with pytest.raises(InputError, match="no recipe is called smal; did you mean small\\?"):
+        command.load_recipe(Settings, package, "smal")
+
+
+def test_the_field_table_shows_type_default_and_text():
+    assert command.fields(Settings).splitlines() == [
+        "settings (key=value):",
+        "  rate  (int, default 16000)",
+        "      Samples a second.",
+        "  name  (str, default x)",
+    ]
+
+
+def test_a_device_that_is_not_there_is_refused():
+    assert command.device("auto") in ("cpu", "cuda", "mps") and command.device("cpu") == "cpu"
+    import torch
+
+    missing = [
+        name
+        for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
+        if not there
+    ]
+    for name in missing:
+        with pytest.raises(InputError, match=f"--device {name}: not available here"):
+            command.device(name)
+    assert missing  # no machine has both
+
+
+def test_columns_align_numbers_to_the_right():
+    assert command.columns([("name", "n"), ("a", 5), ("long", 12.34567)]) == "name      n\na         5\nlong  12.35"
