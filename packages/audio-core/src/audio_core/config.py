@@ -210,12 +210,9 @@ def _build_dataclass(cls: Any, value: Any, where: str, default: Any = MISSING) -
     arguments = {}
     for name, field in fields.items():
         usual = _default(field, default if type(default) is cls else None)
-        if name in value:
-            arguments[name] = _build(_hints(cls)[name], value[name], _dot(where, name), usual)
-        elif usual is MISSING:
+        if name not in value and usual is MISSING:
             raise InputError(f"{_dot(where, name)} is missing ({type_name(_hints(cls)[name])})")
-        else:
-            arguments[name] = usual
+        arguments[name] = _build(_hints(cls)[name], value[name], _dot(where, name), usual) if name in value else usual
     try:
         return cls(**arguments)
     except ValueError as error:  # the dataclass's own __post_init__ checks
@@ -291,8 +288,8 @@ def dump(config: Any) -> str:
     """YAML that loads back to an equal object."""
     import yaml
 
-    style: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 110}
-    return yaml.dump(plain(config), Dumper=_yaml()[1], allow_unicode=True, **style)
+    style: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 110, "allow_unicode": True}
+    return yaml.dump(plain(config), Dumper=_yaml()[1], **style)
 
 
 def differences(a: Any, b: Any, where: str = "") -> list[str]:
@@ -346,8 +343,7 @@ def type_name(expected: Any) -> str:
     if origin is not None:
         inner = ("..." if argument is Ellipsis else type_name(argument) for argument in arguments)
         return f"{origin.__name__}[{', '.join(inner)}]"
-    name = getattr(expected, "__name__", str(expected))
-    return kind(expected) if dataclasses.is_dataclass(expected) else name
+    return kind(expected) if dataclasses.is_dataclass(expected) else getattr(expected, "__name__", str(expected))
 
 
 def _dot(where: str, key: str) -> str:

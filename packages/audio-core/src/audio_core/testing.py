@@ -2,13 +2,16 @@
 
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from . import bundle
 
 
 def tone(frequency: float = 440.0, seconds: float = 1.0, rate: int = 16000, channels: int = 1) -> Tensor:
@@ -89,3 +92,60 @@ class Case:
     def tolerance(self, output: str, floor: float = 1e-5) -> float:
         """Relative to the peak: ten times the original's own float32 rounding, where the case states it."""
         return max(floor, 10 * self.config.get("float32_noise", {}).get(output, 0.0))
+
+
+# --- what every model must pass ----------------------------------------------------------------------
+
+
+def check_repeats(net: nn.Module, x: Tensor) -> None:
+    """In eval mode the same input gives the same output, and each item of a batch what it gives alone."""
+    net = net.eval()
+    with torch.no_grad():
+        together = net(x)
+        assert torch.equal(together, net(x)), "two calls differ"
+        for item, alone in enumerate(x.split(1)):
+            close(net(alone)[0], together[item], 1e-4)
+
+
+def check_gradients(net: nn.Module, x: Tensor) -> None:
+    """Every parameter that learns gets a gradient, and a finite one."""
+    net.train().zero_grad()
+    net(x).square().mean().backward()
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, f"{name} gets no gradient"
+            assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+            assert parameter.grad.abs().max() > 0, f"the gradient of {name} is zero"
+
+
+def check_bundle(net: nn.Module, folder: Path) -> None:
+    """Saved and loaded, the model has the same config and the same weights."""
+    bundle.save(net, folder, "audio-test", "0.0.0", "# A test")
+    loaded = bundle.load(folder, [type(net)])
+    assert loaded.config == net.config
+    for (name, saved), found in zip(net.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(saved.cpu(), found), f"{name} changed"
+
+
+def check_streaming(net: Any, x: Tensor, chunks: Iterable[int], tolerance: float = 1e-6) -> None:
+    """Fed in chunks of each given size, the model's `stream` adds up to its `forward`."""
+    with torch.no_grad():
+        whole = net(x)
+        for size in chunks:
+            state, parts = net.start(x.shape[0]), []
+            for chunk in x.split(size, -1):
+                out, state = net.stream(chunk, state)
+                parts.append(out)
+            parts.append(net.stream(x[..., :0], state, last=True)[0])
+            joined = torch.cat(parts, -1)
+            assert joined.shape == whole.shape, f"chunks of {size}: {joined.shape}, at once {whole.shape}"
+            assert (joined - whole).abs().max() <= tolerance * max(1.0, float(whole.abs().max())), f"chunks of {size}"
+
+
+def check_causal(net: nn.Module, x: Tensor, at: int, ratio: float = 1.0) -> None:
+    """What comes from sample `at` on changes no output before `at * ratio`."""
+    changed = x.clone()
+    changed[..., at:] += 1
+    before = int(at * ratio)
+    with torch.no_grad():
+        assert torch.equal(net(x)[..., :before], net(changed)[..., :before]), f"outputs before {before} hear the future"
