@@ -245,3 +245,25 @@ def test_seeds_of_neighbours_are_unrelated():
 def test_plans_check_their_numbers():
     with pytest.raises(InputError, match="batch must be at least 1, got 0"):
         config.build(Plan, {}, ["batch=0"])
+
+
+def test_what_the_task_sounds_like_is_written_and_shown(tmp_path):
+    """Listen writes sound and spectrogram under audio/, and both reach TensorBoard."""
+    from audio_core import audio
+    from audio_core.testing import tone
+    from audio_core.train.watch import Journal, Listen
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = Run(tmp_path, Plan(evaluate_every=2), "cpu")
+    listen = Listen(journal := Journal(run), lambda: {"tone": tone(440, 0.5, 8000, 2)}, 8000)
+    for run.step in (1, 2):
+        listen(None, {}, run)
+    journal.scalars("train", {"loss": 0.5})
+    journal.board.close()
+    assert [path.name for path in (tmp_path / "audio").iterdir()] == ["step-00000002"]
+    assert audio.info(tmp_path / "audio/step-00000002/tone.wav")[:3] == (8000, 2, 4000)
+    assert (tmp_path / "audio/step-00000002/tone.png").read_bytes().startswith(b"\x89PNG")
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    tags = board.Tags()
+    assert (tags["scalars"], tags["audio"], tags["images"]) == (["train/loss"], ["tone"], ["tone"])
