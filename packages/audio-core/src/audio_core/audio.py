@@ -234,7 +234,8 @@ def resample(samples: Samples, source: int, target: int) -> Samples:
     if source == target:
         return samples
     frames = math.ceil(samples.shape[-1] * target / source)
-    out = np.asarray(soxr.resample(samples.T, source, target, "HQ").T, np.float32)[..., :frames]
+    # A copy, since soxr takes the transposed strides of a single sample for another layout.
+    out = np.asarray(soxr.resample(samples.T.copy(), source, target, "HQ").T, np.float32)[..., :frames]
     return np.pad(out, [(0, 0)] * (out.ndim - 1) + [(0, frames - out.shape[-1])])
 
 
@@ -243,7 +244,7 @@ def _resampled(source: Iterable[Samples], rate: int, target: int, channels: int,
     stream = soxr.ResampleStream(rate, target, channels, "float32", "HQ")
     left = math.ceil(frames * target / rate)
     for block in source:
-        out = stream.resample_chunk(np.ascontiguousarray(block.T)).T[:, :left]
+        out = stream.resample_chunk(block.T.copy()).T[:, :left]
         left -= out.shape[1]
         yield out
     out = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T[:, :left]
