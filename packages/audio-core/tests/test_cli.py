@@ -79,6 +79,9 @@ def test_compare_measures_pairs_and_writes_a_page(sounds, tmp_path, capsys):
     code, _, err = run(capsys, "compare", sounds, made, "-o", tmp_path / "page.html")
     assert code == 2 and "exists already; give --force" in err
     audio.write(made / "a.wav", tone().numpy(), 16000)
+    audio.write(tmp_path / "short.wav", tone(440, 0.01).numpy(), 16000)
+    code, _, err = run(capsys, "compare", tmp_path / "short.wav", tmp_path / "short.wav")
+    assert code == 2 and "160 samples are too few to compare spectra" in err
     code, _, err = run(capsys, "compare", sounds / "a.wav", made / "a.wav")
     assert code == 2 and "1 x 16000 samples at 16000 Hz, but the reference has 2 x 16000" in err
 

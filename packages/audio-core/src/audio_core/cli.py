@@ -153,6 +153,8 @@ def _measured(reference: Path, estimate: Path, name: str, report: Report | None)
         raise InputError(
             f"{estimate}: {sizes[0]}, but the reference has {sizes[1]}; `audio-core convert` can change it"
         )
+    if target.shape[1] < 1024:
+        raise InputError(f"{reference}: {target.shape[1]} samples are too few to compare spectra; 1024 are needed")
     if report:
         report.heading(name)
         report.row([("reference", target, rate), ("estimate", made, rate)])
