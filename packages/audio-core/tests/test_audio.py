@@ -161,6 +161,43 @@ def test_a_file_that_was_cut_short_is_an_error(tmp_path, extension):
         list(audio.blocks(path))
 
 
+@pytest.mark.parametrize("off", [8, 40, -36])
+def test_a_wav_whose_samples_are_whole_is_read_whatever_its_head_says_of_the_rest(tmp_path, off):
+    """Programs write the file's size, count what was stripped, or leave an unfinished list behind the samples."""
+    path = tmp_path / "a.wav"
+    audio.write(path, music(100), RATE)
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + (len(data) - 8 + off).to_bytes(4, "little") + data[8:])
+    assert audio.read(path).samples.shape == (2, 100)
+    path.write_bytes(data + b"LIST\x64\0\0\0INFO")
+    assert audio.read(path).samples.shape == (2, 100)
+
+
+def test_an_ogg_cut_inside_its_last_page_or_followed_by_another_is_an_error(tmp_path):
+    """libsndfile reads either without a word: the samples before the cut, or the first stream alone."""
+    path = tmp_path / "a.ogg"
+    audio.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (2, 2 * RATE)), RATE)  # of several pages
+    data = path.read_bytes()
+    path.write_bytes(data[:-10])
+    with pytest.raises(InputError, match="is truncated: its last Ogg page"):
+        audio.info(path)
+    audio.write(path, music(20_000), RATE)
+    path.write_bytes(data + path.read_bytes())
+    with pytest.raises(InputError, match="holds several Ogg streams"):
+        audio.info(path)
+
+
+def test_a_flac_that_does_not_tell_its_length_is_an_error(tmp_path):
+    path = tmp_path / "a.flac"
+    audio.write(path, music(1000), RATE)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # 36 bits of the first block
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="does not say how long it is"):
+        audio.info(path)
+
+
 @pytest.mark.parametrize("extension", [".wav", ".flac", ".ogg", ".mp3"])
 def test_an_empty_file_is_an_error(tmp_path, extension):
     (tmp_path / f"a{extension}").touch()

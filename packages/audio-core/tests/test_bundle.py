@@ -367,6 +367,13 @@ def test_safetensors_and_the_old_pickle_layout_are_read(tmp_path):
     assert bundle.read_checkpoint(tmp_path / "old.pt")["w"].tolist() == [1, 1]
 
 
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    endless: dict = {}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "c.pt")
+    assert "its keys are model" in refused(tmp_path / "c.pt", call=bundle.read_checkpoint)
+
+
 class Evil:
     def __reduce__(self):
         return print, ("run by the pickle",)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,14 +163,14 @@ def test_help_comes_without_torch_numpy_or_accelerate():
     assert "resample to this rate" in result.stdout and "Show what audio files hold" in result.stdout
 
 
-def test_a_reader_that_leaves_is_no_error(sounds):
+def test_a_reader_that_leaves_gets_no_message(sounds):
     command_line = (
         f"{sys.executable} -c 'import sys; from audio_core.cli import main; sys.exit(main())' info {sounds / 'a.wav'}"
     )
     result = subprocess.run(
         f"set -o pipefail; {command_line} | true", shell=True, executable="/bin/bash", capture_output=True
     )
-    assert (result.returncode, result.stderr) == (0, b"")
+    assert (result.returncode, result.stderr) == (141, b"")  # as of any program: a cut batch is not done
 
 
 # --- the kit that other packages use -----------------------------------------------------------------
@@ -230,3 +231,57 @@ def test_a_device_that_is_not_there_is_refused():
 
 def test_columns_align_numbers_to_the_right():
     assert command.columns([("name", "n"), ("a", 5), ("long", 12.34567)]) == "name      n\na         5\nlong  12.35"
+
+
+# --- nothing is lost or left ---------------------------------------------------------------------------
+
+
+def test_no_verb_overwrites_what_it_reads(sounds, tmp_path, capsys):
+    before = (sounds / "a.wav").read_bytes()
+    a = sounds / "a.wav"
+    for arguments in (
+        ["compare", a, a, "-o", a, "--force"],
+        ["scan", a, "-o", a, "--force"],
+        ["convert", a, "-o", a, "--force"],
+    ):
+        code, _, err = run(capsys, *arguments)
+        assert code == 2 and err.count("\n") == 1 and (sounds / "a.wav").read_bytes() == before
+    run(capsys, "scan", a, "-o", tmp_path / "m.jsonl")
+    code, _, err = run(capsys, "pack", tmp_path / "m.jsonl", "-o", tmp_path / "m.jsonl", "--rate", 8000, "--force")
+    assert code == 2 and "the name must end in .h5 or .hdf5" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["-o", "x.wav", "--format", "flac"], "x.wav: is not a name for --format flac"),
+        (["-o", "x.txt"], "x.txt: .txt is no format that can be written"),
+        (["-o", "x.wav", "--encoding", "BOGUS"], "WAV is written as PCM_16, PCM_24, FLOAT, not as BOGUS"),
+        (["-o", "x.wav", "--rate", "999999999"], "999999999 Hz is no rate of audio"),
+    ],
+)
+def test_convert_refuses_what_cannot_be(arguments, part, sounds, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "convert", sounds / "a.wav", *arguments)
+    assert code == 2 and part in err and not list(tmp_path.glob("x.*"))
+
+
+def test_a_rate_that_no_header_should_claim_does_not_fill_the_memory(tmp_path, capsys):
+    audio.write(tmp_path / "slow.wav", tone(1.0, 1.0, 100).numpy(), 10)
+    code, _, err = run(capsys, "convert", tmp_path / "slow.wav", "-o", tmp_path / "fast.wav", "--rate", "48000")
+    assert code == 2 and "audio at 10 Hz cannot be resampled to 48000 Hz" in err
+
+
+def test_a_terminated_batch_leaves_no_half_written_file(tmp_path):
+    for number in range(3):
+        audio.write(tmp_path / f"in/{number}.wav", np.tile(noise(number, 10, 44100).numpy(), 40), 44100)
+    code = "import sys; from audio_core.cli import main; sys.exit(main())"
+    arguments = ["convert", tmp_path / "in", "-o", tmp_path / "out", "--format", "opus", "--rate", "48000"]
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("out/.*.part*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143 and err.endswith("audio-core: error: terminated\n")
+    assert not list(tmp_path.glob("out/.*"))

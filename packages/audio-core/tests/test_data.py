@@ -429,6 +429,33 @@ def test_a_foreign_or_damaged_pack_is_one_line(items, folder):
         pack.Pack(out)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("frames", [10**6] * 5, "its size is not the one promised"),
+        ("frames", [-5] * 5, "is a damaged pack: a rate, number of channels or length"),
+        ("frames", [float("nan")] * 5, "is a damaged pack: a rate, number of channels or length"),
+        ("frames", [100], "is a damaged pack: its lists are not of its 5 items"),
+        ("state", None, "is a damaged pack: its lists are not of its 5 items"),
+        ("names", [1, 2, 3, 4, 5], "is a damaged pack"),
+        ("audio/00000000", [1, 2], "cannot be read"),
+    ],
+)
+def test_a_pack_that_promises_what_it_does_not_hold_is_one_line(items, folder, name, value, message):
+    """No silence in place of samples, no gigabytes for a list that takes no room in the file, no traceback."""
+    out = folder.parent / "all.h5"
+    pack.pack(folder.parent / "all.jsonl", out, RATE, 1, progress=False)
+    with h5py.File(out, "r+") as file:
+        del file[name]
+        if value is None:
+            file.create_dataset(name, (1 << 40,), "u1", chunks=(1 << 20,))
+        else:
+            file[name] = np.array(value)
+    with pytest.raises(InputError, match=message):
+        for track in pack.Pack(out).items:
+            track.read(0, track.frames)
+
+
 def test_files_that_all_became_unreadable_make_no_pack(items, folder):
     for item in items:
         item.path.write_text("gone")

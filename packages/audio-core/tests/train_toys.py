@@ -194,11 +194,11 @@ def weights(task) -> str:
     return digest.hexdigest()
 
 
-def train(kind: str, folder: Path, recipe: Recipe, *watchers, nan_at: int = -1):
+def train(kind: str, folder: Path, recipe: Recipe, *watchers, nan_at: int = -1, device: str = "cpu"):
     """A run as a package's `train` does it; returns the task and the run."""
     torch.manual_seed(recipe.seed)
     task = KINDS[kind](recipe.dropout)
-    run = Run(folder, recipe, "cpu")
+    run = Run(folder, recipe, device)
     journal = Journal(run)
     listening = [Evaluate(journal, Held(99), 4, "loss", lower=True)] if kind == "Supervised" else []
     fit(
@@ -232,7 +232,9 @@ def fills_the_disk(at: int):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     kind, folder, *given = sys.argv[1:]
-    own = dict(pair.split("=") for pair in given if pair.split("=")[0] in ("kill_at", "term_at", "full_at", "nan_at"))
+    own = dict(
+        pair.split("=") for pair in given if pair.split("=")[0] in ("kill_at", "term_at", "full_at", "nan_at", "device")
+    )
     recipe = config.build(Recipe, {}, [pair for pair in given if pair.split("=")[0] not in own])
     watchers = []
     if "kill_at" in own:
@@ -242,12 +244,15 @@ if __name__ == "__main__":
     if "full_at" in own:
         watchers.append(fills_the_disk(int(own["full_at"])))
     try:
-        task, run = train(kind, Path(folder), recipe, *watchers, nan_at=int(own.get("nan_at", -1)))
+        task, run = train(
+            kind, Path(folder), recipe, *watchers, nan_at=int(own.get("nan_at", -1)), device=own.get("device", "cpu")
+        )
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
     rank = run.accelerator.process_index
     result = {"step": run.step, "stopped": run.stopped, "weights": weights(task)}
+    result["processes"] = run.accelerator.num_processes
     torch.save({name: one.raw.state_dict() for name, one in task.players.items()}, Path(folder) / f"rank-{rank}.pt")
     Path(folder, f"rank-{rank}.json").write_text(json.dumps(result))
     run.close()

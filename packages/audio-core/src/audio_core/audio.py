@@ -196,7 +196,11 @@ def _refuse_truncated(file: soundfile.SoundFile, path: Path) -> None:
     """libsndfile reads cut files without a word; its log or the last Ogg page tells."""
     if not file.frames:
         raise InputError(f"{path}: holds no samples")
-    for given, found in re.findall(r": (\d+) \(should be (\d+)\)", file.extra_info):
+    if file.frames == 2**63 - 1:
+        raise InputError(f"{path}: does not say how long it is, as a stream; write it anew with flac or ffmpeg")
+    # Of WAV and AIFF the samples' own chunk counts: many programs write a wrong size of the whole, or cut what follows.
+    promised = r"(?:data|SSND|riff|Riff size) : (\d+) \(should be (\d+)\)"
+    for given, found in re.findall(promised, file.extra_info):
         # Sizes near 2^31 and 2^32 mean "unknown": written by programs that could not seek back.
         if int(found) < int(given) < 0x7FFF0000:
             raise InputError(f"{path}: is truncated: {given} bytes promised, {found} found")
@@ -204,9 +208,14 @@ def _refuse_truncated(file: soundfile.SoundFile, path: Path) -> None:
         with path.open("rb") as bytes_:
             bytes_.seek(max(0, path.stat().st_size - 0x10000))  # a page is shorter than 64 KiB
             tail = bytes_.read()
-        page = tail.rfind(b"OggS\0")
-        if page < 0 or page + 5 >= len(tail) or not tail[page + 5] & 4:
+            bytes_.seek(0)
+            first = bytes_.read(18)
+        page = tail[tail.rfind(b"OggS\0") :] if b"OggS\0" in tail else b""
+        lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""  # of the parts of the page behind its head
+        if not lengths or not page[5] & 4 or len(page) < 27 + len(lengths) + sum(lengths):
             raise InputError(f"{path}: is truncated: its last Ogg page does not end the stream")
+        if page[14:18] != first[14:18]:  # libsndfile would read the first one and be silent about the others
+            raise InputError(f"{path}: holds several Ogg streams, one after another; split it into files")
 
 
 def supported() -> str:
@@ -233,17 +242,26 @@ def resample(samples: Samples, source: int, target: int) -> Samples:
     """soxr HQ over the last axis: ceil(T * target / source) samples, no delay."""
     if source == target:
         return samples
+    _refuse_ratio(source, target)
     frames = math.ceil(samples.shape[-1] * target / source)
     # A copy, since soxr takes the transposed strides of a single sample for another layout.
     out = np.asarray(soxr.resample(samples.T.copy(), source, target, "HQ").T, np.float32)[..., :frames]
     return np.pad(out, [(0, 0)] * (out.ndim - 1) + [(0, frames - out.shape[-1])])
 
 
+def _refuse_ratio(source: int, target: int) -> None:
+    """A header may claim any rate, and a second of 1 Hz would fill the memory at 1 GHz."""
+    if target < 1 or not 1 / 512 <= source / target <= 512:
+        raise InputError(f"audio at {source} Hz cannot be resampled to {target} Hz")
+
+
 def _resampled(source: Iterable[Samples], rate: int, target: int, channels: int, frames: int) -> Iterator[Samples]:
     """`resample` block by block, with the state carried."""
+    _refuse_ratio(rate, target)
     stream = soxr.ResampleStream(rate, target, channels, "float32", "HQ")
     left = math.ceil(frames * target / rate)
-    for block in source:
+    # Few samples at a time where each becomes many, so that memory stays flat.
+    for block in regroup(source, max(1, min(BLOCK, BLOCK * rate // target))):
         out = stream.resample_chunk(block.T.copy()).T[:, :left]
         left -= out.shape[1]
         yield out
@@ -289,11 +307,12 @@ class Writer:
     def __enter__(self) -> Writer:
         with ExitStack() as stack:
             temporary = stack.enter_context(replacing(self.path, self.force))
+            temporary.touch()  # where that fails, Python says why and libsndfile would not
             try:
                 self._file = soundfile.SoundFile(
                     _native(temporary), "w", self.rate, self.channels, self.encoding, format=self.container
                 )
-            except (soundfile.SoundFileError, TypeError, ValueError) as error:
+            except (soundfile.SoundFileError, TypeError, ValueError, OverflowError) as error:
                 shape = f"{self.channels} channels at {self.rate} Hz"
                 cause = reason(error).split(": ", 1)[-1]  # without the name of the temporary file
                 raise InputError(f"{self.path}: cannot write {shape} as {self.encoding}: {cause}") from None

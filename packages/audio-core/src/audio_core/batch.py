@@ -5,6 +5,7 @@ Under torchrun every process takes its share of the files. Nothing heavy is impo
 
 import glob
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -67,6 +68,9 @@ def targets(found: Sequence[Found], out: str | Path, extension: str | None = Non
     from .audio import FOREIGN, FORMATS
 
     out = Path(out)
+    named = re.fullmatch(r"\.[A-Za-z]\w*", out.suffix) and not out.is_dir()
+    if named and len(found) == 1 and out.suffix.lower() not in {*FORMATS, *FOREIGN, extension}:
+        raise InputError(f"{out}: {out.suffix} is no format that can be written, and there is no such folder")
     if out.suffix.lower() in {*FORMATS, *FOREIGN, extension} and not out.is_dir():
         if len(found) > 1:
             raise InputError(f"{out}: is one file, but there are {len(found)} inputs; give a folder")
@@ -137,6 +141,8 @@ def _attempt(work: Callable[[Path, Path], object], source: Path, target: Path) -
 def _meant(given: str) -> list[Found]:
     from .data.manifest import extensions, find_audio, is_audio
 
+    if not given:
+        raise InputError("an input is empty text; . is the current folder")
     path = Path(given)
     if path.is_dir():
         found = [Found(file, file.relative_to(path)) for file in find_audio(path)]

@@ -123,6 +123,7 @@ def _stored_names(model: nn.Module) -> dict[str, str]:
 def describe(path: str | Path) -> dict[str, Any]:
     """What a bundle holds, without building its model: the head of its config.json, tensors and parameters."""
     folder = _folder(path)
+    _expect_bundle(folder)
     head = read_json(folder / "config.json")
     shapes = _read_shapes(folder / "model.safetensors")
     if not isinstance(head, dict) or set(_KEYS) - set(head):
@@ -187,13 +188,17 @@ def _folder(path: str | Path) -> Path:
     raise InputError(f"{path}: there is no such folder, and a Hub id looks like owner/name")
 
 
-def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], package: str | None) -> tuple[Any, Any]:
-    """The class and its config, from config.json."""
-    path = folder / "config.json"
-    if not path.exists():
+def _expect_bundle(folder: Path) -> None:
+    if not (folder / "config.json").exists():
         run = (folder / "recipe.yaml").exists() or (folder / "state").exists()
         hint = "a training run; `export` it first" if run else "not a bundle: it holds no config.json"
         raise InputError(f"{folder}: is {hint}")
+
+
+def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], package: str | None) -> tuple[Any, Any]:
+    """The class and its config, from config.json."""
+    path = folder / "config.json"
+    _expect_bundle(folder)
     head = read_json(path)
     named = dict(classes) if isinstance(classes, Mapping) else {cls.__name__: cls for cls in classes}
     if not isinstance(head, dict) or "format" not in head:
@@ -329,7 +334,9 @@ def _unpickled(path: Path) -> Any:
 
 
 def _unwrapped(found: Any, path: Path, wrappers: Sequence[str]) -> dict[str, Tensor]:
-    while isinstance(found, Mapping):
+    seen: set[int] = set()  # a pickle may hold itself
+    while isinstance(found, Mapping) and id(found) not in seen:
+        seen.add(id(found))
         inner = [found[key] for key in wrappers if isinstance(found.get(key), Mapping)]
         if not inner:
             break

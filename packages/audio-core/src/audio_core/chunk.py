@@ -12,7 +12,8 @@ R. With margin >= R the result therefore equals the one computed in one go. With
 max(0, R - margin - overlap) samples before each cross-fade to as many after it. A model that hears the whole segment
 (recurrence, attention, normalisation over time) differs everywhere, and most at the seams, which the fade smooths.
 
-The last piece is no longer than what is left, padded with zeros up to a multiple of `multiple`.
+The last piece is no longer than what is left, padded with zeros up to a multiple of `multiple`. There the last R
+samples of a model of several layers may differ from those computed in one go, unless `multiple` is 1.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -83,6 +84,8 @@ def process_file(
     Further options as of `process_blocks`. Returns how many samples were beyond full scale and cut off, as integer
     and lossy encodings do.
     """
+    if Path(target).exists() and Path(target).samefile(source):
+        raise InputError(f"{target}: the result would overwrite the input")
     if not force and Path(target).exists():  # said before the work and not after
         raise InputError(f"{target}: exists already; give --force to overwrite it")
     header = audio.info(source)

@@ -30,10 +30,10 @@ def parser() -> command.Parser:
     convert.add_argument(
         "--format",
         metavar="EXT",
-        help="wav, flac, ogg, opus, mp3, ... (default: as the output name says, or wav)",
+        help="wav, flac, ogg, opus, mp3, ... of results in a folder (default: that of each input)",
     )
     convert.add_argument("--encoding", metavar="NAME", help="e.g. PCM_16, PCM_24, FLOAT, VORBIS, OPUS")
-    convert.add_argument("--rate", type=_positive, metavar="HZ", help="resample to this rate")
+    convert.add_argument("--rate", type=_rate, metavar="HZ", help="resample to this rate")
     convert.add_argument("--channels", type=_positive, metavar="N", help="1 takes the mean; mono is copied to N")
     command.add_quiet(convert)
 
@@ -56,7 +56,7 @@ def parser() -> command.Parser:
     pack = command.verb(verbs, "pack", _pack, "Pack the files of a manifest into one HDF5 file for fast training.")
     pack.add_argument("manifest", type=Path)
     command.add_out(pack, "the pack, an .h5 file", required=True)
-    pack.add_argument("--rate", type=_positive, required=True, metavar="HZ", help="the rate of the pack")
+    pack.add_argument("--rate", type=_rate, required=True, metavar="HZ", help="the rate of the pack")
     pack.add_argument("--channels", type=_positive, default=1, metavar="N", help="its channels (default: %(default)s)")
     command.add_quiet(pack)
 
@@ -76,6 +76,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _rate(text: str) -> int:
+    if not 1 <= _positive(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text} Hz is no rate of audio; 8000 to 192000 are usual")
+    return int(text)
+
+
 # --- the verbs ---------------------------------------------------------------------------------------
 
 
@@ -92,7 +98,8 @@ def _info(given: argparse.Namespace) -> int:
             note(str(error))
             wrong += 1
     names = ("file", "seconds", "rate", "channels", "frames", "container", "encoding")
-    command.show(rows, given.json, command.columns([names, *([row[name] for name in names] for row in rows)]))
+    if rows or given.json:
+        command.show(rows, given.json, command.columns([names, *([row[name] for name in names] for row in rows)]))
     return 2 if wrong else 0
 
 
@@ -110,7 +117,11 @@ def _convert(given: argparse.Namespace) -> int:
             note(f"{target}: {writer.clipped} samples were beyond full scale and cut off")
 
     extension = f".{given.format.lower().lstrip('.')}" if given.format else None
+    if extension and given.out.suffix.lower() in audio.FORMATS and given.out.suffix.lower() != extension:
+        raise InputError(f"{given.out}: is not a name for --format {given.format}")
     jobs = batch.targets(batch.find(given.inputs), given.out, extension)
+    for job in jobs:  # wrong arguments are found even where every result is there already
+        audio.Writer(job.target, given.rate or 48_000, given.channels or 1, given.encoding)
     return batch.run(jobs, convert, given.force, given.quiet).code
 
 
@@ -118,8 +129,8 @@ def _compare(given: argparse.Namespace) -> int:
     from . import batch
     from .report import Report
 
-    if given.out and given.out.exists() and not given.force:
-        raise InputError(f"{given.out}: exists already; give --force to overwrite it")
+    if given.out:
+        command.check_out(given, (".html",), (given.reference, given.estimate))
     pairs = {given.reference.name: (given.reference, given.estimate)}
     if given.reference.is_dir():
         found = batch.find(given.reference)
@@ -170,11 +181,9 @@ def _scan(given: argparse.Namespace) -> int:
     from . import batch
     from .data.manifest import scan
 
-    if given.out.exists() and not given.force:
-        raise InputError(f"{given.out}: exists already; give --force to overwrite it")
-    result = scan(
-        [item.file for item in batch.find(given.inputs)], given.out, progress=not given.quiet, check=given.decode
-    )
+    command.check_out(given, (".jsonl",))
+    found = [item.file for item in batch.find(given.inputs)]
+    result = scan(found, given.out, progress=not given.quiet, check=given.decode)
     for name, cause in result.unreadable:
         note(f"{name}: {cause}")
     seconds = sum(item.frames / item.rate for item in result.items)
@@ -185,6 +194,7 @@ def _scan(given: argparse.Namespace) -> int:
 def _pack(given: argparse.Namespace) -> int:
     from .data.pack import pack
 
+    command.check_out(given, (".h5", ".hdf5"))
     result = pack(given.manifest, given.out, given.rate, given.channels, not given.quiet, given.force)
     for name, cause in result.unreadable:
         note(f"{name}: {cause}")

@@ -1,6 +1,7 @@
 """What every command line of the family shares: verbs on argparse, one-line errors, exit codes, recipes by name.
 
-Exit codes: 0 done, 2 the input is wrong (one line says what), 1 our fault, 130 and 143 interrupted.
+Exit codes: 0 done, 2 the input is wrong (one line says what), 1 our fault; as shells have it 130 and 143 interrupted,
+141 nobody reads on.
 Imports nothing heavy: `--help` must answer at once, so verbs import what they need when they run.
 """
 
@@ -12,10 +13,13 @@ import importlib.resources
 import json
 import os
 import re
+import signal
 import sys
 import textwrap
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -63,6 +67,17 @@ def add_out(parser: Parser, what: str, required: bool = False) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
 
 
+def check_out(given: argparse.Namespace, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> None:
+    """--out is a file of the right kind, is no input, and is new unless --force is given."""
+    out: Path = given.out
+    if out.suffix.lower() not in suffixes:
+        raise InputError(f"{out}: the name must end in {' or '.join(suffixes)}")
+    if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
+        raise InputError(f"{out}: the result would overwrite an input")
+    if out.exists() and not given.force:
+        raise InputError(f"{out}: exists already; give --force to overwrite it")
+
+
 def add_device(parser: Parser) -> None:
     choices = ("auto", "cpu", "cuda", "mps")
     parser.add_argument("--device", choices=choices, default="auto", help="where to compute (default: %(default)s)")
@@ -83,18 +98,43 @@ def main(parser: Parser, arguments: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # --help, --version, wrong usage
         return int(leaving.code or 0)
     try:
-        return given.verb(given) or 0
+        with _terminating():
+            return given.verb(given) or 0
     except InputError as error:
         return _fail(parser, given, 2, " ".join(str(error).split()))
-    except BrokenPipeError:  # the reader of our output, as in `| head`, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:  # the reader of our output, as in `| head`, has left: no message, but work is left undone
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, sys.stderr.fileno())
+        return 141
+    except _Terminated:
+        return _fail(parser, given, 143, "terminated")
     except OSError as error:
         return _fail(parser, given, 2, f"{error.filename}: {reason(error)}" if error.filename else reason(error))
     except KeyboardInterrupt:
         return _fail(parser, given, 130, "interrupted")
     except Exception as error:
         return _fail(parser, given, 1, f"{type(error).__name__}: {reason(error)} (a fault of ours: -v shows where)")
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception that lets every `with` clean up behind itself."""
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only there may signals be handled
+        yield
+        return
+
+    def leave(number: int, frame: object) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(parser: Parser, given: argparse.Namespace, code: int, line: str) -> int:

@@ -122,9 +122,12 @@ class Track:
         if start < 0 or frames < 0 or start + frames > self.frames:
             raise InputError(f"{self.name}: has {self.frames} samples; {start} to {start + frames} was asked for")
         try:
-            return to_float(self.pack.file()[_key(self.index)][:, start : start + frames])
-        except (OSError, KeyError) as error:
+            samples = to_float(self.pack.file()[_key(self.index)][:, start : start + frames])
+        except Exception as error:  # a damaged file can raise anything
             raise InputError(f"{self.pack.path}: {self.name} cannot be read: {reason(error)}") from None
+        if samples.shape != (self.channels, frames):
+            raise InputError(f"{self.pack.path}: {self.name} is damaged: its size is not the one promised")
+        return samples
 
 
 class Pack:
@@ -135,15 +138,20 @@ class Pack:
         self._process, self._file = 0, None
         file = self.file()
         try:
-            states, frames = file["state"][:], file["frames"][:]
+            count = len(file["audio"])  # each of them takes room in the file; a promised list need not
+            if any(file[name].shape != (count,) for name in ("state", "frames", "names")):
+                raise ValueError(f"its lists are not of its {count} items")
+            states, frames = file["state"][:], file["frames"][:].tolist()
             names = file["names"].asstr(errors="surrogateescape")[:]
             self.rate, self.channels = int(file.attrs["rate"]), int(file.attrs["channels"])
-        except (OSError, KeyError, ValueError, TypeError) as error:
+            if not all(isinstance(n, int) and n > 0 for n in (self.rate, self.channels, *frames)):
+                raise ValueError("a rate, number of channels or length is not a whole number above 0")
+        except Exception as error:  # a damaged file can raise anything
             raise InputError(f"{path}: is a damaged pack: {reason(error)}") from None
         if (states == _OPEN).any():
             raise InputError(f"{path}: is an unfinished pack: {int((states != _OPEN).sum())} of {len(states)} files")
         numbers = np.flatnonzero(states == _FULL)
-        self.items = [Track(self, int(at), f"{self.path}:{names[at]}", int(frames[at])) for at in numbers]
+        self.items = [Track(self, int(at), f"{self.path}:{names[at]}", frames[at]) for at in numbers]
 
     def file(self) -> Any:
         """The open HDF5 file of this process."""
@@ -173,14 +181,15 @@ def _h5py() -> ModuleType:
 def _opened(h5py: ModuleType, path: Path) -> Any:
     try:
         file = h5py.File(path, "r", locking=False)  # nobody writes to a finished pack; some disks cannot lock
-    except OSError as error:
+        found = str(file.attrs.get("format"))
+    except (OSError, RuntimeError) as error:
         cause = (
             reason(error)
             if isinstance(error, FileNotFoundError | PermissionError)
             else "not an HDF5 file, or cut short"
         )
         raise InputError(f"{path}: cannot be read as a pack: {cause}") from None
-    if file.attrs.get("format") != _FORMAT:
+    if found != _FORMAT:
         file.close()
         raise InputError(f"{path}: is an HDF5 file, but not one that `pack` wrote")
     return file

@@ -33,9 +33,9 @@ def fit(task: Task, data: Any, plan: Plan, run: Run, watchers: Sequence[Watcher]
     accelerator = run.accelerator
     if plan.precision == "fp16" and len(task.players) > 1:
         raise InputError("precision=fp16 works for tasks with one player only; use bf16")
-    run.restore(task.players)  # before joining: distributed wrappers start from equal weights
     for player in task.players.values():
         player.join(accelerator)
+    run.restore(task.players)  # after joining, which would move the step counts of optimizers to the GPU for good
     nets = [player.net for player in task.players.values()]
     for net in nets:
         net.train()
@@ -122,7 +122,8 @@ class Guard:
     def check(self) -> None:
         pending, self.pending = self.pending, []
         for step, samples, terms in pending:
-            finite = torch.stack([torch.as_tensor(term).detach().isfinite().all() for term in terms.values()]).tolist()
+            tensors = [torch.as_tensor(term, device=self.run.accelerator.device) for term in terms.values()]
+            finite = torch.stack([tensor.detach().isfinite().all() for tensor in tensors]).tolist()
             if not all(finite):
                 bad = [name for name, fine in zip(terms, finite, strict=True) if not fine]
                 saved = self.run.states()

@@ -36,6 +36,7 @@ class Player:
     def join(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
         self.net, self.optimizer = accelerator.prepare(self.raw, self.bare_optimizer)
+        self.loss, self.norm = self.loss.to(accelerator.device), self.norm.to(accelerator.device)
         if self.average:
             self.average.net.to(accelerator.device)
 

@@ -12,14 +12,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
-from safetensors import SafetensorError
 from torch import nn
 
 from .. import config
@@ -56,7 +53,7 @@ class Run:
             if changed:
                 raise InputError(
                     f"{self.folder}: holds a run with another recipe (different: {', '.join(changed)}); "
-                    "choose another --out or the recipe it began with"
+                    "choose another folder or the recipe it began with"
                 )
         self.accelerator.wait_for_everyone()  # nobody writes before all have compared
         if self.main:
@@ -69,11 +66,7 @@ class Run:
 
     def states(self) -> dict[int, Path]:
         """The saved states by step, oldest first."""
-        found = {}
-        for path in (self.folder / "state").glob("step-*"):
-            if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / "run.json").exists():
-                found[int(match[1])] = path
-        return dict(sorted(found.items()))
+        return states(self.folder)
 
     def save(self, players: Mapping[str, Player]) -> None:
         """The state after `step` steps; keeps the newest `plan.keep`."""
@@ -132,7 +125,17 @@ class Run:
 
     def close(self) -> None:
         """Ends the process group; the last thing a training command does."""
+        self.accelerator.wait_for_everyone()  # a process must not find the others gone
         self.accelerator.end_training()
+
+
+def states(folder: str | Path) -> dict[int, Path]:
+    """The saved states of a run by step, oldest first."""
+    found = {}
+    for path in (Path(folder) / "state").glob("step-*"):
+        if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / "run.json").exists():
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
 
 
 def stale(steps: Iterable[int], keep: int) -> list[int]:
@@ -152,10 +155,14 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
         raise InputError("--device cuda: no CUDA device is available; use --device cpu")
     if device == "mps" and not torch.backends.mps.is_available():
         raise InputError("--device mps: no Apple GPU is available; use --device cpu")
+    # Accelerate starts the processes of a CPU run only when told that it is one.
+    cpu = device == "cpu" or (
+        device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    )
     if not torch.distributed.is_initialized():  # a second run in one process may have another precision
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
-        cpu=device == "cpu",
+        cpu=cpu,
         mixed_precision=plan.precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=plan.accumulate, sync_with_dataloader=False),
         step_scheduler_with_optimizer=False,
@@ -166,14 +173,11 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
     return accelerator
 
 
-def read_state(folder: str | Path, name: str) -> dict[str, Any]:
-    """The newest weights of one player of a run, averaged where there are such: what `export` and `evaluate` take."""
-    found = {int(path.parent.name[5:]): path for path in Path(folder).glob(f"state/step-*/{name}.safetensors")}
-    if not found:
+def load_state(net: nn.Module, folder: str | Path, name: str) -> None:
+    """The newest weights of player `name` of a run, averaged where there are such: for `export` and `evaluate`."""
+    saved = states(folder)
+    if not saved:
         raise InputError(f"{folder}: holds no saved state of a run")
-    path = found[max(found)]
+    path = saved[max(saved)] / f"{name}.safetensors"
     average = path.with_name(f"{name}.average.safetensors")
-    try:
-        return safetensors.torch.load_file(average if average.exists() else path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    load_weights(net, average if average.exists() else path)

@@ -72,26 +72,29 @@ def _step_of(line: str) -> float:
 
 
 class Log:
-    """Means of the metrics, rates and speed: a line on the console and one in the journal, every `log_every` steps."""
+    """Means of the metrics, rates and speed: a line on the console and one in the journal, every `log_every` steps.
+
+    A metric that some steps do not have is the mean over those that have it, the same ones in all processes.
+    """
 
     def __init__(self, journal: Journal, quiet: bool = False):
         self.journal, self.quiet = journal, quiet
-        self.sums: dict[str, Tensor] = {}
+        self.values: dict[str, list[Tensor]] = {}
         self.count, self.since = 0, time.perf_counter()
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
         norms = {f"norm/{name}": player.norm for name, player in task.players.items() if player.clip}
         for name, value in {**metrics, **norms}.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+            self.values.setdefault(name, []).append(value.detach())
         self.count += 1
         if run.step % run.plan.log_every and not run.leaving:
             return
-        names = list(self.sums)
-        sums = torch.stack([self.sums[name].float() for name in names] or [torch.zeros(())])
-        means = (run.accelerator.reduce(sums.to(run.accelerator.device), "mean") / self.count).tolist()
+        names, device = list(self.values), run.accelerator.device
+        own = [torch.stack(found).float().mean().to(device) for found in self.values.values()]
+        means = run.accelerator.reduce(torch.stack(own or [torch.zeros((), device=device)]), "mean").tolist()
         now = time.perf_counter()
         speed = self.count / max(now - self.since, 1e-9)
-        self.sums, self.count, self.since = {}, 0, now
+        self.values, self.count, self.since = {}, 0, now
         values = dict(zip(names, means, strict=False))
         rates = {f"rate/{name}": player.optimizer.param_groups[0]["lr"] for name, player in task.players.items()}
         self.journal.scalars("train", {**values, **rates, "steps_per_second": speed})
@@ -130,6 +133,8 @@ class Evaluate:
         if run.step % run.plan.evaluate_every and run.step < run.plan.steps:
             return
         values = evaluate(task, self.data, self.batch, run)
+        if self.best not in (None, *values):  # known to all processes, so that all of them leave
+            raise InputError(f"{self.best} is to decide which evaluation is best; there are {', '.join(values)}")
         self.journal.scalars("evaluate", values)
         if run.main:
             note(f"step {run.step}  evaluation: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
@@ -146,7 +151,8 @@ class Evaluate:
                 return
         with replacing(run.folder / "best.safetensors") as temporary:
             save_weights(task.release(), temporary)
-        write_text(path, json.dumps({"step": run.step, **values}) + "\n")
+        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        write_text(path, json.dumps({"step": run.step, **numbers}) + "\n")
 
 
 @torch.no_grad()
