@@ -367,6 +367,15 @@ def test_safetensors_and_the_old_pickle_layout_are_read(tmp_path):
     assert bundle.read_checkpoint(tmp_path / "old.pt")["w"].tolist() == [1, 1]
 
 
+def test_weights_of_a_kind_that_pytorch_has_not_are_one_line(tmp_path):
+    head = {"weight": {"dtype": "F6_E2M3", "shape": [4, 4], "data_offsets": [0, 12]}}
+    text = json.dumps(head).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(12))
+    message = refused(nn.Linear(4, 4, bias=False), path, call=bundle.load_weights)
+    assert message.startswith(f"{path}: holds weights that cannot be loaded") and "\n" not in message
+
+
 def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
     endless: dict = {}
     endless["model"] = endless

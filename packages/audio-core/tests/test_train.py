@@ -329,3 +329,10 @@ def test_optimizers_are_restored_where_their_weights_are(tmp_path, monkeypatch):
     resumed, _ = toys.train("Language", tmp_path, toys.Recipe(steps=4))
     steps = [state["step"].item() for state in resumed.net.bare_optimizer.state.values()]
     assert set(steps) == {4}
+
+
+def test_a_full_disk_while_logging_is_one_line_and_leaves_the_last_state(tmp_path):
+    result = launch("MetricGan", tmp_path, "full_at=4", "log_every=1")
+    assert result.returncode == 2, result.stderr
+    assert "log.jsonl: cannot be written: File too large" in result.stderr.strip().splitlines()[-1]
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-00000003"]

@@ -109,8 +109,11 @@ def save_weights(model: nn.Module, path: Path) -> None:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Strictly; the shapes were not trusted before they were compared."""
     _check_shapes(path, model, _read_shapes(path))
-    tensors = safetensors.torch.load_file(path)
-    model.load_state_dict({name: tensors[stored] for name, stored in _stored_names(model).items()})
+    try:
+        tensors = safetensors.torch.load_file(path)
+        model.load_state_dict({name: tensors[stored] for name, stored in _stored_names(model).items()})
+    except (SafetensorError, RuntimeError, KeyError) as error:  # numbers of 4 or 6 bits, which PyTorch has not
+        raise InputError(f"{path}: holds weights that cannot be loaded: {reason(error)}") from None
 
 
 def _stored_names(model: nn.Module) -> dict[str, str]:
@@ -219,7 +222,7 @@ def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], packa
         raise InputError(f"{path}: was made by {maker}, not by {package}")
     cls: Any = named.get(str(head["class"]))
     if cls is None:
-        raise InputError(f"{path}: class {head['class']!r} is unknown; known: {', '.join(named)}")
+        raise InputError(f"{path}: class {head['class']!r:.60} is unknown; known: {', '.join(named)}")
     try:
         return cls, config.build(cls.Config, head["config"])
     except InputError as error:

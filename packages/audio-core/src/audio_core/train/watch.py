@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 from .. import audio
 from ..bundle import save_weights
-from ..files import InputError, note, replacing, write_text
+from ..files import InputError, note, reason, replacing, write_text
 from .player import Task
 from .run import Run
 
@@ -45,8 +45,11 @@ class Journal:
         entry = {"step": self.run.step, "kind": group, "time": round(time.time(), 3)}
         # JSON has no NaN: a metric that is not a number is null.
         entry |= {name: float(f"{value:.7g}") if math.isfinite(value) else None for name, value in values.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {reason(error)}") from error
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(f"{group}/{name}", value, self.run.step)
