@@ -263,8 +263,9 @@ def test_what_the_task_sounds_like_is_written_and_shown(tmp_path):
 
     run = Run(tmp_path, Plan(evaluate_every=2), "cpu")
     listen = Listen(journal := Journal(run), lambda: {"tone": tone(440, 0.5, 8000, 2)}, 8000)
+    task = toys.Supervised(0.5)
     for run.step in (1, 2):
-        listen(None, {}, run)
+        listen(task, {}, run)
     journal.scalars("train", {"loss": 0.5})
     journal.board.close()
     assert [path.name for path in (tmp_path / "audio").iterdir()] == ["step-00000002"]
@@ -336,3 +337,40 @@ def test_a_full_disk_while_logging_is_one_line_and_leaves_the_last_state(tmp_pat
     assert result.returncode == 2, result.stderr
     assert "log.jsonl: cannot be written: File too large" in result.stderr.strip().splitlines()[-1]
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-00000003"]
+
+
+class Normed:
+    """Batch normalisation and dropout, which only eval mode leaves as they are."""
+
+    def __init__(self):
+        net = nn.Sequential(nn.Linear(toys.WIDTH, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, toys.WIDTH))
+        self.net = toys.player(net)
+        self.players = {"net": self.net}
+
+    def step(self, batch, at):
+        loss = (self.net(batch["x"]) - batch["x"]).square().mean()
+        self.net.update(loss)
+        return {"loss": loss.detach()}
+
+    def evaluate(self, batch):
+        loss = (self.net.raw(batch["x"]) - batch["x"]).square().mean()
+        return {"loss": loss, "odd": loss * float("nan") if len(batch["x"]) < 4 else loss}
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_listening_and_evaluating_change_no_step(every, tmp_path):
+    from audio_core.train.fit import fit
+    from audio_core.train.watch import Evaluate, Journal, Listen
+
+    plain = toys.Recipe(steps=5, evaluate_every=every)
+    hashes = []
+    for watched in (False, True):
+        run = Run(tmp_path / str(watched), plain, "cpu")
+        task, journal = Normed(), Journal(run)
+        sounds = lambda: {"x": task.net.raw(torch.ones(2, toys.WIDTH))}  # noqa: E731, B023
+        watchers = [Evaluate(journal, toys.Held(1), 4), Listen(journal, sounds, 8000)] if watched else []
+        fit(task, toys.Samples(0), plain, run, watchers)
+        hashes.append(toys.weights(task))
+    assert hashes[0] == hashes[1]
+    entry = json.loads((tmp_path / "True/log.jsonl").read_text().splitlines()[-1])
+    assert entry["odd"] is not None and entry["odd"] != entry["loss"]  # a NaN of one batch is left out of the mean

@@ -11,7 +11,8 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from . import config
 from .files import InputError, read_json, reason, replacing
@@ -155,10 +157,13 @@ def load(
     cls, settings = _read_head(folder, classes, package)
     weights = folder / "model.safetensors"
     shapes = _read_shapes(weights)
-    with torch.random.fork_rng(devices=[]):  # the first values are overwritten: loading draws nothing
+    # The first values are overwritten, so loading draws nothing; and a wrong config cannot build without end.
+    with torch.random.fork_rng(devices=[]), _at_most(4 * sum(map(math.prod, shapes.values())) + 1000, weights):
         try:
-            with torch.device("meta"):  # costs no memory, so that a wrong config cannot take it all
+            with torch.device("meta"):  # costs no memory
                 empty = cls(settings)
+        except InputError:
+            raise
         except Exception:  # its constructor computes with values, or is wrong and says so below
             empty = None
         if empty is not None:
@@ -172,6 +177,24 @@ def load(
         return model.to(device).eval()
     except (RuntimeError, AssertionError) as error:  # PyTorch asserts where it was built without the device
         raise InputError(f"device {device}: cannot be used: {reason(error)}") from None
+
+
+@contextmanager
+def _at_most(values: int, weights: Path) -> Iterator[None]:
+    """Building a model stops when it has registered many more parameters than the file of its weights holds."""
+    left = values
+
+    def count(module: nn.Module, name: str, parameter: Any) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise InputError(f"{weights}: holds far fewer weights than config.json describes")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _folder(path: str | Path) -> Path:

@@ -13,7 +13,7 @@ max(0, R - margin - overlap) samples before each cross-fade to as many after it.
 (recurrence, attention, normalisation over time) differs everywhere, and most at the seams, which the fade smooths.
 
 The last piece is no longer than what is left, padded with zeros up to a multiple of `multiple`. There the last R
-samples of a model of several layers may differ from those computed in one go, unless `multiple` is 1.
+samples of a model of several layers may differ from those computed in one go, unless `multiple` is 1, the default.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -46,18 +46,16 @@ def process_blocks(
     overlap: int | None = None,
     margin: int = 0,
     batch: int = 1,
-    multiple: int | None = None,
+    multiple: int = 1,
     device: str | torch.device | None = None,
 ) -> Iterator[Tensor]:
     """`model` over blocks (B, C, any) as they come; yields (B, ..., any) blocks of the same length in total.
 
-    `overlap` is an eighth of `segment` unless given. `batch` segments go through the model at once. `multiple` (an
-    eighth of `segment` unless given) is what the model wants lengths to divide by. The model may return any channels
-    or stems (B, ..., T), but the length that it was given. `device` is where the model is, if not where the blocks
-    are. No gradients are kept.
+    `overlap` is an eighth of `segment` unless given. `batch` segments go through the model at once. `multiple` is what
+    the model wants lengths to divide by. The model may return any channels or stems (B, ..., T), but the length that
+    it was given. `device` is where the model is, if not where the blocks are. No gradients are kept.
     """
     overlap = segment // 8 if overlap is None else overlap
-    multiple = max(1, segment // 8) if multiple is None else multiple
     hop = segment - overlap - 2 * margin
     if min(overlap, margin) < 0 or min(segment, batch, multiple) < 1 or hop < max(1, overlap):
         found = f"segment {segment}, overlap {overlap}, margin {margin}, batch {batch}, multiple {multiple}"

@@ -40,7 +40,7 @@ def fit(task: Task, data: Any, plan: Plan, run: Run, watchers: Sequence[Watcher]
     for net in nets:
         net.train()
     guard = Guard(task, data, run)
-    run.check = guard.check
+    run.check_losses = guard.check
     batches = iter(loader(data, plan, run))
     with _stopping(run):
         while run.step < plan.steps and not run.leaving:
@@ -53,12 +53,21 @@ def fit(task: Task, data: Any, plan: Plan, run: Run, watchers: Sequence[Watcher]
                     parts.append(task.step(batch, run.step))
             metrics = parts[0] if len(parts) == 1 else _mean(parts)
             guard.watch(metrics)
+            same_buffers(nets, run)
             run.step += 1
             run.samples += plan.batch * plan.accumulate * accelerator.num_processes
             run.leaving = run.step >= plan.steps or _everyone_stops(run)
             for watch in watchers:
                 watch(task, metrics, run)
         guard.check()
+
+
+def same_buffers(nets: Sequence[torch.nn.Module], run: Run) -> None:
+    """Running statistics as the first process has them, after every step: no save or evaluation may make the change."""
+    if run.accelerator.num_processes > 1:
+        for net in nets:
+            for buffer in net.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
 
 def loader(data: Any, plan: Plan, run: Run) -> DataLoader:

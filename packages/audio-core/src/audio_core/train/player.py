@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -35,7 +36,11 @@ class Player:
 
     def join(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self.net, self.optimizer = accelerator.prepare(self.raw, self.bare_optimizer)
+        with (
+            warnings.catch_warnings()
+        ):  # PyTorch renames `broadcast_buffers`, Accelerate does not know the new name yet
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+            self.net, self.optimizer = accelerator.prepare(self.raw, self.bare_optimizer)
         self.loss, self.norm = self.loss.to(accelerator.device), self.norm.to(accelerator.device)
         if self.average:
             self.average.net.to(accelerator.device)
@@ -67,6 +72,8 @@ class Player:
             group["lr"] = rate * self.schedule(self.updates)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.accelerator.optimizer_step_was_skipped:  # fp16 found its scale too large
+            return
         self.updates += 1
         if self.average:
             self.average.update(self.raw, self.updates)

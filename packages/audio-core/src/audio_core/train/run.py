@@ -36,8 +36,9 @@ class Run:
         self.step, self.samples = max(self.states(), default=0), 0  # `restore` tells how many samples
         self.leaving = False  # true after the last step of this process: the watchers' last chance
         self.stopped: str | None = None  # the signal that ended it early
-        self.check: Callable[[], None] = lambda: None  # set by fit: raises if a loss was not finite
+        self.check_losses: Callable[[], None] = lambda: None  # set by fit: raises if a loss was not finite
         self._claim()
+        torch.manual_seed(plan.seed)  # nets built from here on begin alike in every process
 
     @property
     def main(self) -> bool:
@@ -70,8 +71,6 @@ class Run:
 
     def save(self, players: Mapping[str, Player]) -> None:
         """The state after `step` steps; keeps the newest `plan.keep`."""
-        for player in players.values():
-            _same_buffers(player.raw, self.accelerator)
         if self.main:
             self._save(players)
         self.accelerator.wait_for_everyone()
@@ -82,7 +81,9 @@ class Run:
         for name, player in players.items():
             if not all(x.isfinite().all() for x in player.raw.state_dict().values() if x.is_floating_point()):
                 raise InputError(f"{self.folder}: weights of {name} are not finite after step {self.step}; {whole}")
+        scaler = self.accelerator.scaler
         counts = {
+            "scaler": scaler.state_dict() if scaler else None,
             "step": self.step,
             "samples": self.samples,
             "updates": {n: p.updates for n, p in players.items()},
@@ -119,6 +120,8 @@ class Run:
                 player.bare_optimizer.load_state_dict(optimizer)
                 player.updates = int(counts["updates"][name])
             self.step, self.samples = int(counts["step"]), int(counts["samples"])
+            if self.accelerator.scaler and counts.get("scaler"):
+                self.accelerator.scaler.load_state_dict(counts["scaler"])
         except Exception as error:  # whatever a damaged file makes its reader say
             hint = "delete this folder to go on from the state before"
             raise InputError(f"{path}: cannot be read: {reason(error)}; {hint}") from error
@@ -141,13 +144,6 @@ def states(folder: str | Path) -> dict[int, Path]:
 def stale(steps: Iterable[int], keep: int) -> list[int]:
     """The steps beyond the newest `keep`, compared as numbers: step 100,000 is newer than step 99,999."""
     return sorted(steps)[:-keep]
-
-
-def _same_buffers(net: nn.Module, accelerator: Accelerator) -> None:
-    """Running statistics as the first process has them: what is saved is what everyone goes on with."""
-    if accelerator.num_processes > 1:
-        for buffer in net.buffers():
-            torch.distributed.broadcast(buffer, 0)
 
 
 def _accelerator(plan: Plan, device: str) -> Accelerator:

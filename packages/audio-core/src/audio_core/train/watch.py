@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -118,7 +119,7 @@ class Save:
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
         if run.step % run.plan.save_every == 0 or run.leaving:
-            run.check()  # never a state after a loss that was not a number
+            run.check_losses()  # never a state after a loss that was not a number
             run.save(task.players)
 
 
@@ -135,7 +136,7 @@ class Evaluate:
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
         if run.step % run.plan.evaluate_every and run.step < run.plan.steps:
             return
-        values = evaluate(task, self.data, self.batch, run)
+        values = evaluate(task, self.data, self.batch, run.accelerator)
         if self.best not in (None, *values):  # known to all processes, so that all of them leave
             raise InputError(f"{self.best} is to decide which evaluation is best; there are {', '.join(values)}")
         self.journal.scalars("evaluate", values)
@@ -158,29 +159,34 @@ class Evaluate:
         write_text(path, json.dumps({"step": run.step, **numbers}) + "\n")
 
 
-@torch.no_grad()
-def evaluate(task: Task, data: Any, batch: int, run: Run) -> dict[str, float]:
-    """Means over all items of `data`, each process taking every n-th item; nets in eval mode meanwhile."""
-    accelerator = run.accelerator
+@contextmanager
+def resting(task: Task) -> Iterator[None]:
+    """Nets in eval mode and no gradients, so that what happens meanwhile changes no step of learning."""
+    for player in task.players.values():
+        player.raw.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for player in task.players.values():
+            player.raw.train()
+
+
+def evaluate(task: Task, data: Any, batch: int, accelerator: Accelerator) -> dict[str, float]:
+    """Means over all items of `data`, each process taking every n-th item; values that are NaN are left out."""
     if len(data) < accelerator.num_processes:
         raise InputError(f"{len(data)} items to evaluate on are too few for {accelerator.num_processes} processes")
     mine: Any = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))
-    for player in task.players.values():
-        player.raw.eval()
-    sums: dict[str, Tensor] = {}
-    count = 0
-    for items in DataLoader(mine, batch, collate_fn=getattr(data, "collate", None), num_workers=0):
-        metrics = task.evaluate(send_to_device(items, accelerator.device))
-        size = _length(items)
-        count += size
-        for name, value in metrics.items():
-            sums[name] = sums.get(name, torch.zeros((), device=accelerator.device)) + value.detach() * size
-    for player in task.players.values():
-        player.raw.train()
+    sums: dict[str, Tensor] = {}  # of each metric, and how many items it is over
+    with resting(task):
+        for items in DataLoader(mine, batch, collate_fn=getattr(data, "collate", None), num_workers=0):
+            for name, value in task.evaluate(send_to_device(items, accelerator.device)).items():
+                size = _length(items) * value.detach().isfinite()
+                pair = torch.stack([value.detach().nan_to_num(0.0, 0.0, 0.0) * size, size]).float()
+                sums[name] = sums.get(name, torch.zeros(2)) + pair.cpu()
     names = sorted(sums)
-    totals = torch.stack([*(sums[name].double().cpu() for name in names), torch.tensor(float(count)).double()])
-    totals = accelerator.reduce(totals.float().to(accelerator.device), "sum").double()
-    return dict(zip(names, (totals[:-1] / totals[-1]).tolist(), strict=True))
+    totals = accelerator.reduce(torch.stack([sums[name] for name in names]).to(accelerator.device), "sum")
+    return dict(zip(names, (totals[:, 0] / totals[:, 1]).tolist(), strict=True))
 
 
 def _length(items: Any) -> int:
@@ -197,12 +203,6 @@ class Listen:
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
         if run.main and (run.step % run.plan.evaluate_every == 0 or run.step >= run.plan.steps):
-            with torch.no_grad():
+            with resting(task):
                 for name, samples in self.sounds().items():
                     self.journal.sound(name, samples.float().cpu().numpy(), self.rate)
-
-
-def best(folder: str | Path) -> Path | None:
-    """The weights of the best evaluation of a run, if there was one."""
-    path = Path(folder) / "best.safetensors"
-    return path if path.exists() else None
