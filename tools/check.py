@@ -22,6 +22,7 @@ ROOMS = (
     ("dsp",),
     ("nn",),
     ("loss",),
+    ("whole",),
     ("audio",),
     ("data",),
     ("command", "draw"),

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from audio_core import audio
 from audio_core.files import InputError
+from audio_core.testing import noise, tone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -396,3 +397,18 @@ def test_wrong_encodings_and_channels_are_told(tmp_path):
     audio.write(tmp_path / "a.wav", music(10), RATE)
     with pytest.raises(InputError, match="exists already"):
         audio.write(tmp_path / "a.wav", music(10), RATE, force=False)
+
+
+def test_an_mp3_whose_length_can_only_be_guessed_is_refused(tmp_path):
+    """Without its first frame, which counts the others, libsndfile would silently read a part of it."""
+    path = tmp_path / "a.mp3"
+    samples = np.concatenate([tone(440, 2.0, 44100).numpy(), noise(1, 2.0, 44100).numpy()], 1)
+    audio.write(path, samples, 44100)
+    assert audio.info(path).frames == samples.shape[1]
+    data = path.read_bytes()
+    second = data.index(data[:2], 100)
+    path.write_bytes(data[second:])
+    with pytest.raises(InputError, match="does not say how long it is"):
+        audio.info(path)
+    path.write_bytes(b"ID3\x04\0\0\0\0\x01\x01" + bytes(129) + data)  # a tag in front of a whole one
+    assert audio.info(path).frames == samples.shape[1]

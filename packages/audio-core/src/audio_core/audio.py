@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ import soundfile
 import soxr
 
 from .files import InputError, reason, replacing
+from .whole import refuse_partial
 
 Samples = np.ndarray  # float32 (C, T)
 
@@ -162,7 +162,7 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
             file = stack.enter_context(soundfile.SoundFile(_native(path)))
         except (soundfile.SoundFileError, TypeError, RuntimeError) as error:  # TypeError: a headerless extension (.raw)
             file = stack.enter_context(_through_ffmpeg(path, error))
-        _refuse_truncated(file, path)
+        refuse_partial(file, path)
         yield file
 
 
@@ -190,32 +190,6 @@ def _through_ffmpeg(path: Path, error: Exception) -> Iterator[soundfile.SoundFil
             raise InputError(f"{path}: ffmpeg cannot read it: {' '.join(result.stderr.split())[-200:]}")
         with soundfile.SoundFile(decoded) as file:
             yield file
-
-
-def _refuse_truncated(file: soundfile.SoundFile, path: Path) -> None:
-    """libsndfile reads cut files without a word; its log or the last Ogg page tells."""
-    if not file.frames:
-        raise InputError(f"{path}: holds no samples")
-    if file.frames == 2**63 - 1:
-        raise InputError(f"{path}: does not say how long it is, as a stream; write it anew with flac or ffmpeg")
-    # Of WAV and AIFF the samples' own chunk counts: many programs write a wrong size of the whole, or cut what follows.
-    promised = r"(?:data|SSND|riff|Riff size) : (\d+) \(should be (\d+)\)"
-    for given, found in re.findall(promised, file.extra_info):
-        # Sizes near 2^31 and 2^32 mean "unknown": written by programs that could not seek back.
-        if int(found) < int(given) < 0x7FFF0000:
-            raise InputError(f"{path}: is truncated: {given} bytes promised, {found} found")
-    if file.format == "OGG":
-        with path.open("rb") as bytes_:
-            bytes_.seek(max(0, path.stat().st_size - 0x10000))  # a page is shorter than 64 KiB
-            tail = bytes_.read()
-            bytes_.seek(0)
-            first = bytes_.read(18)
-        page = tail[tail.rfind(b"OggS\0") :] if b"OggS\0" in tail else b""
-        lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""  # of the parts of the page behind its head
-        if not lengths or not page[5] & 4 or len(page) < 27 + len(lengths) + sum(lengths):
-            raise InputError(f"{path}: is truncated: its last Ogg page does not end the stream")
-        if page[14:18] != first[14:18]:  # libsndfile would read the first one and be silent about the others
-            raise InputError(f"{path}: holds several Ogg streams, one after another; split it into files")
 
 
 def supported() -> str:
