@@ -1,8 +1,20 @@
-"""ACDNet and Micro-ACDNet sound classification, down to a microcontroller.
+"""ACDNet and Micro-ACDNet: sound classification on raw audio.
 
-Not built yet: this distribution holds the name only.
+`model = load(path)` gives a bundle's model, `model(audio)` its logits for audio (B, 1, T) at `model.config.rate`,
+`model.probabilities(audio)` their softmax, and `classify(model, samples, rate)` the likeliest classes of a clip.
 """
+
+from importlib import import_module
+from typing import Any
 
 from .__about__ import __version__
 
-__all__ = ["__version__"]
+__all__ = ["ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
+_HOMES = {"ACDNet": ".model", "ACDNetConfig": ".layout", "classify": ".classify", "load": ".evaluate"}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are used: the command must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

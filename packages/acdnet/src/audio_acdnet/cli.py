@@ -1,0 +1,228 @@
+"""The `audio-acdnet` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from audio_core import command
+from audio_core.files import InputError, note
+
+from .__about__ import __version__
+
+
+def parser() -> command.Parser:
+    from .recipe import Recipe
+
+    parser, verbs = command.program("audio-acdnet", "Sound classification on raw audio.", __version__)
+
+    train = command.verb(verbs, "train", _train, "Train by a recipe, a run for each fold.", command.fields(Recipe))
+    train.add_argument("recipe", help="a name that `recipes` shows, or a .yaml file")
+    train.add_argument("settings", nargs="*", metavar="key=value", help="what differs from the recipe")
+    train.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="the run's folder; goes on where it stands"
+    )
+    command.add_device(train)
+    command.add_json(train)
+    command.add_quiet(train)
+
+    evaluate = command.verb(verbs, "evaluate", _evaluate, "Test a model on the clips of a data set.")
+    evaluate.add_argument("bundle", help="a bundle's folder or Hub id")
+    evaluate.add_argument("data", type=Path, help="the data set's folder, or a .csv with filename, label and fold")
+    evaluate.add_argument(
+        "--fold", type=int, metavar="N", help="only this fold (default: all that it was not trained on)"
+    )
+    evaluate.add_argument(
+        "--crops", type=int, default=10, metavar="N", help="crops of each clip (default: %(default)s)"
+    )
+    evaluate.add_argument("--restrict", action="store_true", help="decide only between the classes of the data set")
+    evaluate.add_argument("--gain", type=float, default=0.0, metavar="DB", help="change the level of the clips first")
+    evaluate.add_argument(
+        "-o", "--out", type=Path, metavar="HTML", help="write a page with the confusion matrix and players"
+    )
+    evaluate.add_argument("--force", action="store_true", help="test on trained folds too, and overwrite the page")
+    command.add_device(evaluate)
+    command.add_json(evaluate)
+
+    classify = command.verb(verbs, "classify", _classify, "Say what is heard in files; in long ones, when.")
+    classify.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    classify.add_argument("--model", metavar="BUNDLE", required=True, help="a bundle's folder or Hub id")
+    classify.add_argument("--top", type=int, default=3, metavar="N", help="classes to name (default: %(default)s)")
+    classify.add_argument(
+        "--threshold", type=float, default=0.5, metavar="P", help="least probability of an event (default: %(default)s)"
+    )
+    classify.add_argument("--stream", action="store_true", help="print each event as soon as it is over")
+    command.add_device(classify)
+    command.add_json(classify)
+
+    export = command.verb(verbs, "export", _export, "Make a bundle of a run.")
+    export.add_argument("run", type=Path)
+    export.add_argument("--best", action="store_true", help="the weights of the best evaluation instead of the last")
+    command.add_out(export, "the bundle's folder", required=True)
+
+    convert = command.verb(
+        verbs, "convert", _convert, "Make a bundle of an original checkpoint (authors', uverd's, Keras)."
+    )
+    convert.add_argument("original", type=Path, help="a .pt file of the authors or of uverd, or a Keras .h5")
+    convert.add_argument(
+        "settings", nargs="*", metavar="key=value", help="what the file does not hold, as model.rate=22050"
+    )
+    command.add_out(convert, "the bundle's folder", required=True)
+
+    describe = command.verb(verbs, "describe", _describe, "Show layers, parameters, FLOPs and memory of a model.")
+    describe.add_argument("model", help="a bundle, or a recipe")
+    describe.add_argument("settings", nargs="*", metavar="key=value", help="what differs from the recipe")
+    command.add_json(describe)
+
+    recipes = command.verb(verbs, "recipes", _recipes, "List the recipes that come with the package.")
+    command.add_json(recipes)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return command.main(parser(), arguments)
+
+
+def _train(given: argparse.Namespace) -> int:
+    from .recipe import Recipe
+    from .train import summary, table, train
+
+    recipe = command.load_recipe(Recipe, "audio_acdnet", given.recipe, given.settings)
+    outcomes = train(recipe, given.out, given.device, given.quiet)
+    if not outcomes:
+        note(f"{given.out}: stopped; the same command goes on")
+        return 0
+    tested = [outcome for outcome in outcomes if outcome.last is not None]
+    plain = summary(tested) if tested else {"folds": []}
+    command.show(plain, given.json, table(outcomes))
+    return 0
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from .evaluate import evaluate, load, report
+
+    if given.out:
+        command.check_out(given, (".html",))
+    model = load(given.bundle, command.device(given.device))
+    result = evaluate(model, given.data, given.fold, given.crops, given.restrict, given.force, given.gain)
+    if given.out:
+        report(result, given.out, f"{given.bundle} on {given.data.name}")
+        note(f"wrote {given.out}")
+    rows = [
+        (label, row["clips"], 100 * row["recall"], 100 * row["precision"]) for label, row in result.per_class().items()
+    ]
+    right = round(result.accuracy * len(result.clips))
+    text = command.columns([("class", "clips", "recall %", "precision %"), *rows])
+    command.show(
+        result.plain(), given.json, f"{text}\n\naccuracy {100 * result.accuracy:.2f} % ({right} of {len(result.clips)})"
+    )
+    return 0
+
+
+def _classify(given: argparse.Namespace) -> int:
+    from audio_core import batch
+
+    from .classify import classify_file, events, windows
+    from .evaluate import load
+    from .model import folded
+
+    model = folded(load(given.model)).to(command.device(given.device))
+    wrong = 0
+    for file, _ in batch.find(given.inputs):
+        try:
+            if given.stream:
+                for event in events(model, windows(model, file), given.threshold):
+                    line = {"file": str(file), **event._asdict()}
+                    print(json.dumps(line) if given.json else f"{file}  {_told(line)}", flush=True)
+                continue
+            found = classify_file(model, file, given.top, given.threshold)
+        except InputError as error:
+            note(str(error))
+            wrong += 1
+            continue
+        if given.json:
+            print(json.dumps(found), flush=True)  # one object a line, as files are done
+            continue
+        top = ", ".join(f"{one['label']} {100 * one['score']:.0f} %" for one in found["top"])
+        print(f"{file}  {top or 'silent'}", flush=True)
+        for event in found.get("events", []):
+            print(f"  {_told(event)}", flush=True)
+    return 2 if wrong else 0
+
+
+def _told(event: dict) -> str:
+    return f"{event['start']:9.2f} to {event['end']:9.2f} s  {event['label']} {100 * event['score']:.0f} %"
+
+
+def _export(given: argparse.Namespace) -> int:
+    from .train import release
+
+    release(given.run, given.out, given.best, given.force)
+    note(f"wrote {given.out}")
+    return 0
+
+
+def _convert(given: argparse.Namespace) -> int:
+    from audio_core import bundle
+
+    from .original import convert
+
+    model = convert(given.original, given.settings)
+    settings = model.config
+    card = bundle.card(
+        f"ACDNet, {len(settings.labels)} classes, converted",
+        f"Converted from {given.original.name}; hears {settings.samples} samples at {settings.rate} Hz.",
+        "other",
+        "As of the original checkpoint.",
+        {},
+        'import audio_acdnet\n\nmodel = audio_acdnet.load("bundle")  # the folder of this file',
+        ["audio-classification"],
+    )
+    bundle.save(model, given.out, "audio-acdnet", __version__, card, given.force)
+    note(f"wrote {given.out}: {len(settings.labels)} classes, {settings.samples} samples at {settings.rate} Hz")
+    return 0
+
+
+def _describe(given: argparse.Namespace) -> int:
+    from . import layout
+    from .recipe import Recipe
+
+    if Path(given.model).is_dir():
+        from .evaluate import load
+
+        settings = load(given.model).config
+    else:
+        settings = command.load_recipe(Recipe, "audio_acdnet", given.model, given.settings).model
+    layers = layout.layers(settings)
+    memory = {
+        plan: max(need.bytes for need in layout.memory(settings, plan)) for plan in ("layers", "streamed", "fused")
+    }
+    plain = {
+        "rate": settings.rate,
+        "samples": settings.samples,
+        "classes": len(settings.labels),
+        "channels": list(settings.channels),
+        "parameters": layout.parameters(settings),
+        "flops": layout.flops(settings),
+        "macs": layout.macs(settings),
+        "int8_memory_bytes": memory,
+        "layers": [layer._asdict() for layer in layers],
+    }
+    table = command.columns(
+        [
+            ("layer", "output", "parameters", "FLOPs"),
+            *((x.name, " x ".join(map(str, x.shape)), x.parameters, x.flops) for x in layers),
+        ]
+    )
+    text = f"{table}\n\n{plain['parameters']:,} parameters, {plain['flops']:,} FLOPs, {plain['macs']:,} multiply-adds"
+    text += f"\nint8 memory: {memory['streamed']:,} bytes, {memory['layers']:,} layer by layer"
+    command.show(plain, given.json, text)
+    return 0
+
+
+def _recipes(given: argparse.Namespace) -> int:
+    found = command.recipes("audio_acdnet")
+    command.show(found, given.json, command.columns(found.items()))
+    return 0

@@ -1,0 +1,210 @@
+"""The published protocol: ten crops of each clip, the mean of their probabilities, the accuracy over clips.
+
+A model says on which folds it was trained, and is not tested on them unless that is forced: such a number says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from audio_core import bundle
+from audio_core.files import InputError
+from audio_core.report import Report
+from torch import nn
+
+from . import data, mix
+from .model import ACDNet
+from .task import clip_probabilities
+
+
+def load(path: str | Path, device: str = "cpu") -> ACDNet:
+    """The model of a bundle: a folder or a Hub id."""
+    model = bundle.load(path, [ACDNet], "audio-acdnet", device)
+    assert isinstance(model, ACDNet)
+    return model
+
+
+def labels_of(model: nn.Module, labels: Sequence[str], name: str = "the data") -> list[int]:
+    """The numbers that the model has for `labels`."""
+    known = model.config.labels
+    if unknown := [label for label in labels if label not in known]:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        few = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+        raise InputError(
+            f"{name}: has {len(labels)} classes, {unknown[0]!r}{more} not among the {len(known)} of the model ({few})"
+        )
+    return [known.index(label) for label in labels]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a model found in the clips of a data set."""
+
+    labels: tuple[str, ...]
+    """The classes between which it decided."""
+    clips: tuple[data.Clip, ...]
+    rate: int
+    truth: np.ndarray
+    """(N,), numbers in `labels`."""
+    probabilities: np.ndarray
+    """(N, K), means over the crops."""
+    crops: int
+    gain_db: float
+
+    @property
+    def found(self) -> np.ndarray:
+        return self.probabilities.argmax(-1)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the clips found right, 0 to 1."""
+        return float((self.found == self.truth).mean())
+
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """By label: how many clips it has, the share of them found (recall), and the share that is right of what was
+        found as it (precision; NaN where nothing was)."""
+        rows = {}
+        for number in np.unique(self.truth):
+            own, named = self.truth == number, self.found == number
+            right = int((own & named).sum())
+            precision = right / named.sum() if named.any() else float("nan")
+            rows[self.labels[number]] = {
+                "clips": int(own.sum()),
+                "recall": right / int(own.sum()),
+                "precision": float(precision),
+            }
+        return rows
+
+    def confusion(self) -> tuple[list[str], np.ndarray]:
+        """counts[true, found] between the labels that occur on either side."""
+        present = np.union1d(self.truth, self.found)
+        counts = np.zeros((len(self.labels), len(self.labels)), int)
+        np.add.at(counts, (self.truth, self.found), 1)
+        return [self.labels[number] for number in present], counts[np.ix_(present, present)]
+
+    def mistakes(self) -> list[int]:
+        """The clips found wrong, the most certain mistake first."""
+        rows = np.arange(len(self.truth))
+        margin = self.probabilities[rows, self.found] - self.probabilities[rows, self.truth]
+        return [int(row) for row in np.argsort(-margin, kind="stable") if self.found[row] != self.truth[row]]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        names, counts = self.confusion()
+        classes = {
+            label: {name: None if value != value else value for name, value in row.items()}
+            for label, row in self.per_class().items()
+        }
+        return {
+            "accuracy": self.accuracy,
+            "clips": len(self.clips),
+            "folds": sorted({clip.fold for clip in self.clips} - {0}),
+            "crops": self.crops,
+            "gain_db": self.gain_db,
+            "classes": len(self.labels),
+            "per_class": classes,
+            "confusion": {"labels": names, "counts": counts.tolist()},
+        }
+
+
+def evaluate(
+    model: nn.Module,
+    source: str | Path | data.Listing | data.Dataset,
+    fold: int | None = None,
+    crops: int = 10,
+    restrict: bool = False,
+    force: bool = False,
+    gain_db: float = 0.0,
+    batch: int = 8,
+) -> Result:
+    """Test `model`, an ACDNet or a folded one, on the clips of a data set: those of `fold`, or all.
+
+    `restrict` lets it decide between the classes of the data set only, where it knows more. `gain_db` changes the level
+    of the clips first. `force` allows folds that the model was trained on. `batch` is a number of clips.
+    """
+    if crops < 1:
+        raise InputError(f"crops: expected 1 or more, got {crops}")
+    if isinstance(source, str | Path):
+        source = data.find(source)
+    labels_of(model, source.labels, str(source.root))
+    if fold is not None and isinstance(source, data.Listing):
+        source = source.of_folds([fold])
+    seen = sorted(set(source.folds if fold is None else [fold]) & set(model.config.folds))
+    if seen and not force:
+        held = ", ".join(str(number) for number in source.folds if number not in model.config.folds)
+        hint = f"choose fold {held}, or force it" if fold is None and held else "choose another, or force it"
+        raise InputError(
+            f"the model was trained on fold {', '.join(map(str, seen))}, so testing there says nothing; {hint}"
+        )
+    dataset = data.read(source, model.config.rate) if isinstance(source, data.Listing) else source
+    if fold is not None:
+        dataset = dataset.held_out(fold)[1]
+    if not dataset.clips:
+        raise InputError(f"{dataset.root}: holds no clips of fold {fold}")
+    if dataset.rate != model.config.rate:
+        raise ValueError(f"the clips were read at {dataset.rate} Hz, the model hears {model.config.rate} Hz")
+    numbers = labels_of(model, dataset.labels, str(dataset.root))
+    found = probabilities(model, [clip.samples for clip in dataset.clips], crops, gain_db, batch)
+    truth = np.array([clip.label for clip in dataset.clips])
+    if restrict:
+        found = found[:, numbers] / found[:, numbers].sum(-1, keepdims=True).clip(1e-30)
+        return Result(dataset.labels, dataset.clips, dataset.rate, truth, found, crops, gain_db)
+    truth = np.array(numbers)[truth]
+    return Result(model.config.labels, dataset.clips, dataset.rate, truth, found, crops, gain_db)
+
+
+@torch.no_grad()
+def probabilities(
+    model: nn.Module, sounds: Sequence[np.ndarray], crops: int = 10, gain_db: float = 0.0, batch: int = 8
+) -> np.ndarray:
+    """(N, K) of int16 clips at the model's rate; only the crops of `batch` clips are in memory at a time."""
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    gain = model.config.gain * 10 ** (gain_db / 20)
+    found = []
+    for at in range(0, len(sounds), batch):
+        cut = np.stack([mix.crops(sound, model.config.samples, crops) for sound in sounds[at : at + batch]])
+        found.append(clip_probabilities(model, torch.from_numpy(cut).to(device) * gain).cpu())
+    model.train(training)
+    return torch.cat(found).numpy()
+
+
+# --- the page ----------------------------------------------------------------------------------------------
+
+
+def report(result: Result, path: str | Path, title: str = "ACDNet", players: int = 12) -> None:
+    """A page with the numbers, the confusion matrix and, to listen to, the clips that were mistaken most certainly."""
+    page = Report(title)
+    folds = ", ".join(str(fold) for fold in sorted({clip.fold for clip in result.clips} - {0})) or "none"
+    wrong = result.mistakes()
+    right = len(result.clips) - len(wrong)
+    page.table(
+        ["accuracy %", "found right", "clips", "folds", "crops", "classes", "level dB"],
+        [[100 * result.accuracy, right, len(result.clips), folds, result.crops, len(result.labels), result.gain_db]],
+    )
+    names, counts = result.confusion()
+    page.matrix("Confusion: how many clips of each class were found as which", names, counts)
+    classes = result.per_class()
+    ordered = sorted(classes, key=lambda label: classes[label]["recall"])
+    page.bars("Found right in each class, %", {label: 100 * classes[label]["recall"] for label in ordered})
+    page.table(
+        ["class", "clips", "recall %", "precision %"],
+        [[label, row["clips"], 100 * row["recall"], 100 * row["precision"]] for label, row in classes.items()],
+    )
+    if wrong:
+        page.heading("The most certain mistakes")
+        for at in range(0, min(players, len(wrong)), 3):
+            page.row([_player(result, row) for row in wrong[at : min(at + 3, players)]])
+    page.save(path)
+
+
+def _player(result: Result, row: int) -> tuple[str, np.ndarray, int]:
+    clip, found = result.clips[row], result.found[row]
+    said = f"{result.labels[found]} {100 * result.probabilities[row, found]:.0f} %"
+    label = f"{clip.path.name}: {result.labels[result.truth[row]]}, found as {said}"
+    return label, clip.samples / np.float32(mix.FULL_SCALE), result.rate

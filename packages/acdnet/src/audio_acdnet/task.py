@@ -1,0 +1,74 @@
+"""The learning task: mixes in, distributions over classes out, Kullback and Leibler between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from audio_core.train.player import Metrics, Player
+from torch import Tensor, nn
+
+from .recipe import Distil
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Classification:
+    """One player, an ACDNet; `gain` is what audio within -1 to 1 is multiplied by for it."""
+
+    def __init__(self, net: Player, gain: float = 1.0, teacher: nn.Module | None = None, distil: Distil | None = None):
+        if (teacher is None) != (distil is None):
+            raise ValueError("a teacher and how to learn from it belong together")
+        self.net, self.gain, self.distil = net, gain, distil
+        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.players: Mapping[str, Player] = {"net": net}
+
+    def step(self, batch: Batch, at: int) -> Metrics:
+        """Mixes (B, 1, T) and their labels (B, K)."""
+        x, y = batch
+        x = x * self.gain
+        logits = self.net(x)
+        loss = divergence(logits, y)
+        if self.teacher is not None and self.distil is not None:
+            with torch.no_grad():
+                told = self.teacher.to(x.device)(x)
+            loss = distillation(logits, told, y, self.distil.type, self.distil.temperature, self.distil.alpha)
+        self.net.update(loss)
+        right = (logits.detach().argmax(-1) == y.argmax(-1)).float().mean()  # of the louder share: 50 to 60 % is usual
+        return {"loss": loss.detach(), "accuracy": right}
+
+    def evaluate(self, batch: Batch) -> Metrics:
+        """Crops (B, crops, T) of clips and their class numbers (B,)."""
+        crops, labels = batch
+        found = clip_probabilities(self.release(), crops * self.gain)
+        likelihood = found.gather(1, labels[:, None]).clamp(min=1e-12).log().mean()
+        return {"accuracy": (found.argmax(-1) == labels).float().mean(), "loss": -likelihood}
+
+    def release(self) -> nn.Module:
+        """The averaged weights, where there are such."""
+        return self.net.average.net if self.net.average else self.net.raw
+
+
+def clip_probabilities(model: nn.Module, crops: Tensor) -> Tensor:
+    """Mean of the probabilities of a clip's crops: (B, crops, T) -> (B, K)."""
+    logits = model(crops.flatten(0, 1)[:, None])
+    return logits.softmax(-1).unflatten(0, crops.shape[:2]).mean(1)
+
+
+def divergence(logits: Tensor, target: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the target distributions (B, K) from those of the logits, mean over the batch."""
+    return F.kl_div(logits.log_softmax(-1), target, reduction="batchmean")
+
+
+def distillation(
+    student: Tensor, teacher: Tensor, target: Tensor, type: int, temperature: float, alpha: float
+) -> Tensor:
+    """The loss of logits (B, K) that learn from a teacher's logits and, with the share `alpha`, from `target`.
+
+    `type` is that of `recipe.Distil`. The teacher's part is multiplied by temperature², by which its gradient shrinks.
+    """
+    soft, told = student / temperature, (teacher / temperature).softmax(-1)
+    of_teacher = F.cross_entropy(soft, told.argmax(-1)) if type == 1 else divergence(soft, told)
+    of_label = divergence(student, target) if type == 2 else F.cross_entropy(student, target.argmax(-1))
+    return of_teacher * (1 - alpha) * temperature**2 + of_label * alpha

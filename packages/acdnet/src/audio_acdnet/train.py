@@ -1,0 +1,235 @@
+"""Training by a recipe: a run for each fold that is held out, a table over all of them, a bundle of each.
+
+A run that was stopped goes on where it stood when the same command is given again; folds that are done are not
+repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from audio_core import bundle, config
+from audio_core.command import columns
+from audio_core.files import InputError, read_json, write_text
+from audio_core.train.average import Average
+from audio_core.train.fit import Watcher, fit
+from audio_core.train.player import Player
+from audio_core.train.run import Run, load_state
+from audio_core.train.watch import Evaluate, Journal, Log, Save
+from torch import Tensor
+
+from . import data
+from .__about__ import __version__
+from .evaluate import labels_of, load
+from .mix import Mixes, crops
+from .model import ACDNet
+from .recipe import Recipe
+from .task import Classification
+
+
+class Outcome(NamedTuple):
+    """Accuracies from 0 to 1 on the fold that was held out; None where none was."""
+
+    fold: int | None
+    last: float | None
+    best: float | None
+    """The greatest of all evaluations: what the authors publish, chosen on the test clips and so too good."""
+    folder: Path
+
+
+def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> list[Outcome]:
+    """Train by `recipe` into `out`, with a folder fold1, fold2, ... inside it when there is more than one run."""
+    out = Path(out)
+    listing = listed(recipe)
+    folds = held_out(recipe, listing)
+    dataset = data.read(listing, recipe.model.rate)
+    outcomes: list[Outcome] = []
+    for fold in folds:
+        folder = out if len(folds) == 1 else out / f"fold{fold}"
+        outcome = _one(recipe, dataset, fold, folder, device, quiet)
+        if outcome is None:  # asked to stop
+            return outcomes
+        outcomes.append(outcome)
+    if len(folds) > 1:
+        write_text(out / "folds.json", json.dumps(summary(outcomes), indent=1) + "\n")
+    return outcomes
+
+
+def listed(recipe: Recipe) -> data.Listing:
+    """The clips that the recipe means."""
+    listing = data.find(recipe.data.root)
+    if recipe.data.labels:
+        listing = listing.of_labels(recipe.data.labels)
+    return listing.divided(recipe.data.divide) if recipe.data.divide else listing
+
+
+def held_out(recipe: Recipe, listing: data.Listing) -> list[int | None]:
+    """The folds to hold out, one for each run."""
+    if recipe.folds == "none":
+        return [None]
+    if not listing.folds:
+        raise InputError(f"{listing.root}: nothing to test on: {data.NO_FOLDS}; folds=none trains on all clips")
+    if recipe.folds == "all":
+        return list(listing.folds)
+    wanted = (recipe.folds,) if isinstance(recipe.folds, int) else tuple(recipe.folds)
+    listing.of_folds(wanted)
+    return list(dict.fromkeys(wanted))
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The folds with mean and standard deviation of their last and best accuracies."""
+    rows = [{"fold": one.fold, "last": one.last, "best": one.best} for one in outcomes]
+    found: dict[str, Any] = {"folds": rows}
+    for name in ("last", "best"):
+        values = [value for one in outcomes if (value := getattr(one, name)) is not None]
+        mean = sum(values) / len(values)
+        spread = math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
+        found[name] = {"mean": mean, "deviation": spread}
+    return found
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes in percent, as text for people."""
+    rows = [(str(one.fold), one.last, one.best) for one in outcomes]
+    if len(outcomes) > 1:
+        total = summary(outcomes)
+        rows += [(name, total["last"][name], total["best"][name]) for name in ("mean", "deviation")]
+    cells = [[name, *(_percent(value).rjust(6) for value in values)] for name, *values in rows]
+    return columns([["fold", "last %", "best %"], *cells])
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+# --- one run -----------------------------------------------------------------------------------------------
+
+
+def _one(
+    recipe: Recipe, dataset: data.Dataset, fold: int | None, folder: Path, device: str, quiet: bool
+) -> Outcome | None:
+    """One run to its end and its bundle; None when it was asked to stop before."""
+    learned, tested = dataset.held_out(fold or -1)
+    if len({clip.label for clip in learned.clips}) < 2:
+        raise InputError(f"{dataset.root}: fewer than two classes are left to train on without fold {fold}")
+    recipe = recipe.for_data(len(learned.clips), dataset.labels, learned.folds)
+    recipe = replace(recipe, folds="none" if fold is None else (fold,))
+    run = Run(folder, recipe, device)
+    torch.manual_seed(recipe.seed)  # the weights it begins with
+    task = _task(recipe, len(learned.clips), fold)
+    journal = Journal(run)
+    watchers: list[Watcher] = [Log(journal, quiet)]
+    if tested.clips:
+        watchers.append(Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, best="accuracy"))
+    fit(task, Items(learned, recipe), recipe, run, [*watchers, Save()])
+    run.close()
+    if run.step < recipe.steps:
+        return None
+    last, best = _accuracies(folder)
+    if run.main:
+        release(folder, folder / "bundle", force=True)  # a run that went on makes it anew
+    return Outcome(fold, last, best, folder)
+
+
+def _task(recipe: Recipe, clips: int, fold: int | None) -> Classification:
+    net = ACDNet(recipe.model)
+    player = Player(
+        net,
+        recipe.optimizer.build(net.parameters()),
+        lambda update: recipe.factor(update, clips),
+        recipe.clip or None,
+        Average(net, recipe.average) if recipe.average else None,
+    )
+    teacher = None
+    if recipe.distil:
+        teacher = load(recipe.distil.teacher.format(fold=fold))
+        labels_of(teacher, recipe.model.labels)
+        if teacher.config.labels != recipe.model.labels:
+            raise InputError(f"{recipe.distil.teacher}: its labels are in another order than those of the data")
+        if fold in teacher.config.folds:
+            raise InputError(f"{recipe.distil.teacher}: was trained on fold {fold}, which is to be held out")
+    return Classification(player, recipe.model.gain, teacher, recipe.distil)
+
+
+class Items(Mixes):
+    """The training items of a recipe."""
+
+    def __init__(self, dataset: data.Dataset, recipe: Recipe):
+        sounds, labels = zip(*((clip.samples, clip.label) for clip in dataset.clips), strict=True)
+        settings = (dataset.rate, recipe.model.samples, recipe.mix.speed, recipe.mix.gain_db, recipe.seed)
+        super().__init__(sounds, labels, len(dataset.labels), *settings)
+        self.files = [clip.path.name for clip in dataset.clips]
+
+    def name(self, index: int) -> str:
+        drawn = self.drawn(index)
+        return f"{self.files[drawn.first.clip]} + {self.files[drawn.second.clip]}"
+
+
+class Crops:
+    """Clips for the evaluations: crops (count, samples) and the number of the class."""
+
+    def __init__(self, dataset: data.Dataset, samples: int, count: int):
+        self.dataset, self.samples, self.count = dataset, samples, count
+
+    def __len__(self) -> int:
+        return len(self.dataset.clips)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        clip = self.dataset.clips[index]
+        return torch.from_numpy(crops(clip.samples, self.samples, self.count)), clip.label
+
+
+def _accuracies(folder: Path) -> tuple[float | None, float | None]:
+    """Of the last evaluation and of the best."""
+    if not (folder / "best.json").exists():
+        return None, None
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    found = [entry["accuracy"] for entry in map(json.loads, lines) if entry["kind"] == "evaluate"]
+    return round(found[-1], 6), round(read_json(folder / "best.json")["accuracy"], 6)
+
+
+# --- what comes out ----------------------------------------------------------------------------------------
+
+
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> ACDNet:
+    """The model of a run as a bundle: its last weights, or those of its best evaluation."""
+    folder = Path(folder)
+    if not (folder / "recipe.yaml").exists():
+        raise InputError(f"{folder}: holds no training run (no recipe.yaml)")
+    recipe = config.load(Recipe, folder / "recipe.yaml")
+    model = ACDNet(recipe.model)
+    if best:
+        if not (folder / "best.safetensors").exists():
+            raise InputError(f"{folder}: was never evaluated, so there is no best; export the last weights")
+        bundle.load_weights(model, folder / "best.safetensors")
+    else:
+        load_state(model, folder, "net")
+    bundle.save(model.eval(), out, "audio-acdnet", __version__, _card(folder, recipe, best), force)
+    return model
+
+
+def _card(folder: Path, recipe: Recipe, best: bool) -> str:
+    settings, accuracies = recipe.model, _accuracies(folder)
+    tested = "no clips" if isinstance(recipe.folds, str | int) else f"fold {recipe.folds[0]}"
+    numbers: dict[str, float | str] = {}
+    if accuracies[best] is not None:
+        chosen = ", the best of all evaluations on it" if best else ""
+        numbers[f"accuracy on {tested}, {recipe.crops} crops{chosen}"] = f"{_percent(accuracies[best])} %"
+    trained = f"folds {', '.join(map(str, settings.folds))}" if settings.folds else "all clips"
+    return bundle.card(
+        f"ACDNet, {len(settings.labels)} classes",
+        f"Sound classification on raw audio at {settings.rate} Hz: {', '.join(settings.labels)}. "
+        f"Output channels of its convolutions: {', '.join(map(str, settings.channels))}.",
+        "mit",
+        f"Trained on {recipe.data.root.name}, {trained}, for {recipe.epochs} epochs; tested on {tested}. "
+        "The data set has a licence of its own.",
+        numbers,
+        'import audio_acdnet\n\nmodel = audio_acdnet.load("bundle")  # the folder of this file',
+        ["audio-classification"],
+    )

@@ -1,0 +1,124 @@
+"""The command on sounds made here, in process, from training to a timeline."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from audio_acdnet import cli
+from audio_core import audio
+from audio_core.testing import noise, tone
+
+RATE = 4000
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Tones and noises in two folds, a trained toy and what its training printed."""
+    root = tmp_path_factory.mktemp("acdnet")
+    for fold in (1, 2):
+        for number in range(4):
+            hum, hiss = tone(200 + 10 * number, 1.0, RATE), noise(10 * fold + number, 1.0, RATE)
+            audio.write(root / f"data/fold{fold}/hum/{number}.wav", hum.numpy(), RATE)
+            audio.write(root / f"data/fold{fold}/hiss/{number}.wav", hiss.numpy(), RATE)
+    settings = ["model.channels=[4,6,4,4,4,4,4,4,4,4,4,4]", f"model.rate={RATE}", "model.samples=2000", "epochs=12"]
+    common = [f"data.root={root / 'data'}", "data.labels=[]", "folds=2", "batch=8", "workers=0", "evaluate_every=6"]
+    arguments = ["train", "esc10-micro", *common, *settings, "optimizer.kind=AdamW", "schedule.kind=Cosine"]
+    assert cli.main([*arguments, "-o", str(root / "run"), "--device", "cpu", "--quiet"]) == 0
+    return root
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_evaluate_prints_accuracy_at_the_top_and_refuses_folds_that_were_learned(place, capsys):
+    code, out, _ = run(capsys, "evaluate", place / "run/bundle", place / "data", "--fold", 2, "--json")
+    told = json.loads(out)
+    assert code == 0 and 0 <= told["accuracy"] <= 1 and told["clips"] == 8 and told["folds"] == [2]
+    code, _, err = run(capsys, "evaluate", place / "run/bundle", place / "data", "--fold", 1)
+    assert code == 2 and "was trained on fold 1" in err and err.count("\n") == 1
+    page = place / "page.html"
+    code, out, _ = run(capsys, "evaluate", place / "run/bundle", place / "data", "--force", "-o", page)
+    assert code == 0 and "of 16)" in out and "Confusion" in page.read_text()
+
+
+def test_classify_names_clips_and_goes_on_after_a_bad_one(place, capsys):
+    (place / "data/fold1/hum/broken.wav").write_bytes(b"RIFF")
+    model = place / "run/bundle"
+    code, out, err = run(capsys, "classify", place / "data/fold1/hum", "--model", model, "--json", "--top", 2)
+    (place / "data/fold1/hum/broken.wav").unlink()
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 2 and len(rows) == 4 and "broken.wav" in err
+    assert all({one["label"] for one in row["top"]} == {"hum", "hiss"} for row in rows)
+
+
+def test_a_long_recording_gives_a_timeline_and_a_stream_the_same_events(place, capsys):
+    parts = [tone(220, 6.0, RATE).numpy(), np.zeros((1, 4 * RATE), np.float32), noise(3, 6.0, RATE).numpy()]
+    audio.write(place / "long.wav", np.concatenate(parts, 1), RATE)
+    arguments = ["classify", place / "long.wav", "--model", place / "run/bundle", "--threshold", 0.01, "--json"]
+    code, out, _ = run(capsys, *arguments)
+    found = json.loads(out)
+    assert code == 0 and found["seconds"] == 16 and found["events"]
+    for event in found["events"]:  # silence belongs to no event; a window reaches half a second into it at most
+        assert event["end"] <= 6.5 or event["start"] >= 9.5
+    code, out, _ = run(capsys, *arguments, "--stream")
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [{k: v for k, v in event.items() if k != "file"} for event in events] == found["events"]
+
+
+@pytest.mark.parametrize("samples", [np.zeros((1, RATE), np.float32), np.full((1, 1), 0.5, np.float32)])
+def test_silence_and_one_sample_are_answered(samples, place, capsys):
+    audio.write(place / "odd.wav", samples, RATE)
+    code, out, err = run(capsys, "classify", place / "odd.wav", "--model", place / "run/bundle")
+    assert code == 0 and err == "" and (("silent" in out) == (not samples.any()))
+
+
+def test_other_rates_and_channels_are_converted(place, capsys):
+    audio.write(place / "stereo.flac", tone(220, 1.0, 44100, 2).numpy(), 44100)
+    code, out, _ = run(capsys, "classify", place / "stereo.flac", "--model", place / "run/bundle")
+    assert code == 0 and "%" in out
+
+
+def test_export_makes_a_bundle_of_a_run(place, capsys, tmp_path):
+    code, _, err = run(capsys, "export", place / "run", "-o", tmp_path / "made", "--best")
+    assert code == 0 and (tmp_path / "made/model.safetensors").exists()
+    code, _, err = run(capsys, "export", place, "-o", tmp_path / "other")
+    assert code == 2 and "holds no training run" in err
+
+
+def test_describe_counts_as_the_paper(capsys):
+    code, out, _ = run(capsys, "describe", "esc50", "--json")
+    told = json.loads(out)
+    assert code == 0 and (told["parameters"], told["flops"]) == (4_735_378, 544_422_040)
+    told = json.loads(run(capsys, "describe", "esc50-micro", "--json")[1])
+    assert (told["parameters"], told["flops"]) == (131_474, 14_822_095)
+    code, out, _ = run(capsys, "describe", "esc50-micro")
+    assert "131,474 parameters, 14,822,095 FLOPs" in out
+
+
+def test_recipes_are_listed_and_mistakes_named(capsys, tmp_path):
+    code, out, _ = run(capsys, "recipes", "--json")
+    names = {"esc50", "esc50-micro", "esc10", "esc10-micro", "us8k", "us8k-micro", "audioevent"}
+    assert code == 0 and names <= set(json.loads(out))
+    code, _, err = run(capsys, "train", "esc50-mikro", "-o", tmp_path / "x")
+    assert code == 2 and "did you mean esc50-micro?" in err
+    code, _, err = run(capsys, "train", "esc50", "model.chanels=[1]", "-o", tmp_path / "x")
+    assert code == 2 and "did you mean model.channels?" in err
+    code, _, err = run(capsys, "train", "esc50", f"data.root={tmp_path}", "-o", tmp_path / "x")
+    assert code == 2 and "expected ESC-50 (meta/esc50.csv and audio/)" in err and err.count("\n") == 1
+    code, _, err = run(capsys, "convert", tmp_path / "none.pt", "-o", tmp_path / "x")
+    assert code == 2 and "none.pt" in err and err.count("\n") == 1
+
+
+def test_help_comes_without_torch():
+    code = (
+        "import sys; from audio_acdnet import cli; codes = [cli.main([*verb, '--help']) for verb in ([], ['train'])]; "
+        "sys.exit('torch' in sys.modules or sum(codes))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0 and "model.samples" in result.stdout, result.stderr
