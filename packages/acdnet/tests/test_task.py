@@ -130,6 +130,7 @@ class Alone:
     """An accelerator for one process and no precision tricks."""
 
     sync_gradients = True
+    optimizer_step_was_skipped = False
     device = torch.device("cpu")
 
     def prepare(self, *parts):

@@ -87,7 +87,7 @@ def _heard(model: nn.Module, group: list[tuple[int, np.ndarray]], total: int) ->
 
 
 def events(model: nn.Module, heard: Iterable[Window], threshold: float = 0.5) -> Iterator[Event]:
-    """Neighbouring windows with the same likeliest class of at least `threshold`, joined; each as soon as it is over."""
+    """Neighbouring windows with one likeliest class of at least `threshold`, joined; each as soon as it is over."""
     current: tuple[float, float, int, list[float]] | None = None
     for start, end, scores in heard:
         label = int(scores.argmax()) if scores is not None and scores.max() >= threshold else None

@@ -14,11 +14,9 @@ from .__about__ import __version__
 
 
 def parser() -> command.Parser:
-    from .recipe import Recipe
-
     parser, verbs = command.program("audio-acdnet", "Sound classification on raw audio.", __version__)
 
-    train = command.verb(verbs, "train", _train, "Train by a recipe, a run for each fold.", command.fields(Recipe))
+    train = command.verb(verbs, "train", _train, "Train by a recipe, a run for each fold.", _settings)
     train.add_argument("recipe", help="a name that `recipes` shows, or a .yaml file")
     train.add_argument("settings", nargs="*", metavar="key=value", help="what differs from the recipe")
     train.add_argument(
@@ -83,6 +81,12 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     return command.main(parser(), arguments)
+
+
+def _settings() -> str:
+    from .recipe import Recipe
+
+    return command.fields(Recipe)
 
 
 def _train(given: argparse.Namespace) -> int:

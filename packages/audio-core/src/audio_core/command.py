@@ -38,6 +38,11 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("allow_abbrev", False)
         super().__init__(**settings)
 
+    def format_help(self) -> str:
+        if callable(self.epilog):  # long ones are made when they are read
+            self.epilog = self.epilog()
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             choices = re.findall(r"[\w.-]+", match[2])
@@ -54,8 +59,8 @@ def program(name: str, description: str, version: str) -> tuple[Parser, Any]:
     return parser, parser.add_subparsers(metavar="VERB", required=True, title="verbs")
 
 
-def verb(verbs: Any, name: str, function: Verb, summary: str, epilog: str | None = None) -> Parser:
-    """One verb; `summary` is its line in the list and the head of its own help."""
+def verb(verbs: Any, name: str, function: Verb, summary: str, epilog: Callable[[], str] | None = None) -> Parser:
+    """One verb; `summary` is its line in the list and the head of its own help, `epilog()` the end of that."""
     parser: Parser = verbs.add_parser(name, help=summary, description=summary, epilog=epilog)
     parser.set_defaults(verb=function)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the whole traceback of an error")
