@@ -122,3 +122,17 @@ def test_help_comes_without_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0 and "model.samples" in result.stdout, result.stderr
+
+
+def test_the_shipped_model_answers_right_after_install(tmp_path, capsys):
+    """Sharp clicks are a clock or a fire, and a hiss is water: no more can be asked of sounds made here."""
+    clicks = np.zeros((1, 5 * 20000), np.float32)
+    for at in range(0, clicks.shape[1], 10000):
+        clicks[0, at : at + 40] = 0.5 * np.hanning(40) * np.sin(2 * np.pi * 4000 * np.arange(40) / 20000)
+    audio.write(tmp_path / "clicks.wav", clicks, 20000)
+    audio.write(tmp_path / "hiss.wav", noise(1, 5.0, 20000).numpy(), 20000)
+    code, out, _ = run(capsys, "classify", tmp_path / "clicks.wav", tmp_path / "hiss.wav", "--json", "--top", 1)
+    first, second = (json.loads(line)["top"][0]["label"] for line in out.splitlines())
+    assert code == 0 and first in ("clock_tick", "crackling_fire") and second in ("rain", "sea_waves")
+    code, out, _ = run(capsys, "describe", cli.__file__.replace("cli.py", "default"), "--json")
+    assert json.loads(out)["parameters"] == 129_514

@@ -10,7 +10,7 @@ from typing import Any
 from .__about__ import __version__
 
 __all__ = ["ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
-_HOMES = {"ACDNet": ".model", "ACDNetConfig": ".layout", "classify": ".classify", "load": ".evaluate"}
+_HOMES = {"ACDNet": ".model", "ACDNetConfig": ".layout", "classify": ".classifier", "load": ".evaluate"}
 
 
 def __getattr__(name: str) -> Any:

@@ -46,7 +46,7 @@ def parser() -> command.Parser:
 
     classify = command.verb(verbs, "classify", _classify, "Say what is heard in files; in long ones, when.")
     classify.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    classify.add_argument("--model", metavar="BUNDLE", required=True, help="a bundle's folder or Hub id")
+    classify.add_argument("--model", metavar="BUNDLE", help="a folder or Hub id (default: the ten classes of ESC-10)")
     classify.add_argument("--top", type=int, default=3, metavar="N", help="classes to name (default: %(default)s)")
     classify.add_argument(
         "--threshold", type=float, default=0.5, metavar="P", help="least probability of an event (default: %(default)s)"
@@ -128,7 +128,7 @@ def _evaluate(given: argparse.Namespace) -> int:
 def _classify(given: argparse.Namespace) -> int:
     from audio_core import batch
 
-    from .classify import classify_file, events, windows
+    from .classifier import classify_file, events, windows
     from .evaluate import load
     from .model import folded
 

@@ -21,10 +21,13 @@ from . import data, mix
 from .model import ACDNet
 from .task import clip_probabilities
 
+DEFAULT = Path(__file__).with_name("default")
+"""Micro-ACDNet trained on four folds of ESC-10, in the wheel; its README.md tells how good it is."""
 
-def load(path: str | Path, device: str = "cpu") -> ACDNet:
-    """The model of a bundle: a folder or a Hub id."""
-    model = bundle.load(path, [ACDNet], "audio-acdnet", device)
+
+def load(path: str | Path | None = None, device: str = "cpu") -> ACDNet:
+    """The model of a bundle: a folder or a Hub id; None is the one that comes with the package."""
+    model = bundle.load(path or DEFAULT, [ACDNet], "audio-acdnet", device)
     assert isinstance(model, ACDNet)
     return model
 
