@@ -10,8 +10,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import audio_acdnet
 import numpy as np
 import torch
+from audio_acdnet.classifier import events, windows
+from audio_acdnet.model import folded
 from audio_core import audio, bundle, chunk, metrics
 from audio_core.data.manifest import Manifest, scan
 from audio_core.data.segments import Segments
@@ -222,10 +225,43 @@ def training(page: Report, steps: int) -> None:
     page.row([("noisy", noisy[:, :six], RATE), ("denoised", made[:, :six], RATE), ("clean", held_out[:, :six], RATE)])
 
 
+# --- acdnet --------------------------------------------------------------------------------------------
+
+
+def sounds(page: Report) -> None:
+    """A recording of things that sound a little like rain, a clock and waves, and when the shipped model hears what."""
+    page.heading("Sound classification (audio-acdnet)")
+    rng, t = np.random.default_rng(4), np.arange(8 * 20_000) / 20_000
+    rain = 0.1 * rng.standard_normal(t.size)
+    clock = np.where(t % 0.5 < 0.002, 0.6 * np.sin(2 * np.pi * 4000 * t), 0.001 * rng.standard_normal(t.size))
+    waves = np.convolve(rng.standard_normal(t.size), np.ones(12) / 12, "same") * (
+        0.1 + 0.25 * np.sin(np.pi * t / 4) ** 2
+    )
+    silence = np.zeros(2 * 20_000)
+    recording = np.concatenate([rain, silence, clock, silence, waves]).astype(np.float32)
+    audio.write(FOLDER / "recording.flac", recording, 20_000)
+    model = folded(audio_acdnet.load())
+    heard = list(windows(model, FOLDER / "recording.flac"))
+    page.text(
+        "Eight seconds each of a hiss, of clicks and of swelling noise, with silence between, made here and heard by "
+        "the Micro-ACDNet in the wheel, which knows the ten classes of ESC-10 (86 % of real clips)."
+    )
+    page.audio("recording", recording, 20_000)
+    page.table(
+        ("from, s", "to, s", "heard", "probability, %"),
+        [(e.start, e.end, e.label, 100 * e.score) for e in events(model, heard, threshold=0.3)],
+    )
+    scores = np.array([np.full(10, np.nan) if w.probabilities is None else w.probabilities for w in heard])
+    middle = np.array([(w.start + w.end) / 2 for w in heard])
+    best = np.argsort(-np.nan_to_num(scores).max(0))[:5]
+    lines = {model.config.labels[k]: (middle, 100 * scores[:, k]) for k in best}
+    page.curve("Probability over time, %; gaps are silence", lines, unit="s")
+
+
 def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     torch.set_num_threads(2)
-    page = Report("What audio-core does by itself")
+    page = Report("What the audio packages do, on sound made here")
     for number, (name, part) in enumerate(PARTS.items(), 1):
         note(f"[{number}/{len(PARTS)}] {name}")
         part(page)
@@ -238,6 +274,7 @@ PARTS = {
     "files in every format": files,
     "signals": signals,
     "training a denoiser": lambda page: training(page, 400),
+    "what the shipped classifier hears": sounds,
 }
 
 if __name__ == "__main__":
