@@ -181,18 +181,12 @@ def _folded(block: nn.Sequential, pairwise: bool) -> nn.Sequential:
 
 
 @torch.no_grad()
-def fold(convolution: nn.Conv1d | nn.Conv2d, norm: nn.Module) -> nn.Conv1d | nn.Conv2d:
+def fold(convolution: nn.Conv1d | nn.Conv2d, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Conv1d | nn.Conv2d:
     """A convolution with bias that does what `convolution` and then `norm`, in evaluation, do."""
     scale = norm.weight.double() * (norm.running_var.double() + norm.eps).rsqrt()
-    made = type(convolution)(
-        convolution.in_channels,
-        convolution.out_channels,
-        convolution.kernel_size,
-        convolution.stride,
-        convolution.padding,
-        device=convolution.weight.device,
-        dtype=convolution.weight.dtype,
-    )
-    made.weight.copy_(convolution.weight.double() * scale.reshape(-1, *[1] * (convolution.weight.ndim - 1)))
-    made.bias.copy_(norm.bias.double() - norm.running_mean.double() * scale)
+    weight = convolution.weight.double() * scale.reshape(-1, *[1] * (convolution.weight.ndim - 1))
+    bias = norm.bias.double() - norm.running_mean.double() * scale
+    made = copy.deepcopy(convolution)
+    made.weight = nn.Parameter(weight.to(convolution.weight.dtype))
+    made.bias = nn.Parameter(bias.to(convolution.weight.dtype))
     return made

@@ -1,0 +1,297 @@
+"""The network in integers: 8-bit weights and activations, 32-bit sums, as a microcontroller computes it.
+
+A real value is scale * (integer - zero). Weights have a scale for every output channel and no zero; activations come
+out of a ReLU, so their zero is -128 and all 256 levels are used. Every integer operation here is exact, so that
+code for a device can agree with it bit by bit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from . import layout
+from .layout import ACDNetConfig
+from .model import ACDNet, Folded, convolutions, folded
+
+InputType = Literal["int8", "int16"]
+_LOW, _HIGH = -128, 127
+_SEEN = 20_000  # values of a layer that a batch shows to the calibration
+
+
+# --- audio to integers -------------------------------------------------------------------------------------
+
+
+def affine(audio: np.ndarray, scale: float, zero: int, kind: InputType = "int8") -> np.ndarray:
+    """What a quantised model expects: round(audio / scale) + zero, limited to the type."""
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(audio / np.float32(scale)) + zero, limits.min, limits.max).astype(kind)
+
+
+def by_peak(audio: np.ndarray, kind: Literal["int8", "uint8", "int16"] = "int8") -> np.ndarray:
+    """The integers that the authors' deployment feeds, each crop (first axis) scaled by its own peak.
+
+    A model knows one scale, so this changes the level of every crop: 71.25 % right instead of 88.75 %. To compare only.
+    """
+    if kind == "int16":
+        audio, steps, least, shift = audio.astype(np.float64), 65535, 1e-11, -0.5
+    else:
+        steps, least, shift = 255, 1e-9, 127.5 if kind == "uint8" else -0.5
+    peaks = np.abs(audio).max(axis=tuple(range(1, audio.ndim)), keepdims=True)
+    return np.rint(audio / (2 * peaks / steps + least) + shift).astype(kind)
+
+
+# --- the model ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """A convolution with its ReLU and the max-pool behind it, or the output layer.
+
+    output = clip(((sum * multiplier + 2**(shift - 1)) >> shift) + output_zero), in 64 bits, where
+    sum = bias + sum of weight * (input - input_zero) in 32 bits; outside of the picture input is input_zero.
+    """
+
+    name: str
+    weight: np.ndarray
+    """int8 (O, I, height, width)."""
+    bias: np.ndarray
+    """int32 (O,)."""
+    multiplier: np.ndarray
+    """int32 (O,), from 2**30 to 2**31 - 1, or 0 where a channel is always 0."""
+    shift: np.ndarray
+    """int32 (O,), from 1 to 62."""
+    stride: int
+    """Along the width; 1 along the height."""
+    padding: int
+    """Rows and columns on every side."""
+    pool: tuple[int, int]
+    """Of the max-pool, (1, 1) where there is none."""
+    input_scale: float
+    input_zero: int
+    output_scale: float
+    output_zero: int
+
+    @property
+    def output_limits(self) -> tuple[int, int]:
+        """int8 for convolutions, int16 for the logits."""
+        return (_LOW, _HIGH) if self.output_zero else (-32768, 32767)
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Integers (B, I, H, W) -> (B, O, H', W')."""
+        sums = self.sums(values)
+        if self.pool != (1, 1):  # multipliers are positive: the pool may come first, where it is exact as well
+            sums = nn.functional.max_pool2d(sums, self.pool)
+        return self.requantised(sums.to(torch.int64).numpy())
+
+    def sums(self, values: np.ndarray) -> Tensor:
+        """Integers (B, I, H, W) -> what is summed up, (B, O, H', W') before the pool, as whole numbers in doubles.
+
+        Doubles hold all whole numbers below 2**53 exactly, and PyTorch convolves them quickly.
+        """
+        x = torch.from_numpy(values.astype(np.float64) - self.input_zero)
+        weight, bias = (torch.from_numpy(part.astype(np.float64)) for part in (self.weight, self.bias))
+        return nn.functional.conv2d(x, weight, bias, (1, self.stride), self.padding)
+
+    def requantised(self, sums: np.ndarray) -> np.ndarray:
+        """Sums (B, O, H, W) in the integers of the output."""
+        column = (slice(None), None, None)
+        shift: np.ndarray = self.shift.astype(np.int64)[column]
+        scaled = (sums * self.multiplier.astype(np.int64)[column] + (np.int64(1) << (shift - 1))) >> shift
+        low, high = self.output_limits
+        return np.clip(scaled + self.output_zero, low, high).astype(np.int8 if self.output_zero else np.int16)
+
+
+@dataclass(frozen=True)
+class IntegerModel:
+    """An ACDNet in integers: twelve convolutions and the output layer."""
+
+    config: ACDNetConfig
+    input_type: InputType
+    layers: tuple[IntegerLayer, ...]
+
+    @property
+    def input_scale(self) -> float:
+        return self.layers[0].input_scale
+
+    @property
+    def input_zero(self) -> int:
+        return self.layers[0].input_zero
+
+    @property
+    def output_scale(self) -> float:
+        """A logit is output_scale * its integer."""
+        return self.layers[-1].output_scale
+
+    def quantised(self, audio: np.ndarray) -> np.ndarray:
+        """Audio (B, 1, T) within -1 to 1 as the integers that the model takes."""
+        return affine(audio, self.input_scale, self.input_zero, self.input_type)
+
+    def integers(self, values: np.ndarray) -> np.ndarray:
+        """Integers of audio (B, 1, T) -> int16 logits (B, classes)."""
+        if values.ndim != 3 or values.shape[1:] != (1, self.config.samples):
+            raise ValueError(f"expected integers of shape (B, 1, {self.config.samples}), got {values.shape}")
+        *convolutions, output = self.layers
+        maps = values[:, :, None]  # (B, 1, 1, T)
+        for layer in convolutions:
+            maps = layer(_as_picture(maps) if layer.name == "conv3" else maps)
+        return output(_summed(maps, *average_window(self.config)))[:, :, 0, 0]
+
+    def __call__(self, audio: np.ndarray) -> np.ndarray:
+        """Audio (B, 1, T) within -1 to 1 to logits (B, classes), as of the model that it was made of."""
+        return self.integers(self.quantised(audio)) * np.float32(self.output_scale)
+
+
+def average_window(config: ACDNetConfig) -> tuple[int, int]:
+    """Height and width of what the average pool sees at the configured length."""
+    plan = layout.pools(config)
+    _, height, width = next(layer.shape for layer in layout.layers(config) if layer.name == "conv12")
+    return plan.average or (height, width)
+
+
+# --- making one --------------------------------------------------------------------------------------------
+
+
+def quantise(model: ACDNet, crops: Iterable[Tensor], input_type: InputType = "int16") -> IntegerModel:
+    """`model` in integers; `crops`, batches of clean audio (B, 1, T) as it will hear it, set the scales.
+
+    16-bit input is the audio as it is recorded, at no cost in memory or time; with 8 bits soft sounds fade.
+    Each bias is moved so that the layer's mean output stays what it is in real numbers although all before it is
+    rounded: the rounding of twelve layers adds up otherwise.
+    """
+    quick, batches = folded(copy.deepcopy(model).cpu().float(), pairwise=False), list(crops)
+    limits, means = _observed(quick, batches)
+    plan = layout.pools(model.config)
+    source = (1 / 32768 if input_type == "int16" else limits["input"] / 127, 0)
+    maps = [affine(batch.numpy(), *source, input_type)[:, :, None] for batch in batches]  # (B, 1, 1, T)
+    layers = []
+    for name, part in [*convolutions(quick).items(), ("output", quick.output)]:
+        weight = part.weight.double().numpy()
+        stride, padding, pool, target = 1, 0, (1, 1), (limits[name] / (_HIGH - _LOW), _LOW)
+        if name == "output":  # it takes sums in place of averages
+            height, width = average_window(model.config)
+            weight, maps = weight[:, :, None, None], [_summed(values, height, width) for values in maps]
+            source, target = (source[0] / (height * width), source[1] * height * width), (limits[name] * 1.5 / 32767, 0)
+        elif name in layout.FIRST_BLOCK:
+            weight, stride = weight[:, :, None], part.stride[0]
+            pool = (1, plan.first) if name == "conv2" else pool
+        else:
+            maps = [_as_picture(values) for values in maps] if name == "conv3" else maps
+            padding = part.padding[0]
+            pool = plan.maxima[int(layout.POOL_AFTER[name][-1]) - 1] if name in layout.POOL_AFTER else pool
+        layer = _layer(name, weight, part.bias.double().numpy(), source, target, stride, padding, pool)
+        layers.append(_corrected(layer, maps, means[name]))
+        maps, source = [layers[-1](values) for values in maps], target
+    return IntegerModel(model.config, input_type, tuple(layers))
+
+
+def _as_picture(values: np.ndarray) -> np.ndarray:
+    return values.transpose(0, 2, 1, 3)  # (B, c2, 1, frames) -> (B, 1, c2, frames)
+
+
+def _summed(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """What the average pool sees, not yet divided: (B, C, 1, 1)."""
+    return values[:, :, :height, :width].sum((2, 3), dtype=np.int32, keepdims=True)
+
+
+@torch.inference_mode()
+def _observed(quick: Folded, batches: Sequence[Tensor]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Of each layer, how large its values may become, and the mean of each channel before the ReLU.
+
+    The first is taken behind ReLU and pool, where the mean square of the error is least: to cut a few large values is
+    cheaper than coarse steps for all.
+    """
+    if not batches:
+        raise ValueError("quantisation needs at least one batch of crops to see how large values become")
+    values: dict[str, list[Tensor]] = {}
+    means: dict[str, list[Tensor]] = {}
+
+    def watch(name: str, into: dict[str, list[Tensor]], look: Callable[[Tensor], Tensor]) -> Any:
+        return lambda _, __, out: into.setdefault(name, []).append(look(out) if out.ndim > 2 else out.double().mean(0))
+
+    for name, part in quick.named_modules():
+        place = name.rpartition(".")[2]
+        if place.startswith("relu"):
+            part.register_forward_hook(watch(place.replace("relu", "conv"), values, _thinned))
+        elif place.startswith("conv") or place == "output":
+            part.register_forward_hook(watch(place, means, lambda out: out.double().transpose(0, 1).flatten(1).mean(1)))
+    largest = {"input": 1e-6, "output": 1e-6}
+    for batch in batches:
+        for name, found in (("input", batch), ("output", quick(batch))):
+            largest[name] = max(largest[name], float(found.abs().max()))
+    shares = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
+    weighted = {name: (torch.stack(found, 1) @ (shares / shares.sum())).numpy() for name, found in means.items()}
+    return largest | {name: _best_limit(torch.cat(found)) for name, found in values.items()}, weighted
+
+
+def _thinned(out: Tensor) -> Tensor:
+    """Some values of a layer and the largest; the step is odd, so that no period of a row is followed."""
+    flat = out.flatten()
+    return torch.cat([flat[:: max(1, len(flat) // _SEEN) | 1], flat.max()[None]])
+
+
+def _best_limit(values: Tensor) -> float:
+    """The upper end of 256 levels from 0 that lie closest to `values`."""
+    largest = max(float(values.max()), 1e-6)
+    limits = [largest * percent / 100 for percent in range(10, 101, 2)]
+
+    def error(limit: float) -> float:
+        step = limit / (_HIGH - _LOW)
+        levels = (values / step).round().clamp(0, _HIGH - _LOW)
+        return float((levels * step - values).square().mean())
+
+    return min(limits, key=error)
+
+
+def _layer(
+    name: str,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    source: tuple[float, int],
+    target: tuple[float, int],
+    stride: int,
+    padding: int,
+    pool: tuple[int, int],
+) -> IntegerLayer:
+    """Real weights (O, I, height, width) in integers, between two (scale, zero)."""
+    largest = np.abs(weight).max((1, 2, 3))
+    # A channel that is almost only bias gets coarse weights, so that its bias fits in 32 bits.
+    scales = np.maximum(np.maximum(largest / 127, np.abs(bias) / source[0] / 2**30), 1e-30)
+    integers = np.rint(weight / scales[:, None, None, None]).astype(np.int8)
+    offsets = np.rint(bias / (source[0] * scales)).astype(np.int64)
+    span = 2**15 if source[1] == 0 else -2 * source[1]  # the largest |input - zero|
+    worst = np.abs(integers.astype(np.int64)).sum((1, 2, 3)) * span + np.abs(offsets)
+    if worst.max() >= 2**31:
+        raise ValueError(f"{name}: its sums may need more than 32 bits; the layer has too many weights")
+    multiplier, shift = _fixed_point(source[0] * scales / target[0])
+    return IntegerLayer(
+        name, integers, offsets.astype(np.int32), multiplier, shift, stride, padding, pool, *source, *target
+    )
+
+
+def _corrected(layer: IntegerLayer, maps: Sequence[np.ndarray], wanted: np.ndarray) -> IntegerLayer:
+    """The layer with biases that give each channel of its real sums the mean that is `wanted`."""
+    total = sum(layer.sums(values).mean((2, 3)).sum(0).numpy() for values in maps)
+    mean = total / sum(len(values) for values in maps)
+    unit = layer.multiplier / 2.0**layer.shift * layer.output_scale  # a sum of 1 in real numbers
+    moved = np.divide(wanted, unit, out=mean.copy(), where=unit > 0) - mean
+    limit = 2**30  # as `_layer` leaves it
+    bias = np.clip(np.rint(layer.bias + moved), -limit, limit).astype(np.int32)
+    return replace(layer, bias=bias)
+
+
+def _fixed_point(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Factors as multiplier / 2**shift, the multiplier of 31 bits; what is too small for 62 bits of shift is 0."""
+    mantissa, exponent = np.frexp(factors)  # mantissa from 0.5 to below 1
+    multiplier = np.rint(mantissa * 2**31).astype(np.int64)
+    exponent = exponent + (multiplier == 2**31)
+    multiplier = np.where(multiplier == 2**31, 2**30, multiplier)
+    shift = 31 - exponent
+    multiplier, shift = np.where(shift > 62, 0, multiplier), np.clip(shift, 1, 62)
+    return multiplier.astype(np.int32), shift.astype(np.int32)
