@@ -285,3 +285,16 @@ def test_a_terminated_batch_leaves_no_half_written_file(tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 143 and err.endswith("audio-core: error: terminated\n")
     assert not list(tmp_path.glob("out/.*"))
+
+
+def test_a_damaged_mp3_is_one_line_although_its_decoder_would_say_more(tmp_path):
+    audio.write(tmp_path / "a.mp3", tone(440, 3.0, 44100).numpy(), 44100)
+    data = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "cut.mp3").write_bytes(data[: len(data) // 2])
+    (tmp_path / "text.mp3").write_text("no audio at all" * 20)
+    code = "import sys; from audio_core.cli import main; sys.exit(main())"
+    command_line = [sys.executable, "-c", code, "convert", "cut.mp3", "text.mp3", "-o", "out", "--quiet"]
+    result = subprocess.run(command_line, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2 and not list((tmp_path / "out").iterdir())
+    first, second = result.stderr.splitlines()
+    assert first.startswith("cut.mp3: is truncated") and second.startswith("text.mp3: not audio that can be read")

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -129,10 +130,12 @@ def regroup(source: Iterable[Samples], frames: int) -> Iterator[Samples]:
 def _decoded(file: soundfile.SoundFile, path: str | Path, start: int, frames: int) -> Iterator[Samples]:
     """`frames` samples from `start` on, in blocks; a file that ends early or holds NaN is an error."""
     try:
-        file.seek(start)
+        with _muted(path):
+            file.seek(start)
         left = frames
         while left:
-            block = file.read(min(BLOCK, left), dtype="float32", always_2d=True).T
+            with _muted(path):
+                block = file.read(min(BLOCK, left), dtype="float32", always_2d=True).T
             if not block.shape[1]:
                 raise InputError(f"{path}: is truncated: {file.frames} samples promised, {start + frames - left} found")
             if not np.isfinite(block).all():
@@ -159,11 +162,35 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise InputError(f"{path}: is empty (0 bytes)")
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(soundfile.SoundFile(_native(path)))
+            with _muted(path):
+                file = stack.enter_context(soundfile.SoundFile(_native(path)))
         except (soundfile.SoundFileError, TypeError, RuntimeError) as error:  # TypeError: a headerless extension (.raw)
             file = stack.enter_context(_through_ffmpeg(path, error))
         refuse_partial(file, path)
         yield file
+
+
+_muting = threading.Lock()  # two at once would restore each other's standard error
+
+
+@contextmanager
+def _muted(path: str | Path) -> Iterator[None]:
+    """The MP3 decoder writes remarks of its own to standard error; what is wrong is ours to say, in one line."""
+    if Path(path).suffix.lower() != ".mp3":
+        yield
+        return
+    with _muting, open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device, not a path)
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no standard error
+            yield
+            return
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _native(path: Path) -> str | bytes:
