@@ -148,7 +148,7 @@ def test_clips_are_16_bits_mono_at_the_wanted_rate_without_zeros_at_the_ends(tmp
 
 
 def test_levels_are_rounded_and_full_scale_is_cut_off():
-    found = data.to_int16(np.array([0.0, 1.4 / 32768, 1.6 / 32768, 1.0, -1.0, 2.0], np.float32))
+    found = audio.to_int16(np.array([0.0, 1.4 / 32768, 1.6 / 32768, 1.0, -1.0, 2.0], np.float32))
     assert found.tolist() == [0, 1, 2, 32767, -32768, 32767]
 
 

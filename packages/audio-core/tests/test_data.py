@@ -312,11 +312,11 @@ def test_a_pack_gives_back_sixteen_bits_exactly_and_names_what_is_left_out(folde
 
 def test_rounding_to_sixteen_bits_errs_by_half_a_step_at_most():
     samples = np.random.default_rng(0).uniform(-1, 1 - 2**-15, (2, 100_000)).astype(np.float32)
-    error = np.abs(pack.to_float(pack.to_int16(samples)) - samples)
+    error = np.abs(pack.to_float(audio.to_int16(samples)) - samples)
     assert 0.9 * 2**-16 < error.max() <= 2**-16
     numbers = np.arange(-(2**15), 2**15).astype(np.int16)
-    assert np.array_equal(pack.to_int16(pack.to_float(numbers)), numbers)
-    assert pack.to_int16(np.array([1.0, 1.5, -1.0, -9.0], np.float32)).tolist() == [32767, 32767, -32768, -32768]
+    assert np.array_equal(audio.to_int16(pack.to_float(numbers)), numbers)
+    assert audio.to_int16(np.array([1.0, 1.5, -1.0, -9.0], np.float32)).tolist() == [32767, 32767, -32768, -32768]
 
 
 def test_a_pack_is_resampled_like_the_file_and_mixed_to_its_channels(tmp_path):

@@ -40,7 +40,7 @@ class Event(NamedTuple):
 def classify(model: nn.Module, samples: np.ndarray, rate: int, top: int = 3) -> list[tuple[str, float]]:
     """The `top` classes of a clip (T,) or (C, T), the likeliest first; none where it is silent."""
     mono = audio.convert_channels(np.atleast_2d(np.asarray(samples, np.float32)), 1)
-    clip = data.to_int16(audio.resample(mono, rate, model.config.rate)[0])
+    clip = audio.to_int16(audio.resample(mono, rate, model.config.rate)[0])
     if not clip.any():
         return []
     return best(model, probabilities(model, [data.trimmed(clip, "clip")])[0], top)

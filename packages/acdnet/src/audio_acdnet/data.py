@@ -296,12 +296,7 @@ def read(listing: Listing, rate: int) -> Dataset:
 def read_clip(path: str | Path, rate: int) -> np.ndarray:
     """One file as int16 (T,) mono at `rate`, without the zeros at its ends."""
     samples, _ = audio.read(path, rate=rate, channels=1)
-    return trimmed(to_int16(samples[0]), str(path))
-
-
-def to_int16(samples: np.ndarray) -> np.ndarray:
-    """Samples within -1 to 1 in the authors' 16 bits; what is beyond is cut off."""
-    return np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
+    return trimmed(audio.to_int16(samples[0]), str(path))
 
 
 def trimmed(samples: np.ndarray, name: str) -> np.ndarray:

@@ -355,10 +355,15 @@ class Writer:
     def _encoded(self, block: Samples) -> np.ndarray:
         """Integers rounded by us: libsndfile cuts instead, so that reading and writing 16 bits would change them."""
         if self.encoding == "PCM_16":
-            return np.clip(np.rint(block * 2.0**15), -(2**15), 2**15 - 1).astype(np.int16)
+            return to_int16(block)
         if self.encoding == "PCM_24":  # the upper 24 of 32 bits
             return np.clip(np.rint(block * 2.0**23), -(2**23), 2**23 - 1).astype(np.int32) << 8
         return block
+
+
+def to_int16(samples: Samples) -> np.ndarray:
+    """Samples within -1 to 1 as 16 bits: times 32768, rounded, what is beyond cut off."""
+    return np.clip(np.rint(samples * np.float32(2**15)), -(2**15), 2**15 - 1).astype(np.int16)
 
 
 def write(path: str | Path, samples: Samples, rate: int, encoding: str | None = None, force: bool = True) -> None:

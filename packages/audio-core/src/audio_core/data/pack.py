@@ -92,10 +92,6 @@ def pack(
     return Packed(full, unreadable)
 
 
-def to_int16(samples: audio.Samples) -> np.ndarray:
-    return np.clip(np.rint(samples * _SCALE), -_SCALE, _SCALE - 1).astype(np.int16)
-
-
 def to_float(samples: np.ndarray) -> audio.Samples:
     return samples.astype(np.float32) / np.float32(_SCALE)
 
@@ -239,7 +235,7 @@ def _copy(item: File, dataset: Any, rate: int, channels: int) -> None:
         end = at + block.shape[1]
         if end > dataset.shape[1]:
             break
-        dataset[:, at:end] = to_int16(block)
+        dataset[:, at:end] = audio.to_int16(block)
         at = end
     if at != dataset.shape[1]:
         raise InputError(f"{item.name}: is not the file that was scanned; scan again")

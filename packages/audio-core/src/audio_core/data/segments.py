@@ -4,6 +4,7 @@ Workers, processes, a resumed run, a test and a person with headphones therefore
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,7 +43,7 @@ def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
 
 
 @dataclass(eq=False, repr=False)
-class _Source:
+class _Source(ABC):
     """Items cut to one length, given as `frames` or as `seconds`, and to one `rate` and number of `channels`, their
     own unless given. What does not fit is found here and not during a run."""
 
@@ -70,8 +71,9 @@ class _Source:
         """Samples of the item's own rate in a segment."""
         return math.ceil(self.frames * item.rate / self.rate)
 
+    @abstractmethod
     def place(self, index: int) -> Place:
-        raise NotImplementedError("a kind of segments says where each one begins")
+        """Where segment `index` begins."""
 
     def name(self, index: int) -> str:
         """Which file and second this is, for messages."""
