@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,6 +98,8 @@ def _train(given: argparse.Namespace) -> int:
     outcomes = train(recipe, given.out, given.device, given.quiet)
     if not outcomes:
         note(f"{given.out}: stopped; the same command goes on")
+        return 0
+    if os.environ.get("RANK", "0") != "0":  # of several processes one tells
         return 0
     tested = [outcome for outcome in outcomes if outcome.last is not None]
     plain = summary(tested) if tested else {"folds": []}

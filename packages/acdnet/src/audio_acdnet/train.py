@@ -52,7 +52,7 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     outcomes: list[Outcome] = []
     for fold in folds:
         folder = out if len(folds) == 1 else out / f"fold{fold}"
-        outcome = _one(recipe, dataset, fold, folder, device, quiet)
+        outcome = _one(recipe, dataset, fold, folder, device, quiet, fold == folds[-1])
         if outcome is None:  # asked to stop
             return outcomes
         outcomes.append(outcome)
@@ -112,7 +112,7 @@ def _percent(value: float | None) -> str:
 
 
 def _one(
-    recipe: Recipe, dataset: data.Dataset, fold: int | None, folder: Path, device: str, quiet: bool
+    recipe: Recipe, dataset: data.Dataset, fold: int | None, folder: Path, device: str, quiet: bool, last: bool
 ) -> Outcome | None:
     """One run to its end and its bundle; None when it was asked to stop before."""
     learned, tested = dataset.held_out(fold or -1)
@@ -128,13 +128,14 @@ def _one(
     if tested.clips:
         watchers.append(Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, best="accuracy"))
     fit(task, Items(learned, recipe), recipe, run, [*watchers, Save()])
-    run.close()
+    if run.step < recipe.steps or last:  # processes that left each other between two folds may not meet again
+        run.close()
     if run.step < recipe.steps:
         return None
-    last, best = _accuracies(folder)
+    accuracies = _accuracies(folder)
     if run.main:
         release(folder, folder / "bundle", force=True)  # a run that went on makes it anew
-    return Outcome(fold, last, best, folder)
+    return Outcome(fold, *accuracies, folder)
 
 
 def _task(recipe: Recipe, clips: int, fold: int | None) -> Classification:

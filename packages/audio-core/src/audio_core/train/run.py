@@ -19,7 +19,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
 from torch import nn
 
-from .. import config
+from .. import command, config
 from ..bundle import load_weights, save_weights
 from ..files import InputError, read_json, reason, replacing, write_text
 from .plan import Plan
@@ -147,14 +147,8 @@ def stale(steps: Iterable[int], keep: int) -> list[int]:
 
 
 def _accelerator(plan: Plan, device: str) -> Accelerator:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no CUDA device is available; use --device cpu")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise InputError("--device mps: no Apple GPU is available; use --device cpu")
-    # Accelerate starts the processes of a CPU run only when told that it is one.
-    cpu = device == "cpu" or (
-        device == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
-    )
+    # Accelerate joins the processes of a CPU run only when told that it is one.
+    cpu = command.device(device) == "cpu"
     if not torch.distributed.is_initialized():  # a second run in one process may have another precision
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
