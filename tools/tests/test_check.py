@@ -191,9 +191,9 @@ def test_a_command_that_imports_torch_for_its_help_is_found(root):
 
 
 def test_a_command_with_a_slow_help_is_found(root):
-    with_command(root, CLI + "import time\nwhile time.process_time() < 0.15:\n    pass\n")
+    with_command(root, CLI + "import time\nwhile time.process_time() < 1:\n    pass\n")
     findings = check.check_commands(root)
-    assert len(findings) == 2 and all("s of processor time, over 0.1" in line for line in findings)
+    assert len(findings) == 2 and all("starts of Python" in line for line in findings)
 
 
 def test_a_command_that_does_not_load_is_found(root):
