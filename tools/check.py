@@ -44,7 +44,7 @@ OWNERS = {
     "torchaudio": "tests only, since its wheels do not load beside every torch",
 }
 FROM_CORE = {"torch", "numpy", "tqdm"}  # what whoever depends on audio-core has
-DISTRIBUTIONS = {"yaml": "pyyaml"}  # where the import is named unlike the distribution
+DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where the import is named unlike the distribution
 FILE_LINES, CORE_LINES = 400, 4000
 # Paths of one machine, and the hosts behind an index. Written so that this line does not match itself.
 PRIVATE = re.compile(r"(?<![\w.*])/(?:work|root|farm|opt|home/\w+)/|files\.python[h]osted|pypi\.o[r]g")

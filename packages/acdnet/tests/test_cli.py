@@ -42,9 +42,20 @@ def test_evaluate_prints_accuracy_at_the_top_and_refuses_folds_that_were_learned
     assert code == 0 and 0 <= told["accuracy"] <= 1 and told["clips"] == 8 and told["folds"] == [2]
     code, _, err = run(capsys, "evaluate", place / "run/bundle", place / "data", "--fold", 1)
     assert code == 2 and "was trained on fold 1" in err and err.count("\n") == 1
-    page = place / "page.html"
+    page = place / "results"
     code, out, _ = run(capsys, "evaluate", place / "run/bundle", place / "data", "--force", "-o", page)
-    assert code == 0 and "of 16)" in out and "Confusion" in page.read_text()
+    assert code == 0 and "of 16)" in out and "Confusion" in (page / "report.html").read_text()
+    assert (page / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    again = ["evaluate", place / "run/bundle", place / "data", "--fold", 2, "-o", page]
+    code, _, err = run(capsys, *again)
+    assert code == 2 and "holds a report already" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["c", "c-16x8"])
+def test_the_integers_of_an_export_can_be_evaluated(kind, place, capsys):
+    arguments = ["evaluate", place / "run/bundle", place / "data", "--fold", 2, "--json"]
+    plain, whole = (json.loads(run(capsys, *arguments, *more)[1]) for more in ([], ["--integers", kind]))
+    assert abs(whole["accuracy"] - plain["accuracy"]) <= 1 / 8
 
 
 def test_classify_names_clips_and_goes_on_after_a_bad_one(place, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from audio_acdnet import data
-from audio_acdnet.evaluate import evaluate, labels_of, load, probabilities, report
+from audio_acdnet.evaluate import evaluate, labels_of, load, matrix_image, probabilities, report
 from audio_acdnet.layout import ACDNetConfig
 from audio_acdnet.model import ACDNet, folded
 from audio_core import audio, bundle
@@ -143,10 +143,20 @@ def test_a_bundle_is_loaded_with_its_labels_and_folds(tmp_path):
 
 
 def test_the_page_shows_numbers_matrix_bars_and_players(tmp_path):
-    report(evaluate(Loudness(), MIXED), tmp_path / "report.html", "A test")
+    report(evaluate(Loudness(), MIXED), tmp_path, "A test")
     page = (tmp_path / "report.html").read_text()
     assert "66.67" in page and 'class="matrix"' in page and 'class="bars"' in page
     assert page.count("<audio") == 2 and "rooster, found as wind" in page
     right = dataset([clip(0, 0.1)])
-    report(evaluate(Loudness(), right), tmp_path / "report.html")
+    report(evaluate(Loudness(), right), tmp_path)
     assert "mistakes" not in (tmp_path / "report.html").read_text()
+
+
+def test_the_confusion_is_a_picture_whose_squares_darken_with_their_share():
+    image = matrix_image(["dog", "a long label"], np.array([[3, 1], [0, 4]]))
+    pixels = np.asarray(image).astype(int)
+    assert image.mode == "RGB" and image.width == image.height
+    side, cell = image.width - 12, 34
+    corners = {(row, column): pixels[side - cell * (2 - row) + 2, side - cell * (2 - column) + 2].sum()
+               for row in range(2) for column in range(2)}  # fmt: skip
+    assert corners[1, 1] < corners[0, 0] < corners[0, 1] < corners[1, 0] < 3 * 255

@@ -96,14 +96,13 @@ def test_the_lengths_that_fit_end_where_the_floors_change():
     assert [layout.frames(given, samples) for samples in (longest, longest + 1)] == [2 * least - 1, 2 * least]
 
 
-def test_memory_of_micro_falls_from_layers_to_streams():
+def test_memory_of_micro_falls_from_layers_to_the_device():
     given = ACDNetConfig(channels=MICRO)
-    peaks = {
-        plan: max(layout.memory(given, plan), key=lambda need: need.bytes) for plan in ("layers", "streamed", "fused")
-    }
-    assert peaks["layers"].step == "conv2" and peaks["layers"].bytes == 105_763 + 151_060
-    assert peaks["streamed"].step == "conv3" and peaks["streamed"].bytes == 3_020 + 30_200
-    assert peaks["fused"].bytes == 7_500 + 10_500  # conv3 never whole: what is left is conv4
+    needs = layout.layer_memory(given)
+    assert max(needs, key=needs.__getitem__) == "conv2" and needs["conv2"] == 105_763 + 151_060
+    parts = layout.device_memory(given)
+    assert (parts["columns"], parts["even maps"], parts["odd maps"]) == (20 * 151, 10 * 10 * 75, 14 * 10 * 75)
+    assert parts["lines of sums"] == 4 * 2 * 151 and sum(parts.values()) == 22_377
 
 
 @pytest.mark.parametrize(

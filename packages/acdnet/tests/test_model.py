@@ -49,13 +49,13 @@ def test_folding_the_normalisations_changes_nothing_but_rounding(stored, name, p
 
 def test_three_steps_of_training_are_those_of_the_authors(stored):
     case, model = stored("micro_train_steps")
-    model.train().seeing.dropout.p = 0.0
+    model.double().train().seeing.dropout.p = 0.0
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
     optimizer, losses = torch.optim.SGD(model.parameters(), **settings), []
     for step in range(3):
         optimizer.zero_grad()
         loss = nn.functional.kl_div(
-            model(case.inputs["x"][:, None]).log_softmax(1), case.inputs["y"], reduction="batchmean"
+            model(case.inputs["x"][:, None].double()).log_softmax(1), case.inputs["y"].double(), reduction="batchmean"
         )
         loss.backward()
         if step == 0:

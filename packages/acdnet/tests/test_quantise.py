@@ -61,11 +61,14 @@ def by_hand(layer: quantise.IntegerLayer, values: np.ndarray) -> np.ndarray:
     return made[:, : height * tall, : width * wide].reshape(out, height, tall, width, wide).max((2, 4))
 
 
-@pytest.mark.parametrize("input_type", ["int16", "int8"])
-def test_every_layer_computes_what_its_formula_says(input_type):
+KINDS = [("int16", "int8"), ("int8", "int8"), ("int16", "int16")]
+
+
+@pytest.mark.parametrize(("input_type", "map_type"), KINDS)
+def test_every_layer_computes_what_its_formula_says(input_type, map_type):
     """In plain integers with 32-bit sums: this is what the C export does."""
     crops = 0.3 * torch.randn(4, 1, 12000)
-    model = quantise.quantise(settled(TINY, crops), [crops], input_type)
+    model = quantise.quantise(settled(TINY, crops), [crops], input_type, map_type)
     values = model.quantised(crops[:1, :, :].numpy())
     assert values.dtype == input_type
     maps = values[:, :, None]
@@ -81,16 +84,18 @@ def test_every_layer_computes_what_its_formula_says(input_type):
     assert np.array_equal(model(crops[:1].numpy())[0], logits.astype(np.int16) * np.float32(model.output_scale))
 
 
-@pytest.mark.parametrize("input_type", ["int16", "int8"])
-def test_the_integer_model_stays_close_to_the_real_one(input_type):
+@pytest.mark.parametrize(
+    ("input_type", "map_type", "allowed"), [(*KINDS[0], 0.05), (*KINDS[1], 0.05), (*KINDS[2], 0.03)]
+)
+def test_the_integer_model_stays_close_to_the_real_one(input_type, map_type, allowed):
     """The corrected biases keep the mean; without them it is off by 0.05."""
     crops = 0.3 * torch.randn(6, 1, 30225) * torch.linspace(0.05, 1, 6)[:, None, None]
     real = settled(ACDNetConfig(channels=MICRO), crops)
-    made = quantise.quantise(real, [crops[:2], crops[2:]], input_type)
+    made = quantise.quantise(real, [crops[:2], crops[2:]], input_type, map_type)
     with torch.no_grad():
         expected = real(crops).numpy()
     gap = made(crops.numpy()) - expected
-    assert np.square(gap).mean() < 0.05 * expected.var(0).mean()
+    assert np.square(gap).mean() < allowed * expected.var(0).mean()
     assert np.abs(gap.mean(0)).max() < 1e-3 * expected.std()
 
 

@@ -13,6 +13,7 @@ from audio_acdnet.task import Classification, clip_probabilities, distillation, 
 from audio_core import command, config
 from audio_core.files import InputError
 from audio_core.testing import Case, close
+from audio_core.train.optimize import SGD
 from audio_core.train.player import Player
 from torch import nn
 
@@ -141,7 +142,7 @@ class Alone:
 
 
 def learning(net: nn.Module, **settings) -> Classification:
-    recipe = Recipe(optimizer=Recipe().optimizer)
+    recipe = Recipe(optimizer=SGD(0.03, 0.9, 5e-4, True))
     task = Classification(Player(net, recipe.optimizer.build(net.parameters())), **settings)
     task.net.join(Alone())
     return task
@@ -150,8 +151,8 @@ def learning(net: nn.Module, **settings) -> Classification:
 def test_the_network_learns_a_batch_by_heart():
     task = learning(ACDNet(TINY))
     x, y = torch.randn(6, 1, 4000), torch.eye(3).repeat(2, 1)
-    first, *_, last = (task.step((x, y), at) for at in range(120))
-    assert first["loss"] > 0.9 and last["loss"] < 0.3 and last["accuracy"] == 1
+    losses = [task.step((x, y), at)["loss"] for at in range(250)]
+    assert losses[0] > 0.9 and sum(losses[-20:]) / 20 < 0.3  # dropout makes single ones jump
     task.net.raw.eval()
     with torch.no_grad():
         told = task.evaluate((x.expand(-1, 2, -1), y.argmax(-1)))

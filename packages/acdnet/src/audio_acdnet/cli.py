@@ -39,9 +39,12 @@ def parser() -> command.Parser:
     evaluate.add_argument("--restrict", action="store_true", help="decide only between the classes of the data set")
     evaluate.add_argument("--gain", type=float, default=0.0, metavar="DB", help="change the level of the clips first")
     evaluate.add_argument(
-        "-o", "--out", type=Path, metavar="HTML", help="write a page with the confusion matrix and players"
+        "--integers", choices=("c", "c-16x8"), help="test what `export --format` of that name computes"
     )
-    evaluate.add_argument("--force", action="store_true", help="test on trained folds too, and overwrite the page")
+    evaluate.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write report.html, with players, and confusion.png"
+    )
+    evaluate.add_argument("--force", action="store_true", help="test on trained folds too, and overwrite the report")
     command.add_device(evaluate)
     command.add_json(evaluate)
 
@@ -56,10 +59,47 @@ def parser() -> command.Parser:
     command.add_device(classify)
     command.add_json(classify)
 
-    export = command.verb(verbs, "export", _export, "Make a bundle of a run.")
-    export.add_argument("run", type=Path)
-    export.add_argument("--best", action="store_true", help="the weights of the best evaluation instead of the last")
-    command.add_out(export, "the bundle's folder", required=True)
+    compress = command.verb(
+        verbs, "compress", _compress, "Make a trained network smaller: sparsify, prune, tune, distil.", _stages
+    )
+    compress.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished training run")
+    compress.add_argument("settings", nargs="*", metavar="key=value", help="what differs from the settings below")
+    compress.add_argument(
+        "--target", required=True, metavar="SIZE", help="parameters at most: a number, or micro for Micro-ACDNet's"
+    )
+    compress.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="goes on where it stands (default: RUN/compressed)"
+    )
+    command.add_device(compress)
+    command.add_json(compress)
+    command.add_quiet(compress)
+
+    export = command.verb(verbs, "export", _export, "Make a bundle of a run, or files for other machines of either.")
+    export.add_argument(
+        "source",
+        nargs="?",
+        metavar="RUN|BUNDLE",
+        help="a run's folder, a bundle's or a Hub id (default: the model of classify)",
+    )
+    export.add_argument(
+        "--format",
+        choices=("bundle", "onnx", "onnx-int8", "tflite-int8", "c", "c-16x8"),
+        default="bundle",
+        help="bundle: a folder to load and share; onnx: one file, real numbers or 8 bits; tflite-int8: one file for "
+        "TensorFlow Lite and its Micro; c: C99 sources in integers for microcontrollers; c-16x8: with 16-bit maps, for "
+        "soft sounds and twice the memory (default: %(default)s)",
+    )
+    export.add_argument(
+        "--best", action="store_true", help="of a run, the weights of the best evaluation, not the last"
+    )
+    export.add_argument(
+        "--calibrate",
+        nargs="+",
+        metavar="INPUT",
+        help="recordings that set the scales of 8 bits: files, folders or patterns (default: sounds made here)",
+    )
+    command.add_out(export, "the result (default: the source's name with the format's ending, in the current folder)")
+    command.add_json(export)
 
     convert = command.verb(
         verbs, "convert", _convert, "Make a bundle of an original checkpoint (authors', uverd's, Keras)."
@@ -110,13 +150,20 @@ def _train(given: argparse.Namespace) -> int:
 def _evaluate(given: argparse.Namespace) -> int:
     from .evaluate import evaluate, load, report
 
-    if given.out:
-        command.check_out(given, (".html",))
-    model = load(given.bundle, command.device(given.device))
+    if given.out and (given.out / "report.html").exists() and not given.force:
+        raise InputError(f"{given.out}: holds a report already; give --force to overwrite it")
+    model = load(given.bundle, "cpu" if given.integers else command.device(given.device))
+    if given.integers:
+        from . import calibrate
+        from .quantise import Emulated, quantise
+
+        map_type = "int8" if given.integers == "c" else "int16"
+        model = Emulated(quantise(model, calibrate.sounds(model.config), map_type=map_type))
     result = evaluate(model, given.data, given.fold, given.crops, given.restrict, given.force, given.gain)
     if given.out:
-        report(result, given.out, f"{given.bundle} on {given.data.name}")
-        note(f"wrote {given.out}")
+        kind = " in integers" if given.integers else ""
+        report(result, given.out, f"{given.bundle}{kind} on {given.data.name}")
+        note(f"wrote {given.out / 'report.html'} and {given.out / 'confusion.png'}")
     rows = [
         (label, row["clips"], 100 * row["recall"], 100 * row["precision"]) for label, row in result.per_class().items()
     ]
@@ -163,11 +210,69 @@ def _told(event: dict) -> str:
     return f"{event['start']:9.2f} to {event['end']:9.2f} s  {event['label']} {100 * event['score']:.0f} %"
 
 
+def _stages() -> str:
+    from .stages import Compression
+
+    return command.fields(Compression)
+
+
+def _compress(given: argparse.Namespace) -> int:
+    from audio_core import config
+
+    from .stages import Compression
+
+    settings = config.build(Compression, {}, [*given.settings, f"target={given.target}"])
+    from .compress import compress, plain, table
+
+    out = given.out or given.run / "compressed"
+    rows = compress(given.run, settings, out, given.device, given.quiet)
+    if rows is None:
+        note(f"{out}: stopped; the same command goes on")
+        return 0
+    command.show(plain(rows), given.json, table(rows))
+    if not given.quiet:
+        note(f"wrote {out / 'bundle'} and {out / 'report.html'}")
+    return 0
+
+
 def _export(given: argparse.Namespace) -> int:
+    from .export import SUFFIXES, export, told
+
+    run = given.source is not None and (Path(given.source) / "recipe.yaml").exists()
+    if given.format == "bundle":
+        return _bundle(given, run)
+    if given.best and not run:
+        raise InputError("--best chooses between the weights of a run, and a bundle has only one kind")
+    from . import calibrate
+    from .evaluate import load
+
+    if run:
+        from .train import trained
+
+        _, model = trained(given.source, given.best)
+    else:
+        model = load(given.source)
+    name = Path(given.source).resolve().name if given.source else "micro-acdnet"
+    out = given.out or Path(name + SUFFIXES[given.format])
+    crops = calibrate.recordings(model.config, given.calibrate) if given.calibrate else None
+    facts = export(model, out, given.format, crops, given.force)
+    note(f"wrote {out}")
+    command.show(facts, given.json, told(facts))
+    return 0
+
+
+def _bundle(given: argparse.Namespace, run: bool) -> int:
     from .train import release
 
-    release(given.run, given.out, given.best, given.force)
-    note(f"wrote {given.out}")
+    if given.source is None or not run:
+        what = given.source or "no folder is given"
+        raise InputError(
+            f"{what}: holds no training run (no recipe.yaml) to make a bundle of; give --format for another"
+        )
+    out = given.out or Path(given.source) / "bundle"
+    release(given.source, out, given.best, given.force)
+    note(f"wrote {out}")
+    command.show({"format": "bundle", "path": str(out)}, given.json, str(out))
     return 0
 
 
@@ -203,9 +308,8 @@ def _describe(given: argparse.Namespace) -> int:
     else:
         settings = command.load_recipe(Recipe, "audio_acdnet", given.model, given.settings).model
     layers = layout.layers(settings)
-    memory = {
-        plan: max(need.bytes for need in layout.memory(settings, plan)) for plan in ("layers", "streamed", "fused")
-    }
+    device, whole = layout.device_memory(settings), layout.layer_memory(settings)
+    memory = {"device": sum(device.values()), "layers": max(whole.values())}
     plain = {
         "rate": settings.rate,
         "samples": settings.samples,
@@ -224,7 +328,7 @@ def _describe(given: argparse.Namespace) -> int:
         ]
     )
     text = f"{table}\n\n{plain['parameters']:,} parameters, {plain['flops']:,} FLOPs, {plain['macs']:,} multiply-adds"
-    text += f"\nint8 memory: {memory['streamed']:,} bytes, {memory['layers']:,} layer by layer"
+    text += f"\nint8 memory: {memory['device']:,} bytes in the C export, {memory['layers']:,} layer by layer"
     command.show(plain, given.json, text)
     return 0
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from audio_core import bundle
-from audio_core.files import InputError
+from audio_core.files import InputError, replacing
 from audio_core.report import Report
 from torch import nn
 
 from . import data, mix
 from .model import ACDNet
 from .task import clip_probabilities
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 DEFAULT = Path(__file__).with_name("default")
 """Micro-ACDNet trained on four folds of ESC-10, in the wheel; its README.md tells how good it is."""
@@ -125,7 +128,7 @@ def evaluate(
     gain_db: float = 0.0,
     batch: int = 8,
 ) -> Result:
-    """Test `model`, an ACDNet or a folded one, on the clips of a data set: those of `fold`, or all.
+    """Test `model`, an ACDNet, a folded or an emulated one, on the clips of a data set: those of `fold`, or all.
 
     `restrict` lets it decide between the classes of the data set only, where it knows more. `gain_db` changes the level
     of the clips first. `force` allows folds that the model was trained on. `batch` is a number of clips.
@@ -166,7 +169,7 @@ def probabilities(
     model: nn.Module, sounds: Sequence[np.ndarray], crops: int = 10, gain_db: float = 0.0, batch: int = 8
 ) -> np.ndarray:
     """(N, K) of int16 clips at the model's rate; only the crops of `batch` clips are in memory at a time."""
-    training, device = model.training, next(model.parameters()).device
+    training, device = model.training, next(model.parameters(), torch.empty(0)).device
     model.eval()
     gain = model.config.gain * 10 ** (gain_db / 20)
     found = []
@@ -180,9 +183,17 @@ def probabilities(
 # --- the page ----------------------------------------------------------------------------------------------
 
 
-def report(result: Result, path: str | Path, title: str = "ACDNet", players: int = 12) -> None:
-    """A page with the numbers, the confusion matrix and, to listen to, the clips that were mistaken most certainly."""
+def report(result: Result, folder: str | Path, title: str = "ACDNet", players: int = 12) -> None:
+    """report.html about a result alone, and confusion.png, in `folder`."""
     page = Report(title)
+    add_result(page, result, players)
+    page.save(Path(folder) / "report.html")
+    with replacing(Path(folder) / "confusion.png") as temporary:
+        matrix_image(*result.confusion()).save(temporary)
+
+
+def add_result(page: Report, result: Result, players: int = 12) -> None:
+    """The numbers, the confusion matrix and, to listen to, the clips that were mistaken most certainly."""
     folds = ", ".join(str(fold) for fold in sorted({clip.fold for clip in result.clips} - {0})) or "none"
     wrong = result.mistakes()
     right = len(result.clips) - len(wrong)
@@ -203,7 +214,6 @@ def report(result: Result, path: str | Path, title: str = "ACDNet", players: int
         page.heading("The most certain mistakes")
         for at in range(0, min(players, len(wrong)), 3):
             page.row([_player(result, row) for row in wrong[at : min(at + 3, players)]])
-    page.save(path)
 
 
 def _player(result: Result, row: int) -> tuple[str, np.ndarray, int]:
@@ -211,3 +221,30 @@ def _player(result: Result, row: int) -> tuple[str, np.ndarray, int]:
     said = f"{result.labels[found]} {100 * result.probabilities[row, found]:.0f} %"
     label = f"{clip.path.name}: {result.labels[result.truth[row]]}, found as {said}"
     return label, clip.samples / np.float32(mix.FULL_SCALE), result.rate
+
+
+def matrix_image(labels: Sequence[str], counts: np.ndarray) -> Image:
+    """A confusion matrix as a picture, counts[true, found]: the truth down the side, what was found along the top."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=15)
+    cell, margin = 34, 12
+    head = margin + 8 + round(max(font.getlength(label) for label in labels))
+    side = head + cell * len(labels) + margin
+    image = Image.new("RGB", (side, side), "white")
+    pen = ImageDraw.Draw(image)
+    for row, label in enumerate(labels):
+        at = head + cell * row + cell // 2
+        pen.text((head - 8, at), label, "#333", font, "rm")
+        name = Image.new("L", (head - 8, cell))
+        ImageDraw.Draw(name).text((0, cell // 2), label, 255, font, "lm")
+        image.paste("#333", (head + cell * row, 0), name.rotate(90, expand=True))
+        shares = counts[row] / max(1, counts[row].sum())
+        for column, (count, share) in enumerate(zip(counts[row], shares, strict=True)):
+            corner = head + cell * column, head + cell * row
+            shade = tuple(round(255 + (dark - 255) * (0.06 + 0.94 * share)) for dark in (37, 99, 205))
+            pen.rectangle((*corner, corner[0] + cell - 3, corner[1] + cell - 3), shade)
+            if count:
+                ink = "white" if share > 0.5 else "#333"
+                pen.text((corner[0] + cell // 2 - 1, corner[1] + cell // 2 - 1), str(count), ink, font, "mm")
+    return image

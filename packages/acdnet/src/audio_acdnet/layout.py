@@ -196,51 +196,39 @@ def flops(config: ACDNetConfig) -> int:
 # --- memory ------------------------------------------------------------------------------------------------
 
 
-class Need(NamedTuple):
-    """Bytes that one step of int8 inference holds at the same time."""
+def layer_memory(config: ACDNetConfig) -> dict[str, int]:
+    """Bytes of int8 input and output of each layer that runs on a whole crop; the largest is what such a runtime needs.
 
-    step: str
-    input: int
-    output: int
-    work: int
-
-    @property
-    def bytes(self) -> int:
-        return self.input + self.output + self.work
-
-
-Plan = Literal["layers", "streamed", "fused"]
-
-
-def memory(config: ACDNetConfig, plan: Plan = "streamed") -> list[Need]:
-    """The steps of int8 inference and what each needs; the peak is the largest `bytes`.
-
-    `layers` runs layer by layer on the whole crop. `streamed` computes the first block one 10 ms column at a time, so
-    that only its pooled output is ever whole and the crop itself never is. `fused` also pools each convolution of the
-    second block as it is computed: two rows of it are whole at most. Pools work in place.
+    Pools work in place.
     """
-    table = layers(config)
-    steps: list[Need] = []
-    source = config.samples
-    if plan != "layers":
-        while table[0].name in (*FIRST_BLOCK, "pool"):
-            features = table.pop(0).size
-        steps.append(Need("first block", 0, features, _stream_bytes(config)))
-        source = features
-    while table:
-        layer = table.pop(0)
-        work, name = 0, layer.name
-        if plan == "fused" and table and POOL_AFTER.get(layer.name) == table[0].name:
-            work = layer.shape[2] * layer.shape[0] * table[0].kernel[0]  # the rows that one row of the pool needs
-            layer = table.pop(0)
-            name += f" + {layer.name}"
-        in_place = layer.name.startswith(("pool", "average")) and not work
-        steps.append(Need(name, source, 0 if in_place else layer.size, work))
+    needs, source = {}, config.samples
+    for layer in layers(config):
+        needs[layer.name] = source + (0 if layer.name.startswith(("pool", "average")) else layer.size)
         source = layer.size
-    return steps
+    return needs
 
 
-def _stream_bytes(config: ACDNetConfig) -> int:
-    """Rings of the last inputs of both convolutions, and the maxima of the column that is being made."""
+def device_memory(config: ACDNetConfig, wide: int = 1) -> dict[str, int]:
+    """Bytes of each part of the C export's memory, its values `wide` bytes each and the audio 2.
+
+    The first block makes one column every 10 ms from the last few samples, so the crop is never whole, and neither is
+    a map before its pool: each output of the other layers is made of the lines that its pool sees.
+    """
+    table = {layer.name: layer for layer in layers(config)}
+    pooled = [table.get(POOL_AFTER.get(name, ""), table[name]).size for name in SECOND_BLOCK]
+    lines, width = [len(config.labels)], frames(config)
+    for name in SECOND_BLOCK:
+        pool = table.get(POOL_AFTER.get(name, ""))
+        lines.append(width * (pool.kernel[0] if pool else 1))
+        width = pool.shape[2] if pool else width
     (first, _), (second, _) = FIRST_KERNELS
-    return first + second * config.channels[0] + config.channels[1]
+    return {
+        "counts": 4 * 4,
+        "last samples": 2 * first,
+        "last values of conv1": wide * config.channels[0] * second,
+        "maxima of conv2": 4 * config.channels[1],
+        "columns": wide * config.channels[1] * frames(config),
+        "even maps": wide * max(pooled[::2]),
+        "odd maps": wide * max(pooled[1::2]),
+        "lines of sums": 4 * max(lines),
+    }

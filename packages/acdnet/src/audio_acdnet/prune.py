@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from . import layout
 from .layout import CONVOLUTIONS, ACDNetConfig
 from .model import ACDNet, convolutions
 
@@ -93,7 +94,8 @@ def by_taylor(
                 value = loss(model(audio), targets)
             gradients = torch.autograd.grad(value, [outputs[name] for name in chosen])
             for name, gradient in zip(chosen, gradients, strict=True):
-                product = (outputs[name].detach() * gradient).double()  # (B, C, T) or (B, C, H, W)
+                product = outputs[name].detach() * gradient  # (B, C, T) or (B, C, H, W)
+                product = product if product.device.type == "mps" else product.double()  # MPS has no float64
                 mean = product.transpose(0, 1).flatten(1).mean(1)
                 sums[name] = sums.get(name, 0) + mean
     finally:
@@ -122,6 +124,28 @@ def first_allowed(ranking: Sequence[Channel], config: ACDNetConfig, least: Mappi
         if counts[row.layer] > least.get(row.layer, 1):
             return row
     return None
+
+
+def superfluous(
+    ranking: Sequence[Channel], config: ACDNetConfig, parameters: int, least: Mapping[str, int] = LEAST
+) -> list[tuple[str, int]]:
+    """The first channels of the ranking without which the network has at most so many parameters.
+
+    They are as `remove` wants them: the highest number of a layer first, so that none shifts another.
+    """
+    rest, chosen = list(ranking), []
+    while layout.parameters(config) > parameters and (row := first_allowed(rest, config, least)):
+        rest.remove(row)
+        chosen.append(row)
+        counts = zip(CONVOLUTIONS, config.channels, strict=True)
+        config = replace(config, channels=tuple(count - (name == row.layer) for name, count in counts))
+    return sorted((row[:2] for row in chosen), key=lambda pair: -pair[1])
+
+
+def smallest(config: ACDNetConfig, least: Mapping[str, int] = LEAST) -> ACDNetConfig:
+    """What is left when every channel that may go has gone."""
+    channels = zip(CONVOLUTIONS, config.channels, strict=True)
+    return replace(config, channels=tuple(min(count, least.get(name, 1)) for name, count in channels))
 
 
 # --- taking channels out -----------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""The network in integers: 8-bit weights and activations, 32-bit sums, as a microcontroller computes it.
+"""The network in integers: 8-bit weights, maps of 8 or 16 bits, 32-bit sums, as a microcontroller computes it.
 
-A real value is scale * (integer - zero). Weights have a scale for every output channel and no zero; activations come
-out of a ReLU, so their zero is -128 and all 256 levels are used. Every integer operation here is exact, so that
-code for a device can agree with it bit by bit.
+A real value is scale * (integer - zero). Weights have a scale for every output channel and no zero; maps come out of a
+ReLU, so that the zero of 8-bit ones is -128 and all 256 levels are used. Those of 16 bits have 8192 levels from 0 on:
+soft sounds keep their shape then, and the sums still fit. Every integer operation here is exact, so that code for a
+device can agree with it bit by bit.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from .layout import ACDNetConfig
 from .model import ACDNet, Folded, convolutions, folded
 
 InputType = Literal["int8", "int16"]
-_LOW, _HIGH = -128, 127
+MapType = Literal["int8", "int16"]
+_LIMITS: dict[MapType, tuple[int, int]] = {"int8": (-128, 127), "int16": (0, 8191)}
 _SEEN = 20_000  # values of a layer that a batch shows to the calibration
 
 
@@ -77,11 +79,7 @@ class IntegerLayer:
     input_zero: int
     output_scale: float
     output_zero: int
-
-    @property
-    def output_limits(self) -> tuple[int, int]:
-        """int8 for convolutions, int16 for the logits."""
-        return (_LOW, _HIGH) if self.output_zero else (-32768, 32767)
+    output_limits: tuple[int, int]
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Integers (B, I, H, W) -> (B, O, H', W')."""
@@ -105,7 +103,7 @@ class IntegerLayer:
         shift: np.ndarray = self.shift.astype(np.int64)[column]
         scaled = (sums * self.multiplier.astype(np.int64)[column] + (np.int64(1) << (shift - 1))) >> shift
         low, high = self.output_limits
-        return np.clip(scaled + self.output_zero, low, high).astype(np.int8 if self.output_zero else np.int16)
+        return np.clip(scaled + self.output_zero, low, high).astype(np.int8 if high < 128 else np.int16)
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,7 @@ class IntegerModel:
 
     config: ACDNetConfig
     input_type: InputType
+    map_type: MapType
     layers: tuple[IntegerLayer, ...]
 
     @property
@@ -148,6 +147,17 @@ class IntegerModel:
         return self.integers(self.quantised(audio)) * np.float32(self.output_scale)
 
 
+class Emulated(nn.Module):
+    """An integer model in the place of a real one: audio (B, 1, T) to logits (B, classes), to be evaluated."""
+
+    def __init__(self, model: IntegerModel):
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def forward(self, audio: Tensor) -> Tensor:
+        return torch.from_numpy(self.model(audio.numpy()))
+
+
 def average_window(config: ACDNetConfig) -> tuple[int, int]:
     """Height and width of what the average pool sees at the configured length."""
     plan = layout.pools(config)
@@ -158,26 +168,42 @@ def average_window(config: ACDNetConfig) -> tuple[int, int]:
 # --- making one --------------------------------------------------------------------------------------------
 
 
-def quantise(model: ACDNet, crops: Iterable[Tensor], input_type: InputType = "int16") -> IntegerModel:
-    """`model` in integers; `crops`, batches of clean audio (B, 1, T) as it will hear it, set the scales.
+class _Integers(NamedTuple):
+    """What integers stand for, scale * (integer - zero), and where they end."""
+
+    scale: float
+    zero: int
+    low: int
+    high: int
+
+
+def quantise(
+    model: ACDNet, crops: Iterable[Tensor], input_type: InputType = "int16", map_type: MapType = "int8"
+) -> IntegerModel:
+    """`model` in integers; `crops`, batches of clean audio (B, 1, T) as it hears it, set the scales.
 
     16-bit input is the audio as it is recorded, at no cost in memory or time; with 8 bits soft sounds fade.
     Each bias is moved so that the layer's mean output stays what it is in real numbers although all before it is
     rounded: the rounding of twelve layers adds up otherwise.
     """
+    low, high = _LIMITS[map_type]
     quick, batches = folded(copy.deepcopy(model).cpu().float(), pairwise=False), list(crops)
-    limits, means = _observed(quick, batches)
-    plan = layout.pools(model.config)
-    source = (1 / 32768 if input_type == "int16" else limits["input"] / 127, 0)
-    maps = [affine(batch.numpy(), *source, input_type)[:, :, None] for batch in batches]  # (B, 1, 1, T)
+    limits, means = _observed(quick, batches, high - low)
+    plan, limit = layout.pools(model.config), np.iinfo(input_type).max
+    source = _Integers(
+        model.config.gain / 32768 if input_type == "int16" else limits["input"] / 127, 0, -limit - 1, limit
+    )
+    maps = [affine(batch.numpy(), source.scale, 0, input_type)[:, :, None] for batch in batches]  # (B, 1, 1, T)
     layers = []
     for name, part in [*convolutions(quick).items(), ("output", quick.output)]:
-        weight = part.weight.double().numpy()
-        stride, padding, pool, target = 1, 0, (1, 1), (limits[name] / (_HIGH - _LOW), _LOW)
+        weight, stride, padding, pool = part.weight.double().numpy(), 1, 0, (1, 1)
+        target = _Integers(limits[name] / (high - low), low, low, high)
         if name == "output":  # it takes sums in place of averages
             height, width = average_window(model.config)
             weight, maps = weight[:, :, None, None], [_summed(values, height, width) for values in maps]
-            source, target = (source[0] / (height * width), source[1] * height * width), (limits[name] * 1.5 / 32767, 0)
+            area = height * width
+            source = _Integers(source.scale / area, source.zero * area, source.low * area, source.high * area)
+            target = _Integers(limits[name] * 1.5 / 32767, 0, -32768, 32767)
         elif name in layout.FIRST_BLOCK:
             weight, stride = weight[:, :, None], part.stride[0]
             pool = (1, plan.first) if name == "conv2" else pool
@@ -188,7 +214,7 @@ def quantise(model: ACDNet, crops: Iterable[Tensor], input_type: InputType = "in
         layer = _layer(name, weight, part.bias.double().numpy(), source, target, stride, padding, pool)
         layers.append(_corrected(layer, maps, means[name]))
         maps, source = [layers[-1](values) for values in maps], target
-    return IntegerModel(model.config, input_type, tuple(layers))
+    return IntegerModel(model.config, input_type, map_type, tuple(layers))
 
 
 def _as_picture(values: np.ndarray) -> np.ndarray:
@@ -201,11 +227,11 @@ def _summed(values: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @torch.inference_mode()
-def _observed(quick: Folded, batches: Sequence[Tensor]) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def _observed(quick: Folded, batches: Sequence[Tensor], steps: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Of each layer, how large its values may become, and the mean of each channel before the ReLU.
 
     The first is taken behind ReLU and pool, where the mean square of the error is least: to cut a few large values is
-    cheaper than coarse steps for all.
+    cheaper than coarse steps for all. With many steps there is room for louder sounds than those heard here.
     """
     if not batches:
         raise ValueError("quantisation needs at least one batch of crops to see how large values become")
@@ -227,7 +253,7 @@ def _observed(quick: Folded, batches: Sequence[Tensor]) -> tuple[dict[str, float
             largest[name] = max(largest[name], float(found.abs().max()))
     shares = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
     weighted = {name: (torch.stack(found, 1) @ (shares / shares.sum())).numpy() for name, found in means.items()}
-    return largest | {name: _best_limit(torch.cat(found)) for name, found in values.items()}, weighted
+    return largest | {name: _best_limit(torch.cat(found), steps) for name, found in values.items()}, weighted
 
 
 def _thinned(out: Tensor) -> Tensor:
@@ -236,14 +262,16 @@ def _thinned(out: Tensor) -> Tensor:
     return torch.cat([flat[:: max(1, len(flat) // _SEEN) | 1], flat.max()[None]])
 
 
-def _best_limit(values: Tensor) -> float:
-    """The upper end of 256 levels from 0 that lie closest to `values`."""
+def _best_limit(values: Tensor, steps: int) -> float:
+    """The upper end of so many steps from 0 whose levels lie closest to `values`."""
     largest = max(float(values.max()), 1e-6)
+    if steps > 1000:
+        return 1.5 * largest
     limits = [largest * percent / 100 for percent in range(10, 101, 2)]
 
     def error(limit: float) -> float:
-        step = limit / (_HIGH - _LOW)
-        levels = (values / step).round().clamp(0, _HIGH - _LOW)
+        step = limit / steps
+        levels = (values / step).round().clamp(0, steps)
         return float((levels * step - values).square().mean())
 
     return min(limits, key=error)
@@ -253,26 +281,26 @@ def _layer(
     name: str,
     weight: np.ndarray,
     bias: np.ndarray,
-    source: tuple[float, int],
-    target: tuple[float, int],
+    source: _Integers,
+    target: _Integers,
     stride: int,
     padding: int,
     pool: tuple[int, int],
 ) -> IntegerLayer:
-    """Real weights (O, I, height, width) in integers, between two (scale, zero)."""
+    """Real weights (O, I, height, width) in integers, between those that come in and those that go out."""
     largest = np.abs(weight).max((1, 2, 3))
     # A channel that is almost only bias gets coarse weights, so that its bias fits in 32 bits.
-    scales = np.maximum(np.maximum(largest / 127, np.abs(bias) / source[0] / 2**30), 1e-30)
+    scales = np.maximum(np.maximum(largest / 127, np.abs(bias) / source.scale / 2**30), 1e-30)
     integers = np.rint(weight / scales[:, None, None, None]).astype(np.int8)
-    offsets = np.rint(bias / (source[0] * scales)).astype(np.int64)
-    span = 2**15 if source[1] == 0 else -2 * source[1]  # the largest |input - zero|
+    offsets = np.rint(bias / (source.scale * scales)).astype(np.int64)
+    span = max(source.high - source.zero, source.zero - source.low)
     worst = np.abs(integers.astype(np.int64)).sum((1, 2, 3)) * span + np.abs(offsets)
     if worst.max() >= 2**31:
         raise ValueError(f"{name}: its sums may need more than 32 bits; the layer has too many weights")
-    multiplier, shift = _fixed_point(source[0] * scales / target[0])
-    return IntegerLayer(
-        name, integers, offsets.astype(np.int32), multiplier, shift, stride, padding, pool, *source, *target
-    )
+    multiplier, shift = _fixed_point(source.scale * scales / target.scale)
+    numbers = integers, offsets.astype(np.int32), multiplier, shift
+    scaling = source.scale, source.zero, target.scale, target.zero
+    return IntegerLayer(name, *numbers, stride, padding, pool, *scaling, (target.low, target.high))
 
 
 def _corrected(layer: IntegerLayer, maps: Sequence[np.ndarray], wanted: np.ndarray) -> IntegerLayer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +27,9 @@ from torch import Tensor
 from . import data
 from .__about__ import __version__
 from .evaluate import labels_of, load
+from .layout import ACDNetConfig
 from .mix import Mixes, crops
-from .model import ACDNet
+from .model import ACDNet, folded
 from .recipe import Recipe
 from .task import Classification
 
@@ -120,26 +121,43 @@ def _one(
         raise InputError(f"{dataset.root}: fewer than two classes are left to train on without fold {fold}")
     recipe = recipe.for_data(len(learned.clips), dataset.labels, learned.folds)
     recipe = replace(recipe, folds="none" if fold is None else (fold,))
-    run = Run(folder, recipe, device)
-    torch.manual_seed(recipe.seed)  # the weights it begins with
-    task = _task(recipe, len(learned.clips), fold)
-    journal = Journal(run)
-    watchers: list[Watcher] = [Log(journal, quiet)]
-    if tested.clips:
-        watchers.append(Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, best="accuracy"))
-    fit(task, Items(learned, recipe), recipe, run, [*watchers, Save()])
+    run = advance(recipe, learned, tested, folder, device, quiet)
     if run.step < recipe.steps or last:  # processes that left each other between two folds may not meet again
         run.close()
     if run.step < recipe.steps:
         return None
-    accuracies = _accuracies(folder)
     if run.main:
         release(folder, folder / "bundle", force=True)  # a run that went on makes it anew
-    return Outcome(fold, *accuracies, folder)
+    return Outcome(fold, *accuracies(folder), folder)
 
 
-def _task(recipe: Recipe, clips: int, fold: int | None) -> Classification:
-    net = ACDNet(recipe.model)
+def advance(
+    recipe: Recipe,
+    learned: data.Dataset,
+    tested: data.Dataset,
+    folder: Path,
+    device: str,
+    quiet: bool,
+    begin: Callable[[ACDNetConfig], ACDNet] = ACDNet,
+    first: Sequence[Watcher] = (),
+) -> Run:
+    """The run in `folder` from where it stands to the last step of `recipe`, or to a signal.
+
+    `begin` makes the network of a run that has no state yet. The watchers `first` see each step before it is logged,
+    tested or saved, and may change the network.
+    """
+    run = Run(folder, recipe, device)
+    torch.manual_seed(recipe.seed)  # the weights it begins with
+    task = _task(recipe, begin(recipe.model), len(learned.clips))
+    journal = Journal(run)
+    watchers: list[Watcher] = [*first, Log(journal, quiet)]
+    if tested.clips:
+        watchers.append(Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, best="accuracy"))
+    fit(task, Items(learned, recipe), recipe, run, [*watchers, Save()])
+    return run
+
+
+def _task(recipe: Recipe, net: ACDNet, clips: int) -> Classification:
     player = Player(
         net,
         recipe.optimizer.build(net.parameters()),
@@ -147,15 +165,25 @@ def _task(recipe: Recipe, clips: int, fold: int | None) -> Classification:
         recipe.clip or None,
         Average(net, recipe.average) if recipe.average else None,
     )
-    teacher = None
-    if recipe.distil:
-        teacher = load(recipe.distil.teacher.format(fold=fold))
-        labels_of(teacher, recipe.model.labels)
-        if teacher.config.labels != recipe.model.labels:
-            raise InputError(f"{recipe.distil.teacher}: its labels are in another order than those of the data")
-        if fold in teacher.config.folds:
-            raise InputError(f"{recipe.distil.teacher}: was trained on fold {fold}, which is to be held out")
+    teacher = folded(teacher_of(recipe.distil.teacher, recipe)) if recipe.distil else None
     return Classification(player, recipe.model.gain, teacher, recipe.distil)
+
+
+def teacher_of(path: str, recipe: Recipe) -> ACDNet:
+    """The model of a bundle, if it may teach in the run of `recipe`: same classes, fold not heard."""
+    fold = fold_of(recipe)
+    teacher = load(path.format(fold=fold))
+    labels_of(teacher, recipe.model.labels)
+    if teacher.config.labels != recipe.model.labels:
+        raise InputError(f"{path}: its labels are in another order than those of the data")
+    if fold in teacher.config.folds:
+        raise InputError(f"{path}: was trained on fold {fold}, which is to be held out")
+    return teacher
+
+
+def fold_of(recipe: Recipe) -> int | None:
+    """The fold that a single run holds out."""
+    return None if isinstance(recipe.folds, str | int) else recipe.folds[0]
 
 
 class Items(Mixes):
@@ -186,8 +214,8 @@ class Crops:
         return torch.from_numpy(crops(clip.samples, self.samples, self.count)), clip.label
 
 
-def _accuracies(folder: Path) -> tuple[float | None, float | None]:
-    """Of the last evaluation and of the best."""
+def accuracies(folder: Path) -> tuple[float | None, float | None]:
+    """Of the last evaluation of a run and of its best, 0 to 1; None where it tested nothing."""
     if not (folder / "best.json").exists():
         return None, None
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
@@ -198,11 +226,23 @@ def _accuracies(folder: Path) -> tuple[float | None, float | None]:
 # --- what comes out ----------------------------------------------------------------------------------------
 
 
-def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> ACDNet:
-    """The model of a run as a bundle: its last weights, or those of its best evaluation."""
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False, made: str = "") -> ACDNet:
+    """The model of a run as a bundle: its last weights, or those of its best evaluation.
+
+    `made` is a sentence for its card, about what came before the run.
+    """
+    recipe, model = trained(folder, best)
+    bundle.save(model, out, "audio-acdnet", __version__, _card(Path(folder), recipe, best, made), force)
+    return model
+
+
+def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, ACDNet]:
+    """The recipe of a run and its model, with the last weights or those of its best evaluation."""
     folder = Path(folder)
     if not (folder / "recipe.yaml").exists():
-        raise InputError(f"{folder}: holds no training run (no recipe.yaml)")
+        inside = sorted(folder.glob("*/recipe.yaml"))
+        hint = f"; {inside[0].parent} does" if inside else ""
+        raise InputError(f"{folder}: holds no training run (no recipe.yaml){hint}")
     recipe = config.load(Recipe, folder / "recipe.yaml")
     model = ACDNet(recipe.model)
     if best:
@@ -211,24 +251,23 @@ def release(folder: str | Path, out: str | Path, best: bool = False, force: bool
         bundle.load_weights(model, folder / "best.safetensors")
     else:
         load_state(model, folder, "net")
-    bundle.save(model.eval(), out, "audio-acdnet", __version__, _card(folder, recipe, best), force)
-    return model
+    return recipe, model.eval()
 
 
-def _card(folder: Path, recipe: Recipe, best: bool) -> str:
-    settings, accuracies = recipe.model, _accuracies(folder)
-    tested = "no clips" if isinstance(recipe.folds, str | int) else f"fold {recipe.folds[0]}"
+def _card(folder: Path, recipe: Recipe, best: bool, made: str) -> str:
+    settings, accuracy, fold = recipe.model, accuracies(folder)[best], fold_of(recipe)
+    tested = "no clips" if fold is None else f"fold {fold}"
     numbers: dict[str, float | str] = {}
-    if accuracies[best] is not None:
+    if accuracy is not None:
         chosen = ", the best of all evaluations on it" if best else ""
-        numbers[f"accuracy on {tested}, {recipe.crops} crops{chosen}"] = f"{_percent(accuracies[best])} %"
-    trained = f"folds {', '.join(map(str, settings.folds))}" if settings.folds else "all clips"
+        numbers[f"accuracy on {tested}, {recipe.crops} crops{chosen}"] = f"{_percent(accuracy)} %"
+    learned = f"folds {', '.join(map(str, settings.folds))}" if settings.folds else "all clips"
     return bundle.card(
         f"ACDNet, {len(settings.labels)} classes",
         f"Sound classification on raw audio at {settings.rate} Hz: {', '.join(settings.labels)}. "
-        f"Output channels of its convolutions: {', '.join(map(str, settings.channels))}.",
+        f"Output channels of its convolutions: {', '.join(map(str, settings.channels))}." + (made and f" {made}"),
         "mit",
-        f"Trained on {recipe.data.root.name}, {trained}, for {recipe.epochs} epochs; tested on {tested}. "
+        f"Trained on {recipe.data.root.name}, {learned}, for {recipe.epochs} epochs; tested on {tested}. "
         "The data set has a licence of its own.",
         numbers,
         'import audio_acdnet\n\nmodel = audio_acdnet.load("bundle")  # the folder of this file',

@@ -1,0 +1,144 @@
+"""Exports from the command: every format, what it says of itself, and what it refuses."""
+
+import json
+import sys
+from dataclasses import replace
+
+import audio_acdnet
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from audio_acdnet import calibrate, cli
+from audio_acdnet.export import SUFFIXES, export
+from audio_acdnet.layout import ACDNetConfig
+from audio_acdnet.model import ACDNet
+from audio_core import audio, bundle
+from audio_core.files import InputError
+from audio_core.testing import noise, tone
+
+TINY = ACDNetConfig(20000, 12000, (2, 8, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8), ("dog", "sea ★"))
+
+
+def settled(config: ACDNetConfig) -> ACDNet:
+    """A model whose normalisations have heard the sounds that calibrate."""
+    model = ACDNet(config).train()
+    with torch.no_grad():
+        for crops in calibrate.sounds(config):
+            model(crops)
+    return model.eval()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    bundle.save(settled(TINY), tmp_path / "tiny", "audio-acdnet", "0.1.0", "")
+    return tmp_path / "tiny"
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.main([str(argument) for argument in arguments])
+    return code, *capsys.readouterr()
+
+
+def session(path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options)
+
+
+@pytest.mark.parametrize("format", list(SUFFIXES))
+def test_each_format_is_written_under_a_name_of_its_own_and_tells_what_it_costs(format, stored, capsys, monkeypatch):
+    monkeypatch.chdir(stored.parent)
+    code, out, err = run(capsys, "export", stored, "--format", format, "--json")
+    told = json.loads(out)
+    made = stored.parent / f"tiny{SUFFIXES[format]}"
+    assert code == 0 and err == f"wrote {made.name}\n" and told["path"] == made.name
+    files = list(made.iterdir()) if made.is_dir() else [made]
+    assert told["files"] == {path.name: path.stat().st_size for path in files}
+    assert told["parameters"] == sum(weight.numel() for weight in ACDNet(TINY).parameters())
+    if format.startswith("c"):
+        assert told["memory_bytes"] == sum(told["memory"].values()) and told["flash_bytes"] > 2000
+    if format == "tflite-int8" and sys.platform == "linux":
+        assert told["arena_bytes"] > 10_000 and told["input"]["type"] == "int8"
+    code, _, err = run(capsys, "export", stored, "--format", format)
+    assert code == 2 and "--force" in err and err.count("\n") == 1
+    assert not list(stored.parent.glob(".*"))  # nothing half-written is left
+
+
+@pytest.mark.parametrize("normalisation", ["full_scale", "full_scale_twice"])
+def test_onnx_computes_what_the_model_does_for_any_batch(normalisation, tmp_path):
+    config = replace(TINY, normalisation=normalisation)
+    model = settled(config)
+    export(model, tmp_path / "model.onnx", "onnx")
+    crops = torch.cat(calibrate.sounds(config)[:1])[:5] / config.gain
+    with torch.no_grad():
+        expected = model(crops * config.gain).numpy()
+    found = session(tmp_path / "model.onnx").run(None, {"audio": crops.numpy()})[0]
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    facts = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert facts["rate"] == "20000" and json.loads(facts["labels"]) == ["dog", "sea ★"]
+
+
+def test_onnx_in_8_bits_stays_close_and_is_a_third_of_the_size(tmp_path):
+    model = audio_acdnet.load()
+    crops = calibrate.sounds(model.config)
+    facts = export(model, tmp_path / "int8.onnx", "onnx-int8", crops)
+    with torch.no_grad():
+        expected = model(crops[0]).numpy()
+    found = session(tmp_path / "int8.onnx").run(None, {"audio": crops[0].numpy()})[0]
+    assert np.square(found - expected).mean() < 0.1 * expected.var()
+    assert (found.argmax(-1) == expected.argmax(-1)).sum() >= 14  # of 16 sounds
+    assert facts["files"]["int8.onnx"] < 0.4 * 4 * facts["parameters"]
+
+
+def test_recordings_of_any_kind_set_the_scales(stored, capsys, tmp_path):
+    audio.write(tmp_path / "sounds/hum.flac", tone(220, 1.0, 44100, 2).numpy(), 44100)
+    audio.write(tmp_path / "sounds/short.wav", noise(1, 0.1, 8000).numpy(), 8000)
+    arguments = ["export", stored, "--format", "c", "--json", "-o"]
+    code, _, _ = run(capsys, *arguments, tmp_path / "one", "--calibrate", tmp_path / "sounds")
+    assert code == 0 and run(capsys, *arguments, tmp_path / "other")[0] == 0
+    one, other = ((tmp_path / name / "acdnet_model.c").read_text() for name in ("one", "other"))
+    assert one != other
+    code, _, err = run(capsys, *arguments, tmp_path / "third", "--calibrate", tmp_path / "nothing")
+    assert code == 2 and "nothing" in err and not (tmp_path / "third").exists()
+
+
+def test_the_sounds_made_here_are_the_same_every_time_and_of_all_levels():
+    one, other = (torch.cat(calibrate.sounds(TINY)) for _ in range(2))
+    assert torch.equal(one, other) and one.shape == (calibrate.COUNT, 1, 12000) and one.isfinite().all()
+    peaks = one.abs().amax((1, 2))
+    assert peaks.max() > 0.9 and peaks.min() < 0.05
+
+
+def test_the_shipped_model_is_exported_when_none_is_named_and_overwritten_when_forced(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for force in ([], ["--force"]):
+        code, out, err = run(capsys, "export", "--format", "c", *force)
+        assert code == 0 and err == "wrote micro-acdnet-c\n" and "multiply-adds a window" in out
+    assert '"clock_tick"' in (tmp_path / "micro-acdnet-c/acdnet_model.c").read_text()
+
+
+def test_a_folder_with_other_things_is_not_replaced(stored, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="holds other files"):
+        export(bundle.load(stored, [ACDNet]), tmp_path / "mine", "c", force=True)
+    assert (tmp_path / "mine/thesis.txt").exists()
+
+
+@pytest.mark.parametrize(("format", "library"), [("onnx", "onnxscript"), ("onnx-int8", "onnxruntime")])
+def test_what_is_not_installed_is_named_with_the_command_that_installs_it(format, library, stored, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    code, _, err = run(capsys, "export", stored, "--format", format, "-o", stored.parent / "x.onnx")
+    assert code == 2 and library in err and 'pip install "audio-acdnet[onnx]"' in err and err.count("\n") == 1
+
+
+def test_mistakes_are_one_line(stored, capsys, tmp_path):
+    code, _, err = run(capsys, "export", stored, "--format", "onnx", "--best")
+    assert code == 2 and "--best chooses between the weights of a run" in err
+    code, _, err = run(capsys, "export", stored, "-o", tmp_path / "x")
+    assert code == 2 and "holds no training run" in err
+    code, _, err = run(capsys, "export", tmp_path / "nowhere", "--format", "c")
+    assert code == 2 and "nowhere" in err and err.count("\n") == 1
