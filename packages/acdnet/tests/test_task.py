@@ -81,6 +81,13 @@ def test_epochs_become_steps_at_one_place():
     assert factors == [-1] * 20 + [0] * 40 + [-1] * 60 + [-2] * 60 + [-3] * 20
 
 
+def test_several_processes_share_an_epoch(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    recipe = Recipe(epochs=100)
+    assert recipe.for_data(1600, ("dog",), ()).steps == 100 * 7  # of 256 clips each
+    assert [recipe.factor(update, 1600) for update in (69, 70)] == [0.1, 1]  # the warm-up of 10 epochs
+
+
 def test_a_cosine_rises_and_falls_to_nothing():
     schedule = Cosine(warmup=2)
     assert schedule(0, 10) == 0 and schedule(1, 10) == pytest.approx(0.5 * 0.5 * (1 + math.cos(0)))

@@ -5,11 +5,14 @@
 """
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from .__about__ import __version__
 
-__all__ = ["ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
+__all__ = ["SHIPPED", "ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
+SHIPPED = {name: Path(__file__).with_name(name) for name in ("default", "quiet")}
+"""Bundles in the wheel, both Micro-ACDNet on the ten classes of ESC-10; their README.md tell how good they are."""
 _HOMES = {"ACDNet": ".model", "ACDNetConfig": ".layout", "classify": ".classifier", "load": ".evaluate"}
 
 

@@ -50,7 +50,12 @@ def parser() -> command.Parser:
 
     classify = command.verb(verbs, "classify", _classify, "Say what is heard in files; in long ones, when.")
     classify.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    classify.add_argument("--model", metavar="BUNDLE", help="a folder or Hub id (default: the ten classes of ESC-10)")
+    classify.add_argument(
+        "--model",
+        metavar="BUNDLE",
+        default="default",
+        help="a folder, a Hub id, or `quiet` for soft recordings (default: the ten classes of ESC-10)",
+    )
     classify.add_argument("--top", type=int, default=3, metavar="N", help="classes to name (default: %(default)s)")
     classify.add_argument(
         "--threshold", type=float, default=0.5, metavar="P", help="least probability of an event (default: %(default)s)"
@@ -78,6 +83,7 @@ def parser() -> command.Parser:
     export.add_argument(
         "source",
         nargs="?",
+        default="default",
         metavar="RUN|BUNDLE",
         help="a run's folder, a bundle's or a Hub id (default: the model of classify)",
     )
@@ -238,7 +244,7 @@ def _compress(given: argparse.Namespace) -> int:
 def _export(given: argparse.Namespace) -> int:
     from .export import SUFFIXES, export, told
 
-    run = given.source is not None and (Path(given.source) / "recipe.yaml").exists()
+    run = (Path(given.source) / "recipe.yaml").exists()
     if given.format == "bundle":
         return _bundle(given, run)
     if given.best and not run:
@@ -252,7 +258,9 @@ def _export(given: argparse.Namespace) -> int:
         _, model = trained(given.source, given.best)
     else:
         model = load(given.source)
-    name = Path(given.source).resolve().name if given.source else "micro-acdnet"
+    name = {"default": "micro-acdnet", "quiet": "micro-acdnet-quiet"}.get(
+        given.source, Path(given.source).resolve().name
+    )
     out = given.out or Path(name + SUFFIXES[given.format])
     crops = calibrate.recordings(model.config, given.calibrate) if given.calibrate else None
     facts = export(model, out, given.format, crops, given.force)
@@ -264,10 +272,9 @@ def _export(given: argparse.Namespace) -> int:
 def _bundle(given: argparse.Namespace, run: bool) -> int:
     from .train import release
 
-    if given.source is None or not run:
-        what = given.source or "no folder is given"
+    if not run:
         raise InputError(
-            f"{what}: holds no training run (no recipe.yaml) to make a bundle of; give --format for another"
+            f"{given.source}: holds no training run (no recipe.yaml) to make a bundle of; choose a --format"
         )
     out = given.out or Path(given.source) / "bundle"
     release(given.source, out, given.best, given.force)
@@ -298,10 +305,10 @@ def _convert(given: argparse.Namespace) -> int:
 
 
 def _describe(given: argparse.Namespace) -> int:
-    from . import layout
+    from . import SHIPPED, layout
     from .recipe import Recipe
 
-    if Path(given.model).is_dir():
+    if given.model in SHIPPED or Path(given.model).is_dir():
         from .evaluate import load
 
         settings = load(given.model).config

@@ -17,20 +17,17 @@ from audio_core.files import InputError, replacing
 from audio_core.report import Report
 from torch import nn
 
-from . import data, mix
+from . import SHIPPED, data, mix
 from .model import ACDNet
 from .task import clip_probabilities
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-DEFAULT = Path(__file__).with_name("default")
-"""Micro-ACDNet trained on four folds of ESC-10, in the wheel; its README.md tells how good it is."""
 
-
-def load(path: str | Path | None = None, device: str = "cpu") -> ACDNet:
-    """The model of a bundle: a folder or a Hub id; None is the one that comes with the package."""
-    model = bundle.load(path or DEFAULT, [ACDNet], "audio-acdnet", device)
+def load(path: str | Path = "default", device: str = "cpu") -> ACDNet:
+    """The model of a bundle, a folder or a Hub id, or one that comes with the package: `default` or `quiet`."""
+    model = bundle.load(SHIPPED.get(str(path), path), [ACDNet], "audio-acdnet", device)
     assert isinstance(model, ACDNet)
     return model
 

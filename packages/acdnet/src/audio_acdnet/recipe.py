@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from audio_core.train.optimize import SGD, AdamW
-from audio_core.train.plan import Plan
+from audio_core.train.plan import Plan, processes
 
 from .layout import ACDNetConfig
 
@@ -135,8 +135,8 @@ class Recipe(Plan):
         return replace(self, steps=steps, model=replace(self.model, labels=labels, folds=trained))
 
     def epoch_steps(self, clips: int) -> int:
-        """Steps of learning in an epoch of one process."""
-        return math.ceil(clips / (self.batch * self.accumulate))
+        """Steps of learning in an epoch, which all processes share."""
+        return math.ceil(clips / (self.batch * self.accumulate * processes()))
 
     def factor(self, update: int, clips: int) -> float:
         """The factor on the learning rate after `update` updates."""

@@ -1,5 +1,6 @@
 """How long, how much at once, how often: the fields that every training recipe has. Recipes inherit them."""
 
+import os
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -38,3 +39,8 @@ class Plan:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
+
+
+def processes() -> int:
+    """How many processes were launched together, by torchrun or Accelerate: known before any of them has met."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
