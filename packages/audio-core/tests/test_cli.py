@@ -298,3 +298,18 @@ def test_a_damaged_mp3_is_one_line_although_its_decoder_would_say_more(tmp_path)
     assert result.returncode == 2 and not list((tmp_path / "out").iterdir())
     first, second = result.stderr.splitlines()
     assert first.startswith("cut.mp3: is truncated") and second.startswith("text.mp3: not audio that can be read")
+
+
+@pytest.mark.parametrize("place", [1, 2, 4])
+def test_settings_may_stand_before_and_behind_options(place, capsys):
+    parser, verbs = command.program("made-up", "For this test.", "0")
+    train = command.verb(verbs, "train", lambda given: print(given.recipe, given.out, *given.settings), "Train.")
+    train.add_argument("recipe")
+    train.add_argument("settings", nargs="*")
+    train.add_argument("-o", "--out")
+    words = ["small", "-o", "folder"]
+    words = [*words[:place], "a=1", "b=2", *words[place:]] if place != 2 else [words[0], "a=1", *words[1:], "b=2"]
+    assert command.main(parser, ["train", *words]) == 0
+    assert capsys.readouterr().out == "small folder a=1 b=2\n"
+    assert command.main(parser, ["train", "small", "-o", "folder", "stray"]) == 2
+    assert "stray" in capsys.readouterr().err

@@ -152,7 +152,9 @@ def advance(
     journal = Journal(run)
     watchers: list[Watcher] = [*first, Log(journal, quiet)]
     if tested.clips:
-        watchers.append(Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, best="accuracy"))
+        watchers.append(
+            Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, "accuracy", quiet=quiet)
+        )
     fit(task, Items(learned, recipe), recipe, run, [*watchers, Save()])
     return run
 

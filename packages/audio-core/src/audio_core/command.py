@@ -38,6 +38,14 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("allow_abbrev", False)
         super().__init__(**settings)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Words like key=value also behind options: argparse before 3.12 takes them only in one place."""
+        found, rest = super().parse_known_args(args, namespace)
+        if hasattr(found, "settings"):
+            late = [word for word in rest if "=" in word and not word.startswith("-")]
+            found.settings, rest = [*found.settings, *late], [word for word in rest if word not in late]
+        return found, rest
+
     def format_help(self) -> str:
         if callable(self.epilog):  # long ones are made when they are read
             self.epilog = self.epilog()

@@ -130,8 +130,17 @@ class Evaluate:
     holds the weights of `task.release()`.
     """
 
-    def __init__(self, journal: Journal, data: Any, batch: int, best: str | None = None, lower: bool = False):
+    def __init__(
+        self,
+        journal: Journal,
+        data: Any,
+        batch: int,
+        best: str | None = None,
+        lower: bool = False,
+        quiet: bool = False,
+    ):
         self.journal, self.data, self.batch, self.best, self.lower = journal, data, batch, best, lower
+        self.quiet = quiet
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
         if run.step % run.plan.evaluate_every and run.step < run.plan.steps:
@@ -141,7 +150,9 @@ class Evaluate:
             raise InputError(f"{self.best} is to decide which evaluation is best; there are {', '.join(values)}")
         self.journal.scalars("evaluate", values)
         if run.main:
-            note(f"step {run.step}  evaluation: " + "  ".join(f"{name} {value:.4g}" for name, value in values.items()))
+            told = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            if not self.quiet:
+                note(f"step {run.step}  evaluation: {told}")
             self._keep_best(task, values, run)
 
     def _keep_best(self, task: Task, values: Mapping[str, float], run: Run) -> None:
