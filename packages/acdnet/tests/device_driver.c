@@ -16,6 +16,8 @@ int main(int count, char **arguments)
     int32_t size = (int32_t)sizeof net;
     fwrite(&size, sizeof size, 1, stdout);
     acdnet_reset(&net);
+    acdnet_slide(&net, 1000000); /* more than there are, */
+    acdnet_slide(&net, -5000);   /* and fewer than none */
     while ((got = fread(samples, sizeof samples[0], piece, stdin)) > 0) {
         piece = (piece * 7 + 1) % 1000 + 1;
         for (size_t at = 0; at < got;) {
@@ -23,6 +25,8 @@ int main(int count, char **arguments)
             if (acdnet_ready(&net)) {
                 acdnet_classify(&net, logits);
                 fwrite(logits, sizeof logits[0], ACDNET_CLASSES, stdout);
+                acdnet_slide(&net, -1);
+                acdnet_slide(&net, 0);
                 if (count > 1)
                     acdnet_slide(&net, slide);
                 else

@@ -51,6 +51,7 @@ def integers(config: ACDNetConfig, map_type: str = "int8") -> tuple[quantise.Int
     return quantise.quantise(model.eval(), [crops], map_type=map_type), crops
 
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="standard streams change binary data there")
 DRIVER = Path(__file__).with_name("device_driver.c")
 
 
@@ -98,6 +99,16 @@ def test_the_header_tells_scale_and_zero_of_the_input():
     header = c_code.sources(model)["acdnet_model.h"]
     assert "#define ACDNET_INPUT_SCALE 3.0517578125e-05" in header and "#define ACDNET_INPUT_ZERO 0" in header
     assert f"{sum(layout.device_memory(TINY).values()):,} bytes of memory" in header
+
+
+def test_the_engine_is_cpp_as_well(tmp_path):
+    model, _ = integers(TINY)
+    compiled(model, tmp_path)
+    command = [shutil.which("g++") or shutil.which("c++"), "-Wall", "-Wextra", "-Werror", "-x", "c++", "-fsyntax-only"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "acdnet.c"), str(tmp_path / "main.c")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_model_with_8_bit_input_is_refused():

@@ -145,5 +145,19 @@ def test_the_shipped_model_answers_right_after_install(tmp_path, capsys):
     code, out, _ = run(capsys, "classify", tmp_path / "clicks.wav", tmp_path / "hiss.wav", "--json", "--top", 1)
     first, second = (json.loads(line)["top"][0]["label"] for line in out.splitlines())
     assert code == 0 and first in ("clock_tick", "crackling_fire") and second in ("rain", "sea_waves")
-    code, out, _ = run(capsys, "describe", cli.__file__.replace("cli.py", "default"), "--json")
+    code, out, _ = run(capsys, "describe", "default", "--json")
     assert json.loads(out)["parameters"] == 129_514
+
+
+def test_the_model_for_soft_sounds_hears_them_as_loud_ones(tmp_path, capsys, monkeypatch):
+    hiss = noise(1, 5.0, 20000).numpy()
+    audio.write(tmp_path / "loud.wav", 0.3 * hiss / np.abs(hiss).max(), 20000)
+    audio.write(tmp_path / "soft.flac", 0.01 * hiss / np.abs(hiss).max(), 20000)
+    files = [tmp_path / "loud.wav", tmp_path / "soft.flac"]
+    code, out, _ = run(capsys, "classify", *files, "--model", "quiet", "--json", "--top", 1)
+    loud, soft = (json.loads(line)["top"][0]["label"] for line in out.splitlines())
+    assert code == 0 and loud == soft
+    monkeypatch.chdir(tmp_path)  # a folder of that name is no mistake for the model in the wheel
+    (tmp_path / "quiet").mkdir()
+    code, _, err = run(capsys, "classify", files[0], "--model", "./quiet")
+    assert code == 2 and "quiet" in err and err.count("\n") == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,7 @@ def test_a_compression_killed_in_any_stage_goes_on_to_the_same_weights(root, mad
     same_weights(root / "parts", whole)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal sent there ends the process at once")
 def test_a_signal_saves_and_the_same_command_goes_on(root, made, monkeypatch, capsys):
     command = ["compress", root / "run", *SETTINGS, "--target", TARGET, "-o", root / "signal", "--device", "cpu"]
     command = [str(word) for word in command]
@@ -167,7 +169,7 @@ def test_settings_of_a_stage_that_has_begun_stay(root, made):
     later = root / "later"
     later.mkdir()
     (later / "compression.yaml").write_text((root / "whole/compression.yaml").read_text())
-    compression._claim(later, settings("tune.weights=fresh"))
+    compression._claim(later, settings("tune.weights=fresh"), ACDNet(TINY))
     assert config.load(Compression, later / "compression.yaml").tune.weights == "fresh"
 
 
@@ -234,6 +236,18 @@ def test_a_run_that_heard_the_fold_it_holds_out_is_refused(root, tmp_path):
     path.write_text(path.read_text().replace("folds: none", "folds: [1]"))
     with pytest.raises(InputError, match="was trained on fold 1, which is to be held out"):
         compression.compress(tmp_path / "run", settings(), device="cpu")
+
+
+def test_a_moved_compression_goes_on_and_that_of_another_run_is_refused(root, made, tmp_path):
+    rows, out = made
+    shutil.copytree(root / "run", tmp_path / "run")
+    shutil.copytree(out, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/distil")
+    assert compression.compress(tmp_path / "run", settings(), tmp_path / "out", "cpu", quiet=True) == rows
+    same_weights(tmp_path / "out", out)
+    training.train(recipe(root, seed=3), tmp_path / "other", "cpu", quiet=True)
+    with pytest.raises(InputError, match="holds a compression of another network"):
+        compression.compress(tmp_path / "other", settings(), tmp_path / "out", "cpu", quiet=True)
 
 
 def test_help_lists_every_setting_without_torch():

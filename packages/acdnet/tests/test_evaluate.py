@@ -91,11 +91,12 @@ def test_the_level_of_clips_can_be_changed_and_other_normalisations_are_met():
 
 def test_testing_on_folds_of_the_training_is_refused_unless_forced():
     model = Loudness(folds=(1, 3))
-    with pytest.raises(InputError, match=r"trained on fold 1, so testing there says nothing; choose fold 2, or force"):
-        evaluate(model, MIXED)
-    with pytest.raises(InputError, match="trained on fold 1"):
+    with pytest.raises(InputError, match=r"trained on fold 1, so testing there says nothing; choose another, or force"):
         evaluate(model, MIXED, fold=1)
+    with pytest.raises(InputError, match="trained on fold 1, 2"):
+        evaluate(Loudness(folds=(1, 2, 3)), MIXED)
     assert evaluate(model, MIXED, fold=2).accuracy == 0.5
+    assert {clip.fold for clip in evaluate(model, MIXED).clips} == {2}  # what is left
     assert len(evaluate(model, MIXED, force=True).clips) == 6
 
 
@@ -119,7 +120,7 @@ def test_data_with_other_classes_is_refused():
     assert labels_of(Loudness(), ("rain", "dog")) == [2, 0]
     with pytest.raises(InputError, match="crops: expected 1 or more"):
         evaluate(Loudness(), MIXED, crops=0)
-    with pytest.raises(InputError, match="no clips of fold 9"):
+    with pytest.raises(InputError, match="has no fold 9"):
         evaluate(Loudness(), MIXED, fold=9)
 
 

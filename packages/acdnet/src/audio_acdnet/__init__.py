@@ -10,9 +10,17 @@ from typing import Any
 
 from .__about__ import __version__
 
-__all__ = ["SHIPPED", "ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
+__all__ = ["FORMATS", "SHIPPED", "ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
 SHIPPED = {name: Path(__file__).with_name(name) for name in ("default", "quiet")}
 """Bundles in the wheel, both Micro-ACDNet on the ten classes of ESC-10; their README.md tell how good they are."""
+FORMATS = {
+    "onnx": ".onnx",
+    "onnx-int8": "-int8.onnx",
+    "tflite-int8": "-int8.tflite",
+    "c": "-c",
+    "c-16x8": "-c-16x8",
+}
+"""What `export` writes, and how the names end that it gives by itself."""
 _HOMES = {"ACDNet": ".model", "ACDNetConfig": ".layout", "classify": ".classifier", "load": ".evaluate"}
 
 

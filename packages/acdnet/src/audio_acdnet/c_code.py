@@ -12,6 +12,7 @@ from .layout import ACDNetConfig
 from .quantise import IntegerLayer, IntegerModel, average_window
 
 ENGINE = Path(__file__).with_name("device")
+FILES = ("acdnet.h", "acdnet.c", "main.c", "acdnet_model.h", "acdnet_model.c")
 _NOTICE = "/* Made by audio-acdnet; the engine is in acdnet.c. */\n"
 
 
@@ -19,7 +20,7 @@ def sources(model: IntegerModel) -> dict[str, str]:
     """Names and texts of the files that, compiled together, are the model and an example of its use."""
     if model.input_type != "int16":
         raise ValueError(f"the C engine takes 16-bit audio, this model {model.input_type}")
-    engine = {name: (ENGINE / name).read_text(encoding="utf-8") for name in ("acdnet.h", "acdnet.c", "main.c")}
+    engine = {name: (ENGINE / name).read_text(encoding="utf-8") for name in FILES[:3]}
     return {**engine, "acdnet_model.h": _header(model), "acdnet_model.c": _numbers(model)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,11 @@ from .layout import ACDNetConfig
 
 COUNT = 128
 _TOGETHER = 16
+
+
+def crops(config: ACDNetConfig, inputs: Sequence[str] | None = None) -> list[Tensor]:
+    """Of recordings, or where none are named of sounds made here."""
+    return recordings(config, inputs) if inputs else sounds(config)
 
 
 def sounds(config: ACDNetConfig) -> list[Tensor]:
@@ -34,9 +39,9 @@ def sounds(config: ACDNetConfig) -> list[Tensor]:
     return _batches(crops, config)
 
 
-def recordings(config: ACDNetConfig, inputs: Iterable[str]) -> list[Tensor]:
+def recordings(config: ACDNetConfig, inputs: Sequence[str]) -> list[Tensor]:
     """Batches of crops of audio files, folders or patterns: as many of each file, spread over it."""
-    files = [found.file for found in batch.find(list(inputs))]
+    files = [found.file for found in batch.find(inputs)]
     files = [files[at] for at in np.unique(np.linspace(0, len(files) - 1, COUNT).astype(int))]
     each = -(-COUNT // len(files))
     crops = [crop for file in files for crop in mix.crops(data.read_clip(file, config.rate), config.samples, each)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from audio_core import command
 from audio_core.files import InputError, note
 
-from .__about__ import __version__
+from . import FORMATS, SHIPPED, __version__
 
 
 def parser() -> command.Parser:
@@ -41,6 +41,7 @@ def parser() -> command.Parser:
     evaluate.add_argument(
         "--integers", choices=("c", "c-16x8"), help="test what `export --format` of that name computes"
     )
+    _add_calibrate(evaluate)
     evaluate.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="write report.html, with players, and confusion.png"
     )
@@ -89,7 +90,7 @@ def parser() -> command.Parser:
     )
     export.add_argument(
         "--format",
-        choices=("bundle", "onnx", "onnx-int8", "tflite-int8", "c", "c-16x8"),
+        choices=("bundle", *FORMATS),
         default="bundle",
         help="bundle: a folder to load and share; onnx: one file, real numbers or 8 bits; tflite-int8: one file for "
         "TensorFlow Lite and its Micro; c: C99 sources in integers for microcontrollers; c-16x8: with 16-bit maps, for "
@@ -98,12 +99,7 @@ def parser() -> command.Parser:
     export.add_argument(
         "--best", action="store_true", help="of a run, the weights of the best evaluation, not the last"
     )
-    export.add_argument(
-        "--calibrate",
-        nargs="+",
-        metavar="INPUT",
-        help="recordings that set the scales of 8 bits: files, folders or patterns (default: sounds made here)",
-    )
+    _add_calibrate(export)
     command.add_out(export, "the result (default: the source's name with the format's ending, in the current folder)")
     command.add_json(export)
 
@@ -124,6 +120,16 @@ def parser() -> command.Parser:
     recipes = command.verb(verbs, "recipes", _recipes, "List the recipes that come with the package.")
     command.add_json(recipes)
     return parser
+
+
+def _add_calibrate(parser: command.Parser) -> None:
+    parser.add_argument(
+        "--calibrate",
+        action="append",
+        metavar="INPUT",
+        help="a file, folder or pattern of recordings that set the scales of integers; may be given several times "
+        "(default: sounds made here)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,6 +162,8 @@ def _train(given: argparse.Namespace) -> int:
 def _evaluate(given: argparse.Namespace) -> int:
     from .evaluate import evaluate, load, report
 
+    if given.out and given.out.is_file():
+        raise InputError(f"{given.out}: is a file, and the report needs a folder")
     if given.out and (given.out / "report.html").exists() and not given.force:
         raise InputError(f"{given.out}: holds a report already; give --force to overwrite it")
     model = load(given.bundle, "cpu" if given.integers else command.device(given.device))
@@ -164,7 +172,9 @@ def _evaluate(given: argparse.Namespace) -> int:
         from .quantise import Emulated, quantise
 
         map_type = "int8" if given.integers == "c" else "int16"
-        model = Emulated(quantise(model, calibrate.sounds(model.config), map_type=map_type))
+        model = Emulated(quantise(model, calibrate.crops(model.config, given.calibrate), map_type=map_type))
+    elif given.calibrate:
+        raise InputError("--calibrate sets the scales of --integers, which are not asked for")
     result = evaluate(model, given.data, given.fold, given.crops, given.restrict, given.force, given.gain)
     if given.out:
         kind = " in integers" if given.integers else ""
@@ -242,9 +252,11 @@ def _compress(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from .export import SUFFIXES, export, told
+    from .export import export, told
 
     run = (Path(given.source) / "recipe.yaml").exists()
+    if given.calibrate and given.format in ("bundle", "onnx"):
+        raise InputError(f"--calibrate sets the scales of integers, and --format {given.format} has none")
     if given.format == "bundle":
         return _bundle(given, run)
     if given.best and not run:
@@ -261,9 +273,8 @@ def _export(given: argparse.Namespace) -> int:
     name = {"default": "micro-acdnet", "quiet": "micro-acdnet-quiet"}.get(
         given.source, Path(given.source).resolve().name
     )
-    out = given.out or Path(name + SUFFIXES[given.format])
-    crops = calibrate.recordings(model.config, given.calibrate) if given.calibrate else None
-    facts = export(model, out, given.format, crops, given.force)
+    out = given.out or Path(name + FORMATS[given.format])
+    facts = export(model, out, given.format, calibrate.crops(model.config, given.calibrate), given.force)
     note(f"wrote {out}")
     command.show(facts, given.json, told(facts))
     return 0
@@ -305,7 +316,7 @@ def _convert(given: argparse.Namespace) -> int:
 
 
 def _describe(given: argparse.Namespace) -> int:
-    from . import SHIPPED, layout
+    from . import layout
     from .recipe import Recipe
 
     if given.model in SHIPPED or Path(given.model).is_dir():

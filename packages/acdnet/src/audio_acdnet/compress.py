@@ -6,8 +6,8 @@ stopped goes on where it stood when the same command is given again, and what a 
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import torch
 from audio_core import command, config
-from audio_core.files import InputError, note, write_text
+from audio_core.files import InputError, note, read_json, write_text
 from audio_core.report import Report
 from audio_core.train.fit import Watcher, mix
+from audio_core.train.plan import processes
 from audio_core.train.player import Task
 from audio_core.train.run import Run, states
 from torch import Tensor
@@ -108,6 +109,8 @@ class _Job:
     """Of the run."""
     net: ACDNet
     """What the run made."""
+    teacher: ACDNet
+    """The same, as the run released it."""
     settings: Compression
     target: int
     out: Path
@@ -123,11 +126,18 @@ class _Job:
         recipe = replace(self.recipe, model=net.config, steps=Recipe.steps, seed=seed, **(own | changes))
         return recipe.for_data(len(self.learned.clips), net.config.labels, net.config.folds)
 
-    def train(self, place: str, recipe: Recipe, net: ACDNet | None, first: Sequence[Watcher] = ()) -> Path:
+    def train(
+        self,
+        place: str,
+        recipe: Recipe,
+        net: ACDNet | None,
+        first: Sequence[Watcher] = (),
+        teacher: ACDNet | None = None,
+    ) -> Path:
         """The run in the folder `place`, which is returned, to its end; it begins with `net`, or with new weights."""
         folder = self.out / place
         begin = (lambda _: net) if net else ACDNet
-        run = advance(recipe, self.learned, self.tested, folder, self.device, self.quiet, begin, first)
+        run = advance(recipe, self.learned, self.tested, folder, self.device, self.quiet, begin, first, teacher)
         run.close()
         if run.step < recipe.steps:
             raise _Stopped
@@ -140,7 +150,7 @@ class _Job:
 
 def _open(run: Path, settings: Compression, out: Path, device: str, quiet: bool) -> _Job:
     """All that can be wrong is found here, before the first stage begins."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if processes() > 1:
         raise InputError("compress works in one process; start it without torchrun")
     recipe, net = trained(run)
     if (step := max(states(run))) < recipe.steps:
@@ -150,10 +160,12 @@ def _open(run: Path, settings: Compression, out: Path, device: str, quiet: bool)
         raise InputError(f"{out}: holds a training run; choose another folder")
     listing = listed(recipe)
     (fold,) = held_out(recipe, listing)
-    teacher_of(_teacher(run), recipe.for_data(1, listing.labels, ()))
-    _claim(out, settings)
+    teacher = teacher_of(
+        str(run / "bundle").replace("{", "{{").replace("}", "}}"), recipe.for_data(1, listing.labels, ())
+    )
+    _claim(out, settings, net)
     learned, tested = data.read(listing, recipe.model.rate).held_out(fold or -1)
-    return _Job(run, recipe, net, settings, target, out, learned, tested, device, quiet)
+    return _Job(run, recipe, net, teacher, settings, target, out, learned, tested, device, quiet)
 
 
 def _target(run: Path, settings: Compression, net: ACDNet) -> int:
@@ -170,14 +182,17 @@ def _target(run: Path, settings: Compression, net: ACDNet) -> int:
     return target
 
 
-def _teacher(run: Path) -> str:
-    """The bundle of the run as a recipe names it, where braces stand for the fold."""
-    return str((run / "bundle").resolve()).replace("{", "{{").replace("}", "}}")
-
-
-def _claim(out: Path, settings: Compression) -> None:
-    """The folder is for these settings; those of stages that have not begun may change."""
-    path = out / "compression.yaml"
+def _claim(out: Path, settings: Compression, net: ACDNet) -> None:
+    """The folder is for this network and these settings; those of stages that have not begun may change."""
+    path, begun = out / "compression.yaml", out / "network.json"
+    digest = hashlib.sha256()
+    for tensor in net.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    told = {"sha256": digest.hexdigest()}
+    if begun.exists() and read_json(begun) != told:
+        raise InputError(
+            f"{out}: holds a compression of another network, or of this run before it went on; choose another folder"
+        )
     if path.exists():
         differing = config.differences(config.load(Compression, path), settings)
         homes = {name: "prune" if name == "target" else name.partition(".")[0] for name in differing}
@@ -186,6 +201,7 @@ def _claim(out: Path, settings: Compression) -> None:
                 f"{out}: holds a compression with other settings (different: {', '.join(changed)}); "
                 "choose another folder or the settings it began with"
             )
+    write_text(begun, json.dumps(told) + "\n")
     write_text(path, config.dump(settings))
 
 
@@ -247,8 +263,8 @@ def _tune(job: _Job, net: ACDNet) -> Path:
 
 def _distil(job: _Job, net: ACDNet) -> Path:
     stage = job.settings.distil
-    distil = Distil(teacher=_teacher(job.run), type=stage.type, temperature=stage.temperature, alpha=stage.alpha)
-    return job.train("distil", job.recipe_of("distil", stage, net, distil=distil), net)
+    distil = Distil(teacher="the run", type=stage.type, temperature=stage.temperature, alpha=stage.alpha)
+    return job.train("distil", job.recipe_of("distil", stage, net, distil=distil), net, teacher=job.teacher)
 
 
 # --- the page ----------------------------------------------------------------------------------------------

@@ -265,6 +265,12 @@ class Dataset:
     def folds(self) -> tuple[int, ...]:
         return tuple(sorted({clip.fold for clip in self.clips} - {0}))
 
+    def of_folds(self, folds: Iterable[int]) -> Dataset:
+        wanted = set(folds)
+        if missing := wanted - set(self.folds):
+            raise InputError(f"{self.root}: has no fold {min(missing)}")
+        return replace(self, clips=tuple(clip for clip in self.clips if clip.fold in wanted))
+
     def held_out(self, fold: int) -> tuple[Dataset, Dataset]:
         """The clips of all other folds, and those of `fold`."""
         rest = tuple(clip for clip in self.clips if clip.fold != fold)

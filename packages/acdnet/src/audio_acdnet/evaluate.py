@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 def load(path: str | Path = "default", device: str = "cpu") -> ACDNet:
     """The model of a bundle, a folder or a Hub id, or one that comes with the package: `default` or `quiet`."""
-    model = bundle.load(SHIPPED.get(str(path), path), [ACDNet], "audio-acdnet", device)
+    shipped = SHIPPED.get(path) if isinstance(path, str) else None  # ./quiet is a folder
+    model = bundle.load(shipped or path, [ACDNet], "audio-acdnet", device)
     assert isinstance(model, ACDNet)
     return model
 
@@ -125,30 +126,28 @@ def evaluate(
     gain_db: float = 0.0,
     batch: int = 8,
 ) -> Result:
-    """Test `model`, an ACDNet, a folded or an emulated one, on the clips of a data set: those of `fold`, or all.
+    """Test `model`, an ACDNet, a folded or an emulated one, on the clips of a data set: those of `fold`, or of
+    all folds that it was not trained on.
 
     `restrict` lets it decide between the classes of the data set only, where it knows more. `gain_db` changes the level
-    of the clips first. `force` allows folds that the model was trained on. `batch` is a number of clips.
+    of the clips first. `force` allows those that it was trained on. `batch` is a number of clips.
     """
     if crops < 1:
         raise InputError(f"crops: expected 1 or more, got {crops}")
     if isinstance(source, str | Path):
         source = data.find(source)
     labels_of(model, source.labels, str(source.root))
-    if fold is not None and isinstance(source, data.Listing):
-        source = source.of_folds([fold])
-    seen = sorted(set(source.folds if fold is None else [fold]) & set(model.config.folds))
-    if seen and not force:
-        held = ", ".join(str(number) for number in source.folds if number not in model.config.folds)
-        hint = f"choose fold {held}, or force it" if fold is None and held else "choose another, or force it"
-        raise InputError(
-            f"the model was trained on fold {', '.join(map(str, seen))}, so testing there says nothing; {hint}"
-        )
+    folds = source.folds if fold is None else (fold,)
+    if not force and (seen := [number for number in folds if number in model.config.folds]):
+        folds = tuple(number for number in folds if number not in seen)
+        if not folds:
+            heard = ", ".join(map(str, seen))
+            raise InputError(
+                f"the model was trained on fold {heard}, so testing there says nothing; choose another, or force it"
+            )
+    if folds:  # else the data set has none
+        source = source.of_folds(folds)
     dataset = data.read(source, model.config.rate) if isinstance(source, data.Listing) else source
-    if fold is not None:
-        dataset = dataset.held_out(fold)[1]
-    if not dataset.clips:
-        raise InputError(f"{dataset.root}: holds no clips of fold {fold}")
     if dataset.rate != model.config.rate:
         raise ValueError(f"the clips were read at {dataset.rate} Hz, the model hears {model.config.rate} Hz")
     numbers = labels_of(model, dataset.labels, str(dataset.root))

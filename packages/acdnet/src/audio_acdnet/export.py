@@ -15,34 +15,35 @@ from . import calibrate, layout
 from .model import ACDNet
 from .quantise import IntegerModel, MapType, quantise
 
-SUFFIXES = {"onnx": ".onnx", "onnx-int8": "-int8.onnx", "tflite-int8": "-int8.tflite", "c": "-c", "c-16x8": "-c-16x8"}
-"""The formats, and how the names that they get by themselves end."""
-
 
 def export(
     model: ACDNet, out: str | Path, format: str, crops: list[Tensor] | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Write `model` as `format` to `out`, a folder for C sources and else a file; returns what is to be known of it.
+    """Write `model` as `format`, one of FORMATS, to `out`, a folder for C sources and else a file; returns its facts.
 
     `crops`, from `calibrate`, set the scales of integers; without them sounds made there do.
     """
-    out = Path(out)
-    writer = _WRITERS[format]
-    if out.is_dir() and force and not (out / "acdnet_model.h").exists() and any(out.iterdir()):
-        raise InputError(f"{out}: holds other files than an export; choose another folder")
+    out, writer = Path(out), _WRITERS.get(format)
+    if writer is None:
+        raise InputError(f"format: expected {', '.join(_WRITERS)}, got {format!r}")
+    if out.is_dir() and format in ("c", "c-16x8"):
+        _own(out)
+    if crops is None and format != "onnx":
+        crops = calibrate.sounds(model.config)
     with replacing(out, force) as temporary:
-        facts = writer(
-            model, temporary, crops if crops is not None or format == "onnx" else calibrate.sounds(model.config)
-        )
+        facts = writer(model, temporary, crops)
     files = sorted(out.iterdir()) if out.is_dir() else [out]
     general = {"parameters": layout.parameters(model.config), "macs": layout.macs(model.config)}
-    return {
-        "format": format,
-        "path": str(out),
-        "files": {path.name: path.stat().st_size for path in files},
-        **general,
-        **facts,
-    }
+    sizes = {path.name: path.stat().st_size for path in files}
+    return {"format": format, "path": str(out), "files": sizes, **general, **facts}
+
+
+def _own(folder: Path) -> None:
+    """Replacing a folder deletes all that is in it: nothing but an earlier export may be."""
+    from .c_code import FILES
+
+    if others := sorted({path.name for path in folder.iterdir()} - set(FILES)):
+        raise InputError(f"{folder}: holds {others[0]}, which no export does; choose another folder")
 
 
 def told(facts: dict[str, Any]) -> str:

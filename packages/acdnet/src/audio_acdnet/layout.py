@@ -54,6 +54,8 @@ class ACDNetConfig:
             raise ValueError(f"channels: expected 12 positive numbers, got {list(self.channels)}")
         if not self.labels or len(set(self.labels)) != len(self.labels):
             raise ValueError("labels: expected at least one name, and each only once")
+        if not all(label.isprintable() for label in self.labels):
+            raise ValueError("labels: expected letters, digits and signs that can be printed")
         if self.rate < 400 or self.eps <= 0 or (self.first_pool is not None and self.first_pool < 1):
             raise ValueError("rate: expected at least 400, eps above 0 and first_pool above 0")
         shortest, longest = accepted(self)

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from audio_core.files import InputError
 from torch import Tensor, nn
 
 from . import layout
@@ -83,7 +84,10 @@ class IntegerLayer:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Integers (B, I, H, W) -> (B, O, H', W')."""
-        sums = self.sums(values)
+        return self.finished(self.sums(values))
+
+    def finished(self, sums: Tensor) -> np.ndarray:
+        """Pooled sums in the integers of the output."""
         if self.pool != (1, 1):  # multipliers are positive: the pool may come first, where it is exact as well
             sums = nn.functional.max_pool2d(sums, self.pool)
         return self.requantised(sums.to(torch.int64).numpy())
@@ -129,7 +133,7 @@ class IntegerModel:
         return self.layers[-1].output_scale
 
     def quantised(self, audio: np.ndarray) -> np.ndarray:
-        """Audio (B, 1, T) within -1 to 1 as the integers that the model takes."""
+        """Audio (B, 1, T), times the gain of the model's configuration, as the integers that the model takes."""
         return affine(audio, self.input_scale, self.input_zero, self.input_type)
 
     def integers(self, values: np.ndarray) -> np.ndarray:
@@ -143,7 +147,7 @@ class IntegerModel:
         return output(_summed(maps, *average_window(self.config)))[:, :, 0, 0]
 
     def __call__(self, audio: np.ndarray) -> np.ndarray:
-        """Audio (B, 1, T) within -1 to 1 to logits (B, classes), as of the model that it was made of."""
+        """Audio (B, 1, T) to logits (B, classes), as of the model that it was made of."""
         return self.integers(self.quantised(audio)) * np.float32(self.output_scale)
 
 
@@ -187,6 +191,8 @@ def quantise(
     rounded: the rounding of twelve layers adds up otherwise.
     """
     low, high = _LIMITS[map_type]
+    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+        raise InputError("the model holds weights that are not finite")
     quick, batches = folded(copy.deepcopy(model).cpu().float(), pairwise=False), list(crops)
     limits, means = _observed(quick, batches, high - low)
     plan, limit = layout.pools(model.config), np.iinfo(input_type).max
@@ -212,8 +218,11 @@ def quantise(
             padding = part.padding[0]
             pool = plan.maxima[int(layout.POOL_AFTER[name][-1]) - 1] if name in layout.POOL_AFTER else pool
         layer = _layer(name, weight, part.bias.double().numpy(), source, target, stride, padding, pool)
-        layers.append(_corrected(layer, maps, means[name]))
-        maps, source = [layers[-1](values) for values in maps], target
+        sums = [layer.sums(values) for values in maps]
+        corrected, moved = _corrected(layer, sums, means[name])
+        _check_sums(corrected, source)
+        layers.append(corrected)
+        maps, source = [corrected.finished(found + moved[:, None, None]) for found in sums], target
     return IntegerModel(model.config, input_type, map_type, tuple(layers))
 
 
@@ -253,6 +262,8 @@ def _observed(quick: Folded, batches: Sequence[Tensor], steps: int) -> tuple[dic
             largest[name] = max(largest[name], float(found.abs().max()))
     shares = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
     weighted = {name: (torch.stack(found, 1) @ (shares / shares.sum())).numpy() for name, found in means.items()}
+    if not all(np.isfinite(mean).all() for mean in weighted.values()):
+        raise InputError("the model's values become infinite; its weights are too large")
     return largest | {name: _best_limit(torch.cat(found), steps) for name, found in values.items()}, weighted
 
 
@@ -292,26 +303,30 @@ def _layer(
     # A channel that is almost only bias gets coarse weights, so that its bias fits in 32 bits.
     scales = np.maximum(np.maximum(largest / 127, np.abs(bias) / source.scale / 2**30), 1e-30)
     integers = np.rint(weight / scales[:, None, None, None]).astype(np.int8)
-    offsets = np.rint(bias / (source.scale * scales)).astype(np.int64)
-    span = max(source.high - source.zero, source.zero - source.low)
-    worst = np.abs(integers.astype(np.int64)).sum((1, 2, 3)) * span + np.abs(offsets)
-    if worst.max() >= 2**31:
-        raise ValueError(f"{name}: its sums may need more than 32 bits; the layer has too many weights")
+    offsets = np.rint(bias / (source.scale * scales))
     multiplier, shift = _fixed_point(source.scale * scales / target.scale)
     numbers = integers, offsets.astype(np.int32), multiplier, shift
     scaling = source.scale, source.zero, target.scale, target.zero
     return IntegerLayer(name, *numbers, stride, padding, pool, *scaling, (target.low, target.high))
 
 
-def _corrected(layer: IntegerLayer, maps: Sequence[np.ndarray], wanted: np.ndarray) -> IntegerLayer:
-    """The layer with biases that give each channel of its real sums the mean that is `wanted`."""
-    total = sum(layer.sums(values).mean((2, 3)).sum(0).numpy() for values in maps)
-    mean = total / sum(len(values) for values in maps)
+def _corrected(layer: IntegerLayer, sums: Sequence[Tensor], wanted: np.ndarray) -> tuple[IntegerLayer, Tensor]:
+    """The layer with biases that give each channel of its real sums the mean that is `wanted`, and by how much they
+    moved."""
+    mean = sum(found.mean((2, 3)).sum(0).numpy() for found in sums) / sum(len(found) for found in sums)
     unit = layer.multiplier / 2.0**layer.shift * layer.output_scale  # a sum of 1 in real numbers
-    moved = np.divide(wanted, unit, out=mean.copy(), where=unit > 0) - mean
+    away = np.divide(wanted, unit, out=mean.copy(), where=unit > 0) - mean
     limit = 2**30  # as `_layer` leaves it
-    bias = np.clip(np.rint(layer.bias + moved), -limit, limit).astype(np.int32)
-    return replace(layer, bias=bias)
+    bias = np.clip(np.rint(layer.bias + away), -limit, limit).astype(np.int32)
+    return replace(layer, bias=bias), torch.from_numpy(bias - layer.bias.astype(np.float64))
+
+
+def _check_sums(layer: IntegerLayer, source: _Integers) -> None:
+    """Whatever comes in, the sums fit."""
+    span = max(source.high - source.zero, source.zero - source.low)
+    worst = np.abs(layer.weight.astype(np.int64)).sum((1, 2, 3)) * span + np.abs(layer.bias.astype(np.int64))
+    if worst.max() >= 2**31:
+        raise InputError(f"{layer.name}: its sums may need more than 32 bits; 8-bit maps (c) may do with fewer")
 
 
 def _fixed_point(factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

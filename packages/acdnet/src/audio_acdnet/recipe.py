@@ -76,11 +76,9 @@ class Cosine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distil:
-    """Learning from a larger model besides the labels."""
+class Lesson:
+    """How to learn from a larger model besides the labels."""
 
-    teacher: str
-    """Bundle of a model with the same labels, not trained on the fold held out; {fold} stands for its number."""
     type: Literal[1, 2, 3] = 2
     """1: the teacher's class and the label's class. 2: both whole distributions. 3: the teacher's distribution, the
     label's class."""
@@ -88,6 +86,18 @@ class Distil:
     """Both distributions are softened by it."""
     alpha: float = 0.1
     """Share of the label; the rest is the teacher's."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or not 0 <= self.alpha <= 1:
+            raise ValueError(
+                f"temperature must be above 0 and alpha from 0 to 1, got {self.temperature} and {self.alpha}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distil(Lesson):
+    teacher: str
+    """Bundle of a model with the same labels, not trained on the fold held out; {fold} stands for its number."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from audio_core.train.optimize import SGD
 
-from .recipe import Cosine, Steps
+from .recipe import Cosine, Lesson, Steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +63,14 @@ class Tune(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teach(Stage):
-    type: Literal[1, 2, 3] = 2
-    """1: the teacher's class and the label's class. 2: both whole distributions. 3: the teacher's distribution, the
-    label's class."""
-    temperature: float = 2.0
-    """Both distributions are softened by it."""
-    alpha: float = 0.1
-    """Share of the label; the rest is the teacher's."""
+class Teach(Lesson, Stage):
     epochs: int = 200
     optimizer: SGD = field(default_factory=lambda: SGD(0.01, 0.9, 5e-4, True))
     schedule: Steps | Cosine = field(default_factory=lambda: Cosine(warmup=1.0))
+
+    def __post_init__(self) -> None:
+        Lesson.__post_init__(self)
+        Stage.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)

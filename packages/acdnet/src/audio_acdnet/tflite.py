@@ -57,7 +57,7 @@ def to_bytes(model: IntegerModel) -> bytes:
 
 
 def arena(data: bytes) -> int | None:
-    """Bytes of memory that a file takes in TensorFlow Lite for Microcontrollers; None where that is not installed.
+    """Bytes of memory that a file takes in TensorFlow Lite for Microcontrollers; None where that cannot be found out.
 
     They are its own count, with its reference kernels. Shorter pointers save some kB of it on a device; the kernels of
     a chip's maker may want some for themselves.
@@ -66,29 +66,13 @@ def arena(data: bytes) -> int | None:
         from tflite_micro import runtime
     except ImportError:
         return None
-    interpreter = runtime.Interpreter.from_bytes(data, arena_size=_PLENTY)
+    try:
+        interpreter = runtime.Interpreter.from_bytes(data, arena_size=_PLENTY)
+    except RuntimeError:  # more than there is
+        return None
     told = _standard_error(interpreter.print_allocations)  # the only place where it tells
-    used = int(re.findall(r"Arena allocation total (\d+) bytes", told)[0])
-    return -(-used // _ALIGNMENT) * _ALIGNMENT  # what is kept at its end is aligned as well
-
-
-def check(data: bytes, values: np.ndarray) -> tuple[np.ndarray, int]:
-    """A file on integers (B, 1, T), which `IntegerModel.quantised` makes, in an arena of just the size it takes.
-
-    Returns int8 probabilities (B, classes) and the bytes of the arena.
-    """
-    size = arena(data)
-    if size is None:
-        raise InputError('to check needs tflite-micro (Linux on x86-64): pip install "audio-acdnet[tflite]"')
-    from tflite_micro import runtime
-
-    interpreter = runtime.Interpreter.from_bytes(data, arena_size=size)
-    found = []
-    for value in values:
-        interpreter.set_input(value[None, :, :, None], 0)
-        interpreter.invoke()
-        found.append(interpreter.get_output(0))
-    return np.concatenate(found), size
+    used = re.search(r"Arena allocation total (\d+) bytes", told)
+    return -(-int(used[1]) // _ALIGNMENT) * _ALIGNMENT if used else None  # what is kept at its end is aligned as well
 
 
 def _standard_error(action: Callable[[], None]) -> str:

@@ -140,26 +140,30 @@ def advance(
     quiet: bool,
     begin: Callable[[ACDNetConfig], ACDNet] = ACDNet,
     first: Sequence[Watcher] = (),
+    teacher: ACDNet | None = None,
 ) -> Run:
     """The run in `folder` from where it stands to the last step of `recipe`, or to a signal.
 
     `begin` makes the network of a run that has no state yet. The watchers `first` see each step before it is logged,
-    tested or saved, and may change the network.
+    tested or saved, and may change the network. `teacher` stands for the one that the recipe names.
     """
     run = Run(folder, recipe, device)
     torch.manual_seed(recipe.seed)  # the weights it begins with
-    task = _task(recipe, begin(recipe.model), len(learned.clips))
+    if recipe.distil and teacher is None:
+        teacher = teacher_of(recipe.distil.teacher, recipe)
+    task = _task(recipe, begin(recipe.model), len(learned.clips), teacher)
     journal = Journal(run)
     watchers: list[Watcher] = [*first, Log(journal, quiet)]
     if tested.clips:
         watchers.append(
             Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, "accuracy", quiet=quiet)
         )
-    fit(task, Items(learned, recipe), recipe, run, [*watchers, Save()])
+    with journal:
+        fit(task, Items(learned, recipe), recipe, run, [*watchers, Save()])
     return run
 
 
-def _task(recipe: Recipe, net: ACDNet, clips: int) -> Classification:
+def _task(recipe: Recipe, net: ACDNet, clips: int, teacher: ACDNet | None) -> Classification:
     player = Player(
         net,
         recipe.optimizer.build(net.parameters()),
@@ -167,8 +171,7 @@ def _task(recipe: Recipe, net: ACDNet, clips: int) -> Classification:
         recipe.clip or None,
         Average(net, recipe.average) if recipe.average else None,
     )
-    teacher = folded(teacher_of(recipe.distil.teacher, recipe)) if recipe.distil else None
-    return Classification(player, recipe.model.gain, teacher, recipe.distil)
+    return Classification(player, recipe.model.gain, folded(teacher) if teacher else None, recipe.distil)
 
 
 def teacher_of(path: str, recipe: Recipe) -> ACDNet:

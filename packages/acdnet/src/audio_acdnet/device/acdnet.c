@@ -32,7 +32,7 @@ static void filter(acdnet *net)
     for (int channel = 0; channel < ACDNET_FILTERS; channel++) {
         int32_t sum = layer->bias[channel];
         for (int k = 0; k < ACDNET_KERNEL1; k++)
-            sum += *weight++ * (net->audio[k] - layer->input_zero);
+            sum += (int32_t)*weight++ * ((int32_t)net->audio[k] - layer->input_zero);
         net->filtered[channel * ACDNET_KERNEL2 + net->held_filtered] = value(layer, channel, sum);
     }
     net->held_filtered++;
@@ -48,7 +48,7 @@ static void pool(acdnet *net)
     for (int channel = 0; channel < ACDNET_ROWS; channel++) {
         int32_t sum = layer->bias[channel];
         for (int k = 0; k < ACDNET_FILTERS * ACDNET_KERNEL2; k++)
-            sum += *weight++ * (net->filtered[k] - layer->input_zero);
+            sum += (int32_t)*weight++ * (net->filtered[k] - layer->input_zero);
         if (net->pooled == 0 || sum > net->maxima[channel])
             net->maxima[channel] = sum;
     }
@@ -87,6 +87,8 @@ int acdnet_ready(const acdnet *net)
 
 void acdnet_slide(acdnet *net, int columns)
 {
+    if (columns < 0)
+        columns = 0;
     if (columns > net->full)
         columns = net->full;
     net->full -= columns;
@@ -108,13 +110,13 @@ static void sum_line(const acdnet_layer *layer, int channel, const acdnet_value 
         for (int ky = 0; ky < layer->kernel; ky++)
             for (int kx = 0; kx < layer->kernel; kx++) {
                 int32_t w = *weight++;
-                int row = y + ky - layer->padding, shift = kx - layer->padding;
+                int row = y + ky - layer->padding, shift = kx - layer->padding; /* of the kernel's tap */
                 if (row < 0 || row >= layer->height)
                     continue;
-                const acdnet_value *line = in + row * layer->width + shift;
+                const acdnet_value *line = in + row * layer->width;
                 int first = shift < 0 ? -shift : 0, last = shift > 0 ? layer->width - shift : layer->width;
                 for (int x = first; x < last; x++)
-                    sums[x] += w * (line[x] - layer->input_zero);
+                    sums[x] += w * (line[x + shift] - layer->input_zero);
             }
 }
 
@@ -141,18 +143,18 @@ static void look(const acdnet_layer *layer, const acdnet_value *in, acdnet_value
 /* The output layer takes the sum over a window of each map in place of its average. */
 static void decide(const acdnet_layer *layer, const acdnet_value *in, int32_t *sums, int16_t *logits)
 {
-    for (int class = 0; class < layer->outputs; class++)
-        sums[class] = layer->bias[class];
+    for (int label = 0; label < layer->outputs; label++)
+        sums[label] = layer->bias[label];
     for (int input = 0; input < layer->inputs; input++, in += layer->height * layer->width) {
         int32_t total = -layer->input_zero;
         for (int y = 0; y < layer->pool_height; y++)
             for (int x = 0; x < layer->pool_width; x++)
                 total += in[y * layer->width + x];
-        for (int class = 0; class < layer->outputs; class++)
-            sums[class] += layer->weight[class * layer->inputs + input] * total;
+        for (int label = 0; label < layer->outputs; label++)
+            sums[label] += layer->weight[label * layer->inputs + input] * total;
     }
-    for (int class = 0; class < layer->outputs; class++)
-        logits[class] = (int16_t)rescaled(layer, class, sums[class], INT16_MIN, INT16_MAX);
+    for (int label = 0; label < layer->outputs; label++)
+        logits[label] = (int16_t)rescaled(layer, label, sums[label], INT16_MIN, INT16_MAX);
 }
 
 void acdnet_classify(acdnet *net, int16_t logits[ACDNET_CLASSES])

@@ -42,7 +42,7 @@ typedef struct {
     int32_t sums[ACDNET_SUMS];                               /* the lines of a map that one pooled line is made of */
 } acdnet;
 
-/* Forgets everything; a zeroed struct will not do. */
+/* Forgets everything it has heard. */
 void acdnet_reset(acdnet *net);
 
 /* Takes up to `count` samples, fewer when the window is full before; returns how many. */

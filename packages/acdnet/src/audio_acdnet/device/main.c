@@ -1,7 +1,7 @@
 /* Says twice a window what is heard in 16-bit mono audio at ACDNET_RATE, read from standard input:
  *
  *     cc -std=c99 -O3 main.c acdnet.c acdnet_model.c -lm -o hear
- *     ffmpeg -i dog.wav -f s16le -ac 1 -ar 20000 - | ./hear
+ *     ffmpeg -i dog.wav -f s16le -ac 1 -ar ACDNET_RATE - | ./hear     (the number in acdnet_model.h)
  *
  * On a device, a driver that fills a buffer from a microphone takes the place of fread.
  */
@@ -27,12 +27,12 @@ int main(void)
                 continue;
             acdnet_classify(&net, logits);
             int best = 0;
-            for (int class = 1; class < ACDNET_CLASSES; class++)
-                if (logits[class] > logits[best])
-                    best = class;
+            for (int label = 1; label < ACDNET_CLASSES; label++)
+                if (logits[label] > logits[best])
+                    best = label;
             double all = 0;
-            for (int class = 0; class < ACDNET_CLASSES; class++)
-                all += exp(ACDNET_LOGIT_SCALE * (logits[class] - logits[best]));
+            for (int label = 0; label < ACDNET_CLASSES; label++)
+                all += exp(ACDNET_LOGIT_SCALE * (logits[label] - logits[best]));
             printf("%9.2f s  %s %.0f %%\n", (double)heard / ACDNET_RATE, acdnet_labels[best], 100 / all);
             fflush(stdout);
             acdnet_slide(&net, (ACDNET_COLUMNS + 1) / 2);

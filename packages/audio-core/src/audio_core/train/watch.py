@@ -40,6 +40,14 @@ class Journal:
             return
         self.board = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.step + 1)
 
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the thread that writes for TensorBoard."""
+        if self.board:
+            self.board.close()
+
     def scalars(self, group: str, values: Mapping[str, float]) -> None:
         if not self.run.main:
             return
