@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 
+import audio_acdnet
 import numpy as np
 import pytest
 from audio_acdnet import cli
+from audio_acdnet.classifier import Window, events
 from audio_core import audio
 from audio_core.testing import noise, tone
 
@@ -80,6 +82,15 @@ def test_a_long_recording_gives_a_timeline_and_a_stream_the_same_events(place, c
     code, out, _ = run(capsys, *arguments, "--stream")
     events = [json.loads(line) for line in out.splitlines()]
     assert [{k: v for k, v in event.items() if k != "file"} for event in events] == found["events"]
+
+
+def test_windows_of_one_class_that_meet_are_one_event():
+    model = audio_acdnet.load()
+    sure = {label: np.eye(10)[model.config.labels.index(label)] * 0.8 for label in ("rain", "dog")}
+    unsure = np.full(10, 0.1)
+    heard = [sure["rain"], unsure, sure["rain"], unsure, unsure, None, sure["rain"], sure["dog"]]
+    found = events(model, (Window(at, at + 2, scores) for at, scores in enumerate(heard)))
+    assert list(found) == [(0, 4, "rain", 0.8), (6, 8, "rain", 0.8), (7, 9, "dog", 0.8)]
 
 
 @pytest.mark.parametrize("samples", [np.zeros((1, RATE), np.float32), np.full((1, 1), 0.5, np.float32)])

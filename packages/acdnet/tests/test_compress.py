@@ -151,7 +151,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(root, made, monkeypatch, ca
         return sparsify(*given)
 
     monkeypatch.setattr(prune, "sparsify", interrupted)
-    assert cli.main(command) == 0
+    assert cli.main(command) == 130
     out, err = capsys.readouterr()
     assert out == "" and "the same command goes on" in err and max(states(root / "signal/sparsify")) == 2
     assert cli.main([*command, "--json"]) == 0

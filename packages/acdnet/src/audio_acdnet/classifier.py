@@ -87,11 +87,11 @@ def _heard(model: nn.Module, group: list[tuple[int, np.ndarray]], total: int) ->
 
 
 def events(model: nn.Module, heard: Iterable[Window], threshold: float = 0.5) -> Iterator[Event]:
-    """Neighbouring windows with one likeliest class of at least `threshold`, joined; each as soon as it is over."""
+    """Windows that meet, with one likeliest class of at least `threshold`, joined; each as soon as it is over."""
     current: tuple[float, float, int, list[float]] | None = None
     for start, end, scores in heard:
         label = int(scores.argmax()) if scores is not None and scores.max() >= threshold else None
-        if current and label != current[2]:
+        if current and (start > current[1] or label not in (None, current[2])):
             yield _event(model, *current)
             current = None
         if label is not None and scores is not None:
@@ -105,10 +105,16 @@ def _event(model: nn.Module, start: float, end: float, label: int, scores: list[
     return Event(round(start, 3), round(end, 3), model.config.labels[label], round(sum(scores) / len(scores), 4))
 
 
+def check(top: int, threshold: float) -> None:
+    if top < 1:
+        raise InputError(f"top: expected at least 1, got {top}")
+    if not 0 < threshold <= 1:
+        raise InputError(f"threshold: expected above 0 and at most 1, got {threshold}")
+
+
 def classify_file(model: nn.Module, path: str | Path, top: int = 3, threshold: float = 0.5) -> dict[str, Any]:
     """The classes of a file and, when it is longer than a clip, its events; plain values for JSON."""
-    if top < 1 or not 0 < threshold <= 1:
-        raise InputError(f"top must be at least 1 and threshold between 0 and 1, got {top} and {threshold}")
+    check(top, threshold)
     seconds = audio.info(path).seconds
     if seconds <= CLIP_SECONDS:
         samples, rate = audio.read(path)

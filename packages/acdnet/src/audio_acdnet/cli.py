@@ -28,7 +28,9 @@ def parser() -> command.Parser:
     command.add_quiet(train)
 
     evaluate = command.verb(verbs, "evaluate", _evaluate, "Test a model on the clips of a data set.")
-    evaluate.add_argument("bundle", help="a bundle's folder or Hub id")
+    evaluate.add_argument(
+        "bundle", help="a bundle's folder, a Hub id, or `default` or `quiet`, which come with the package"
+    )
     evaluate.add_argument("data", type=Path, help="the data set's folder, or a .csv with filename, label and fold")
     evaluate.add_argument(
         "--fold", type=int, metavar="N", help="only this fold (default: all that it was not trained on)"
@@ -86,7 +88,7 @@ def parser() -> command.Parser:
         nargs="?",
         default="default",
         metavar="RUN|BUNDLE",
-        help="a run's folder, a bundle's or a Hub id (default: the model of classify)",
+        help="a run's folder, a bundle's or a Hub id, `default` or `quiet` (default: %(default)s)",
     )
     export.add_argument(
         "--format",
@@ -100,7 +102,9 @@ def parser() -> command.Parser:
         "--best", action="store_true", help="of a run, the weights of the best evaluation, not the last"
     )
     _add_calibrate(export)
-    command.add_out(export, "the result (default: the source's name with the format's ending, in the current folder)")
+    command.add_out(
+        export, "the result (default: of a run its folder bundle, else the source's name with the format's ending)"
+    )
     command.add_json(export)
 
     convert = command.verb(
@@ -148,14 +152,17 @@ def _train(given: argparse.Namespace) -> int:
 
     recipe = command.load_recipe(Recipe, "audio_acdnet", given.recipe, given.settings)
     outcomes = train(recipe, given.out, given.device, given.quiet)
-    if not outcomes:
+    if outcomes is None:
         note(f"{given.out}: stopped; the same command goes on")
-        return 0
+        return 130
     if os.environ.get("RANK", "0") != "0":  # of several processes one tells
         return 0
     tested = [outcome for outcome in outcomes if outcome.last is not None]
     plain = summary(tested) if tested else {"folds": []}
     command.show(plain, given.json, table(outcomes))
+    if not given.quiet:
+        for outcome in outcomes:
+            note(f"wrote {outcome.folder / 'bundle'}")
     return 0
 
 
@@ -181,7 +188,8 @@ def _evaluate(given: argparse.Namespace) -> int:
         report(result, given.out, f"{given.bundle}{kind} on {given.data.name}")
         note(f"wrote {given.out / 'report.html'} and {given.out / 'confusion.png'}")
     rows = [
-        (label, row["clips"], 100 * row["recall"], 100 * row["precision"]) for label, row in result.per_class().items()
+        (label, row["clips"], 100 * row["recall"], 100 * row["precision"] if row["precision"] >= 0 else "-")
+        for label, row in result.per_class().items()
     ]
     right = round(result.accuracy * len(result.clips))
     text = command.columns([("class", "clips", "recall %", "precision %"), *rows])
@@ -194,13 +202,15 @@ def _evaluate(given: argparse.Namespace) -> int:
 def _classify(given: argparse.Namespace) -> int:
     from audio_core import batch
 
-    from .classifier import classify_file, events, windows
+    from .classifier import check, classify_file, events, windows
     from .evaluate import load
     from .model import folded
 
+    check(given.top, given.threshold)
+    files = [found.file for found in batch.find(given.inputs)]
     model = folded(load(given.model)).to(command.device(given.device))
     wrong = 0
-    for file, _ in batch.find(given.inputs):
+    for file in files:
         try:
             if given.stream:
                 for event in events(model, windows(model, file), given.threshold):
@@ -244,7 +254,7 @@ def _compress(given: argparse.Namespace) -> int:
     rows = compress(given.run, settings, out, given.device, given.quiet)
     if rows is None:
         note(f"{out}: stopped; the same command goes on")
-        return 0
+        return 130
     command.show(plain(rows), given.json, table(rows))
     if not given.quiet:
         note(f"wrote {out / 'bundle'} and {out / 'report.html'}")
@@ -252,8 +262,6 @@ def _compress(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from .export import export, told
-
     run = (Path(given.source) / "recipe.yaml").exists()
     if given.calibrate and given.format in ("bundle", "onnx"):
         raise InputError(f"--calibrate sets the scales of integers, and --format {given.format} has none")
@@ -261,8 +269,15 @@ def _export(given: argparse.Namespace) -> int:
         return _bundle(given, run)
     if given.best and not run:
         raise InputError("--best chooses between the weights of a run, and a bundle has only one kind")
+    name = {"default": "micro-acdnet", "quiet": "micro-acdnet-quiet"}.get(
+        given.source, Path(given.source).resolve().name
+    )
+    out = given.out or Path(name + FORMATS[given.format])
+    if out.exists() and not given.force:
+        raise InputError(f"{out}: exists already; give --force to overwrite it")
     from . import calibrate
     from .evaluate import load
+    from .export import export, told
 
     if run:
         from .train import trained
@@ -270,10 +285,6 @@ def _export(given: argparse.Namespace) -> int:
         _, model = trained(given.source, given.best)
     else:
         model = load(given.source)
-    name = {"default": "micro-acdnet", "quiet": "micro-acdnet-quiet"}.get(
-        given.source, Path(given.source).resolve().name
-    )
-    out = given.out or Path(name + FORMATS[given.format])
     facts = export(model, out, given.format, calibrate.crops(model.config, given.calibrate), given.force)
     note(f"wrote {out}")
     command.show(facts, given.json, told(facts))
@@ -283,6 +294,8 @@ def _export(given: argparse.Namespace) -> int:
 def _bundle(given: argparse.Namespace, run: bool) -> int:
     from .train import release
 
+    if given.source in SHIPPED:
+        raise InputError(f"--format: choose one of {', '.join(FORMATS)}; the model in the wheel is a bundle already")
     if not run:
         raise InputError(
             f"{given.source}: holds no training run (no recipe.yaml) to make a bundle of; choose a --format"
@@ -320,6 +333,8 @@ def _describe(given: argparse.Namespace) -> int:
     from .recipe import Recipe
 
     if given.model in SHIPPED or Path(given.model).is_dir():
+        if given.settings:
+            raise InputError(f"{given.model}: is a bundle, which has no settings to change")
         from .evaluate import load
 
         settings = load(given.model).config
@@ -332,6 +347,7 @@ def _describe(given: argparse.Namespace) -> int:
         "rate": settings.rate,
         "samples": settings.samples,
         "classes": len(settings.labels),
+        "labels": list(settings.labels),
         "channels": list(settings.channels),
         "parameters": layout.parameters(settings),
         "flops": layout.flops(settings),
@@ -345,7 +361,10 @@ def _describe(given: argparse.Namespace) -> int:
             *((x.name, " x ".join(map(str, x.shape)), x.parameters, x.flops) for x in layers),
         ]
     )
-    text = f"{table}\n\n{plain['parameters']:,} parameters, {plain['flops']:,} FLOPs, {plain['macs']:,} multiply-adds"
+    heard = f"{settings.samples / settings.rate:.2f} s at {settings.rate} Hz, {len(settings.labels)} classes: "
+    few = ", ".join(settings.labels[:10]) + (", ..." if len(settings.labels) > 10 else "")
+    text = f"{table}\n\n{heard}{few}"
+    text += f"\n{plain['parameters']:,} parameters, {plain['flops']:,} FLOPs, {plain['macs']:,} multiply-adds"
     text += f"\nint8 memory: {memory['device']:,} bytes in the C export, {memory['layers']:,} layer by layer"
     command.show(plain, given.json, text)
     return 0

@@ -93,9 +93,8 @@ class Result:
 
     def mistakes(self) -> list[int]:
         """The clips found wrong, the most certain mistake first."""
-        rows = np.arange(len(self.truth))
-        margin = self.probabilities[rows, self.found] - self.probabilities[rows, self.truth]
-        return [int(row) for row in np.argsort(-margin, kind="stable") if self.found[row] != self.truth[row]]
+        certain = self.probabilities.max(-1)
+        return [int(row) for row in np.argsort(-certain, kind="stable") if self.found[row] != self.truth[row]]
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -134,6 +133,8 @@ def evaluate(
     """
     if crops < 1:
         raise InputError(f"crops: expected 1 or more, got {crops}")
+    if not -200 <= gain_db <= 200:
+        raise InputError(f"gain: expected decibels from -200 to 200, got {gain_db}")
     if isinstance(source, str | Path):
         source = data.find(source)
     labels_of(model, source.labels, str(source.root))
@@ -223,12 +224,13 @@ def matrix_image(labels: Sequence[str], counts: np.ndarray) -> Image:
     """A confusion matrix as a picture, counts[true, found]: the truth down the side, what was found along the top."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.load_default(size=15)
-    cell, margin = 34, 12
-    head = margin + 8 + round(max(font.getlength(label) for label in labels))
+    font = ImageFont.load_default(size=20)
+    cell, margin, corner = 46, 14, "true \\ found"
+    head = margin + 8 + round(max(font.getlength(label) for label in (*labels, corner)))
     side = head + cell * len(labels) + margin
     image = Image.new("RGB", (side, side), "white")
     pen = ImageDraw.Draw(image)
+    pen.text((head - 8, head - 10), corner, "#888", font, "rb")
     for row, label in enumerate(labels):
         at = head + cell * row + cell // 2
         pen.text((head - 8, at), label, "#333", font, "rm")

@@ -44,18 +44,23 @@ class Outcome(NamedTuple):
     folder: Path
 
 
-def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> list[Outcome]:
-    """Train by `recipe` into `out`, with a folder fold1, fold2, ... inside it when there is more than one run."""
+def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> list[Outcome] | None:
+    """Train by `recipe` into `out`, with a folder fold1, fold2, ... inside it when there is more than one run.
+
+    None when it was asked to stop before its end.
+    """
     out = Path(out)
     listing = listed(recipe)
     folds = held_out(recipe, listing)
+    if len(folds) > 1 and (out / "recipe.yaml").exists():
+        raise InputError(f"{out}: holds a run of one fold; choose another folder for several")
     dataset = data.read(listing, recipe.model.rate)
     outcomes: list[Outcome] = []
     for fold in folds:
         folder = out if len(folds) == 1 else out / f"fold{fold}"
         outcome = _one(recipe, dataset, fold, folder, device, quiet, fold == folds[-1])
-        if outcome is None:  # asked to stop
-            return outcomes
+        if outcome is None:
+            return None
         outcomes.append(outcome)
     if len(folds) > 1:
         write_text(out / "folds.json", json.dumps(summary(outcomes), indent=1) + "\n")
@@ -271,7 +276,7 @@ def _card(folder: Path, recipe: Recipe, best: bool, made: str) -> str:
         f"ACDNet, {len(settings.labels)} classes",
         f"Sound classification on raw audio at {settings.rate} Hz: {', '.join(settings.labels)}. "
         f"Output channels of its convolutions: {', '.join(map(str, settings.channels))}." + (made and f" {made}"),
-        "mit",
+        "other",
         f"Trained on {recipe.data.root.name}, {learned}, for {recipe.epochs} epochs; tested on {tested}. "
         "The data set has a licence of its own.",
         numbers,

@@ -218,6 +218,8 @@ def _expect_bundle(folder: Path) -> None:
     if not (folder / "config.json").exists():
         run = (folder / "recipe.yaml").exists() or (folder / "state").exists()
         hint = "a training run; `export` it first" if run else "not a bundle: it holds no config.json"
+        if (folder / "bundle/config.json").exists():
+            hint = f"no bundle, but holds one: {folder / 'bundle'}"
         raise InputError(f"{folder}: is {hint}")
 
 

@@ -60,7 +60,7 @@ def _axes(content: str, x: list[tuple[float, str]], y: list[tuple[float, str]], 
     below = below.removesuffix("</span>") + f"<em>{escape(unit)}</em></span>"
     beside = "".join(f'<span style="bottom:{100 * at:.2f}%">{escape(text)}</span>' for at, text in y)
     area = f'<div class="y">{beside}</div><div class="area">{content}</div>{scale}<div class="x">{below}</div>'
-    return f'<div class="plot">{area}</div>'
+    return f'<div class="plot{" beside" if unit and not scale else ""}">{area}</div>'
 
 
 # --- spectrograms ----------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.925r
 audio{display:block;width:100%;height:40px;margin:.25rem 0 .75rem}
 .plot{display:grid;grid-template-columns:3.6rem minmax(0,1fr) auto;grid-template-rows:11rem 1.5rem;
 font-size:.75rem;line-height:1;color:var(--dim);font-variant-numeric:tabular-nums}
+.beside{padding-right:3.2rem}
 .plot span{position:absolute;white-space:nowrap}
 .y,.x,.area,.scale{position:relative}
 .y span{right:.5rem;transform:translateY(50%)}
