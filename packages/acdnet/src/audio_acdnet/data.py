@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from audio_core import audio
 from audio_core.files import InputError, read_text
+from tqdm import tqdm
 
 from .labels import ESC50
 
@@ -291,7 +293,9 @@ def read(listing: Listing, rate: int) -> Dataset:
             return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # decoders and resampler run without the lock
-        clips = [clip for clip in threads.map(load, listing.entries) if clip]
+        loaded, quiet = threads.map(load, listing.entries), not sys.stderr.isatty()
+        bar = tqdm(loaded, "reading", len(listing.entries), unit="clip", leave=False, disable=quiet)
+        clips = [clip for clip in bar if clip]
     if wrong:
         wrong.sort()
         more = f" (and {len(wrong) - 1} more of {len(listing.entries)} clips)" if len(wrong) > 1 else ""

@@ -5,6 +5,7 @@ A model says on which folds it was trained, and is not tested on them unless tha
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from audio_core import bundle
 from audio_core.files import InputError, replacing
 from audio_core.report import Report
 from torch import nn
+from tqdm import tqdm
 
 from . import SHIPPED, data, mix
 from .model import ACDNet
@@ -170,7 +172,8 @@ def probabilities(
     model.eval()
     gain = model.config.gain * 10 ** (gain_db / 20)
     found = []
-    for at in range(0, len(sounds), batch):
+    quiet = len(sounds) <= batch or not sys.stderr.isatty()
+    for at in tqdm(range(0, len(sounds), batch), "testing", unit="batch", leave=False, disable=quiet):
         cut = np.stack([mix.crops(sound, model.config.samples, crops) for sound in sounds[at : at + batch]])
         found.append(clip_probabilities(model, torch.from_numpy(cut).to(device) * gain).cpu())
     model.train(training)

@@ -21,7 +21,7 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
-    """Added to the gradient, as Adam does; AdamW shrinks the weights instead."""
+    """Added to the gradient; AdamW shrinks the weights instead."""
     amsgrad: bool = False
 
     def build(self, parameters: Iterable[Tensor]) -> Optimizer:
@@ -41,6 +41,7 @@ class Adam:
 @dataclass(frozen=True)
 class AdamW(Adam):
     weight_decay: float = 0.01
+    """Shrinks the weights in every step, by this times the rate; Adam adds it to the gradient instead."""
 
 
 @dataclass(frozen=True)
