@@ -45,8 +45,12 @@ def test_evaluate_prints_accuracy_at_the_top_and_refuses_folds_that_were_learned
     code, _, err = run(capsys, "evaluate", place / "run/bundle", place / "data", "--fold", 1)
     assert code == 2 and "was trained on fold 1" in err and err.count("\n") == 1
     page = place / "results"
-    code, out, _ = run(capsys, "evaluate", place / "run/bundle", place / "data", "--force", "-o", page)
-    assert code == 0 and "of 16)" in out and "Confusion" in (page / "report.html").read_text()
+    code, _, err = run(capsys, "evaluate", place / "run/bundle", place / "data", "--fold", 1, "--force")
+    assert code == 0 and "was trained on fold 1: the result says nothing" in err
+    code, out, err = run(capsys, "evaluate", place / "run/bundle", place / "data", "--force", "-o", page)
+    assert (
+        code == 0 and "of 8)" in out and "trained on" not in err and "Confusion" in (page / "report.html").read_text()
+    )
     assert (page / "confusion.png").read_bytes().startswith(b"\x89PNG")
     again = ["evaluate", place / "run/bundle", place / "data", "--fold", 2, "-o", page]
     code, _, err = run(capsys, *again)

@@ -97,7 +97,9 @@ def test_testing_on_folds_of_the_training_is_refused_unless_forced():
         evaluate(Loudness(folds=(1, 2, 3)), MIXED)
     assert evaluate(model, MIXED, fold=2).accuracy == 0.5
     assert {clip.fold for clip in evaluate(model, MIXED).clips} == {2}  # what is left
-    assert len(evaluate(model, MIXED, force=True).clips) == 6
+    assert {clip.fold for clip in evaluate(model, MIXED, force=True).clips} == {2}
+    assert {clip.fold for clip in evaluate(model, MIXED, fold=1, force=True).clips} == {1}
+    assert len(evaluate(Loudness(folds=(1, 2, 3)), MIXED, force=True).clips) == 6
 
 
 def test_only_the_clips_of_the_wanted_fold_are_read(tmp_path):

@@ -16,11 +16,6 @@ COUNT = 128
 _TOGETHER = 16
 
 
-def crops(config: ACDNetConfig, inputs: Sequence[str] | None = None) -> list[Tensor]:
-    """Of recordings, or where none are named of sounds made here."""
-    return recordings(config, inputs) if inputs else sounds(config)
-
-
 def sounds(config: ACDNetConfig) -> list[Tensor]:
     """Batches of crops (B, 1, T) made here, the same every time: noises, harmonic glides, clicks and bursts.
 

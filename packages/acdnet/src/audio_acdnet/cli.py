@@ -47,7 +47,9 @@ def parser() -> command.Parser:
     evaluate.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="write report.html, with players, and confusion.png"
     )
-    evaluate.add_argument("--force", action="store_true", help="test on trained folds too, and overwrite the report")
+    evaluate.add_argument(
+        "--force", action="store_true", help="test on a trained fold, if --fold names one; overwrite the report"
+    )
     command.add_device(evaluate)
     command.add_json(evaluate)
 
@@ -179,10 +181,13 @@ def _evaluate(given: argparse.Namespace) -> int:
         from .quantise import Emulated, quantise
 
         map_type = "int8" if given.integers == "c" else "int16"
-        model = Emulated(quantise(model, calibrate.crops(model.config, given.calibrate), map_type=map_type))
+        recorded = given.calibrate and calibrate.recordings(model.config, given.calibrate)
+        model = Emulated(quantise(model, recorded or calibrate.sounds(model.config), map_type=map_type))
     elif given.calibrate:
         raise InputError("--calibrate sets the scales of --integers, which are not asked for")
     result = evaluate(model, given.data, given.fold, given.crops, given.restrict, given.force, given.gain)
+    if heard := sorted({clip.fold for clip in result.clips} & set(model.config.folds)):
+        note(f"the model was trained on fold {', '.join(map(str, heard))}: the result says nothing about other sounds")
     if given.out:
         kind = " in integers" if given.integers else ""
         report(result, given.out, f"{given.bundle}{kind} on {given.data.name}")
@@ -285,21 +290,22 @@ def _export(given: argparse.Namespace) -> int:
         _, model = trained(given.source, given.best)
     else:
         model = load(given.source)
-    facts = export(model, out, given.format, calibrate.crops(model.config, given.calibrate), given.force)
+    crops = calibrate.recordings(model.config, given.calibrate) if given.calibrate else None
+    facts = export(model, out, given.format, crops, given.force)
     note(f"wrote {out}")
     command.show(facts, given.json, told(facts))
     return 0
 
 
 def _bundle(given: argparse.Namespace, run: bool) -> int:
-    from .train import release
-
     if given.source in SHIPPED:
         raise InputError(f"--format: choose one of {', '.join(FORMATS)}; the model in the wheel is a bundle already")
     if not run:
         raise InputError(
             f"{given.source}: holds no training run (no recipe.yaml) to make a bundle of; choose a --format"
         )
+    from .train import release
+
     out = given.out or Path(given.source) / "bundle"
     release(given.source, out, given.best, given.force)
     note(f"wrote {out}")

@@ -131,7 +131,7 @@ def evaluate(
     all folds that it was not trained on.
 
     `restrict` lets it decide between the classes of the data set only, where it knows more. `gain_db` changes the level
-    of the clips first. `force` allows those that it was trained on. `batch` is a number of clips.
+    of the clips first. `force` allows trained ones where there is no other. `batch` is a number of clips.
     """
     if crops < 1:
         raise InputError(f"crops: expected 1 or more, got {crops}")
@@ -141,13 +141,13 @@ def evaluate(
         source = data.find(source)
     labels_of(model, source.labels, str(source.root))
     folds = source.folds if fold is None else (fold,)
-    if not force and (seen := [number for number in folds if number in model.config.folds]):
-        folds = tuple(number for number in folds if number not in seen)
-        if not folds:
-            heard = ", ".join(map(str, seen))
-            raise InputError(
-                f"the model was trained on fold {heard}, so testing there says nothing; choose another, or force it"
-            )
+    rest = tuple(number for number in folds if number not in model.config.folds)
+    if folds and not rest and not force:
+        heard = ", ".join(map(str, folds))
+        raise InputError(
+            f"the model was trained on fold {heard}, so testing there says nothing; choose another, or force it"
+        )
+    folds = rest or folds
     if folds:  # else the data set has none
         source = source.of_folds(folds)
     dataset = data.read(source, model.config.rate) if isinstance(source, data.Listing) else source
@@ -228,12 +228,12 @@ def matrix_image(labels: Sequence[str], counts: np.ndarray) -> Image:
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size=20)
-    cell, margin, corner = 46, 14, "true \\ found"
-    head = margin + 8 + round(max(font.getlength(label) for label in (*labels, corner)))
+    cell, margin, sides = 46, 14, "true \\ found"
+    head = margin + 8 + round(max(font.getlength(label) for label in (*labels, sides)))
     side = head + cell * len(labels) + margin
     image = Image.new("RGB", (side, side), "white")
     pen = ImageDraw.Draw(image)
-    pen.text((head - 8, head - 10), corner, "#888", font, "rb")
+    pen.text((head - 8, head - 10), sides, "#888", font, "rb")
     for row, label in enumerate(labels):
         at = head + cell * row + cell // 2
         pen.text((head - 8, at), label, "#333", font, "rm")
