@@ -1,0 +1,146 @@
+"""Vectors as sums of codebook entries: the residual quantizer of neural codecs.
+
+`codes` and `from_codes` are all that a trained codec needs, and are computed here. How codebooks are learnt, from
+k-means over revival of dead entries to sums over processes, is the work of vector-quantize-pytorch; it is imported
+when a training begins, since that takes longer than PyTorch itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..files import InputError
+
+
+class Quantised(NamedTuple):
+    latents: Tensor  # (B, D, F): sums of entries, with the gradient of what went in
+    codes: Tensor  # (B, N, F)
+    losses: Tensor  # (N,): mean squared distance of what each layer was given to its entries
+
+
+class ResidualQuantizer(nn.Module):
+    """N layers of K entries, each layer for what the ones before left over: (B, D, F) <-> codes (B, N, F).
+
+    In training every layer's entries are moving averages of the vectors that chose them (`decay`), begin as k-means of
+    the first batch, and are replaced by vectors of the batch when fewer than `revive` choose them; `losses` pull
+    the encoder towards the entries, each layer's own.
+    """
+
+    def __init__(self, width: int, layers: int, size: int, decay: float = 0.99, revive: float = 2.0):
+        super().__init__()
+        self.decay, self.revive = decay, revive
+        self.register_buffer("codebooks", torch.zeros(layers, size, width))
+        self.register_buffer("counts", torch.ones(layers, size))  # moving average of how often each was chosen
+        self.register_buffer("sums", torch.zeros(layers, size, width))  # and of the vectors that chose it
+        self.register_buffer("started", torch.zeros(layers, dtype=torch.bool))
+        self._teacher: tuple[int, Any] | None = None
+        self._squares: tuple[tuple[int, int], Tensor] | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        layers, size, _ = self.codebooks.shape
+        return (size,) * layers
+
+    # --- what a trained codec does -------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def codes(self, latents: Tensor, layers: int | None = None) -> Tensor:
+        """(B, D, F) -> the nearest entries of the first `layers` (B, N, F); of equally near ones the first."""
+        residual, found = latents.transpose(1, 2), []
+        for at in range(len(self.codebooks))[:layers]:
+            entries, chosen = self._nearest(residual, at)
+            residual = residual - entries
+            found.append(chosen)
+        return torch.stack(found, 1)
+
+    def from_codes(self, codes: Tensor) -> Tensor:
+        """The first N layers' codes (B, N, F) -> (B, D, F)."""
+        layers, size, _ = self.codebooks.shape
+        if not 1 <= codes.shape[1] <= layers:
+            raise InputError(f"codes of {codes.shape[1]} layers, but the codec has {layers}")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < size:
+            raise InputError(f"codes from {int(codes.min())} to {int(codes.max())}, but codebooks have {size} entries")
+        picked = [book[chosen] for book, chosen in zip(self.codebooks, codes.unbind(1), strict=False)]
+        return torch.stack(picked).sum(0).transpose(1, 2)
+
+    def _half_squares(self) -> Tensor:
+        """(N, K) |c|²/2, found once for as long as the entries stay."""
+        key = (self.codebooks.data_ptr(), self.codebooks._version)
+        if self._squares is None or self._squares[0] != key or self._squares[1].device != self.codebooks.device:
+            self._squares = (key, self.codebooks.detach().square().sum(-1) / 2)
+        return self._squares[1]
+
+    # --- learning ------------------------------------------------------------------------------------------
+
+    def forward(self, latents: Tensor, counts: Tensor | None = None) -> Quantised:
+        """`counts` (B,) tells how many layers each item is rebuilt from; all layers learn from all items."""
+        residual, total, codes, losses = latents.transpose(1, 2), torch.zeros_like(latents), [], []
+        for at in range(len(self.codebooks)):
+            entries, chosen = self._learn(residual.detach(), at) if self.training else self._nearest(residual, at)
+            losses.append((residual - entries).square().mean())
+            used = 1 if counts is None else (counts > at)[:, None, None]
+            total = total + (entries * used).transpose(1, 2)
+            residual = residual - entries  # entries carry no gradient: each layer's loss reaches the encoder
+            codes.append(chosen)
+        through = latents + (total - latents).detach()  # the gradient passes as if nothing had been rounded
+        return Quantised(through, torch.stack(codes, 1), torch.stack(losses))
+
+    @torch.no_grad()
+    def _nearest(self, residual: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """(B, F, D) -> entries (B, F, D) and codes (B, F)."""
+        # |r - c|² = |r|² + 2 (|c|²/2 - r c), and |r|² is the same for all entries.
+        book, square = self.codebooks[layer], self._half_squares()[layer]
+        chosen = torch.addmm(square, residual.flatten(0, 1).float(), book.T, alpha=-1).argmin(-1)
+        chosen = chosen.view(residual.shape[:2])
+        return book[chosen], chosen
+
+    @torch.no_grad()
+    def _learn(self, residual: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """What `_nearest` gives, and the layer learns from it."""
+        self._squares = None
+        entries, chosen, _ = self._learners()[layer](residual)
+        return entries, chosen
+
+    def _learners(self) -> nn.ModuleList:
+        """vector-quantize-pytorch's layers, whose buffers are views of ours: what they learn is learnt here."""
+        place = self.codebooks.data_ptr()
+        if self._teacher is None or self._teacher[0] != place:
+            try:
+                from vector_quantize_pytorch import ResidualVQ
+            except ImportError:
+                raise InputError('learning codebooks needs: pip install "audio-core[quantize]"') from None
+            layers, size, width = self.codebooks.shape
+            with torch.random.fork_rng(devices=[]):  # its first values are thrown away
+                teacher = ResidualVQ(
+                    dim=width,
+                    num_quantizers=layers,
+                    codebook_size=size,
+                    decay=self.decay,
+                    kmeans_init=True,
+                    threshold_ema_dead_code=self.revive,
+                    rotation_trick=False,
+                ).to(self.codebooks.device)
+            for at, layer in enumerate(teacher.layers):
+                book = layer._codebook
+                book.embed, book.embed_avg = self.codebooks[at : at + 1], self.sums[at : at + 1]
+                book.cluster_size, book.initted = self.counts[at : at + 1], self.started[at]
+            self._teacher = (place, teacher)
+        return self._teacher[1].train().layers
+
+    def load_codebooks(self, codebooks: Tensor) -> None:
+        """Finished entries (N, K, D): nothing is left to begin with k-means."""
+        self.codebooks.copy_(codebooks)
+        self.sums.copy_(codebooks)
+        self.counts.fill_(1.0)
+        self.started.fill_(True)
+
+
+def usage(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Of codes (B, N, F), by layer: entropy in bits (N,) and the share of the `size` entries that occur (N,)."""
+    flat = codes.transpose(0, 1).flatten(1)  # (N, B * F)
+    counts = torch.zeros(len(flat), size, device=codes.device).scatter_add_(1, flat, torch.ones_like(flat).float())
+    shares = counts / counts.sum(1, keepdim=True)
+    return torch.special.entr(shares).sum(1) / torch.log(torch.tensor(2.0)), (counts > 0).float().mean(1)
