@@ -1,0 +1,104 @@
+"""Audio files -> training samples and clips to evaluate on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from audio_core.audio import Samples
+from audio_core.data.augment import Chain, Gain
+from audio_core.data.manifest import File, Manifest, find_audio
+from audio_core.data.segments import Augment, Fixed, Segments
+from audio_core.files import InputError, note
+from torch import Tensor
+
+from .recipe import Data
+
+
+class Peak:
+    """As loud as possible up to `peak`; silence stays silent."""
+
+    def __init__(self, peak: float):
+        self.peak = np.float32(peak)
+
+    def __call__(self, samples: Samples, rng: np.random.Generator) -> Samples:
+        loudest = np.abs(samples).max(initial=0)
+        return samples * (self.peak / loudest) if loudest else samples
+
+
+class Mixture:
+    """Endless samples (1, T) from several sources, each as often as the others: sample i is one of source i mod n."""
+
+    def __init__(self, sources: list[Segments]):
+        self.sources = sources
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.sources[index % len(self.sources)][index // len(self.sources)]
+
+    def name(self, index: int) -> str:
+        return self.sources[index % len(self.sources)].name(index // len(self.sources))
+
+
+def corpora(data: Data, quiet: bool = False) -> list[tuple[list[File], list[File]]]:
+    """Of each root the files to train on and the files held out."""
+    return [divided(files(root, quiet), data.held_out) for root in (data.root, *data.more)]
+
+
+def files(root: Path, quiet: bool = False) -> list[File]:
+    """The readable audio files of a folder or of a manifest; of a folder, those that cannot be read are named."""
+    if root.suffix == ".jsonl":
+        return Manifest.load(root).items
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; data.root is a folder with audio, or a .jsonl that `scan` wrote")
+    from audio_core import audio
+
+    found = []
+    for path in find_audio(root):
+        try:
+            header = audio.info(path)
+        except InputError as error:
+            if not quiet:
+                note(f"left out: {error}")
+            continue
+        if header.frames:
+            found.append(File(path, header.rate, header.channels, header.frames))
+    if not found:
+        raise InputError(f"{root}: holds no audio that can be read")
+    return found
+
+
+def divided(found: list[File], held_out: int) -> tuple[list[File], list[File]]:
+    """Every `held_out`-th file by path, from the first on, is not trained on."""
+    found = sorted(found, key=lambda file: file.path.as_posix())
+    if not held_out:
+        return found, []
+    rest = [file for at, file in enumerate(found) if at % held_out]
+    if not rest:
+        raise InputError(f"{found[0].name}: is the only file; training needs at least one that is not held out")
+    return rest, found[::held_out]
+
+
+def samples(data: Data, trained: list[list[File]], rate: int, seed: int) -> Mixture:
+    steps: list[Augment] = [Peak(data.peak)] if data.peak else []
+    if data.gain_db != (0.0, 0.0):
+        steps.append(Gain(*data.gain_db))
+    augment = Chain(*steps) if steps else None
+    return Mixture(
+        [
+            Segments(items, seconds=data.seconds, rate=rate, channels=1, seed=seed + at, augment=augment)
+            for at, items in enumerate(trained)
+        ]
+    )
+
+
+class Held(Fixed):
+    """One clip (1, T) from the middle of each file held out, as loud as in training."""
+
+    def __init__(self, data: Data, items: list[File], rate: int):
+        super().__init__(items, seconds=data.seconds, rate=rate, channels=1, take="centre")
+        self.peak = Peak(data.peak) if data.peak else None
+
+    def __getitem__(self, index: int) -> Tensor:
+        found = super().__getitem__(index)
+        loudest = float(found.abs().max())
+        return found if self.peak is None or not loudest else found * (float(self.peak.peak) / loudest)

@@ -1,0 +1,108 @@
+"""Everything that a training can be told, with the repaired training as default. Reading it needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from audio_core.train.optimize import AdamW, Cosine, Staircase
+from audio_core.train.plan import Plan
+
+from .layout import SoundStreamConfig, TinyStreamConfig
+
+
+@dataclass(frozen=True)
+class Data:
+    root: Path = Path("data")
+    """A folder with audio at any depth, or a manifest that `scan` wrote."""
+    more: tuple[Path, ...] = ()
+    """Further folders or manifests; each gives as many samples as the first, however many files it has."""
+    held_out: int = 20
+    """Every so many-th file of each is not trained on but listened to in the evaluations; 0: none."""
+    seconds: float = 2.0
+    """Of a sample; what is shorter is followed by silence."""
+    peak: float = 0.95
+    """The loudest sample after normalising; 0 leaves the level as it is."""
+    gain_db: tuple[float, float] = (-10.0, 0.0)
+    """Range of the gain after that."""
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or self.held_out < 0 or self.held_out == 1 or not 0 <= self.peak <= 1:
+            raise ValueError("expected seconds above 0, held_out 0 or from 2 on, and a peak from 0 to 1")
+        if self.gain_db[0] > self.gain_db[1]:
+            raise ValueError(f"gain_db: expected the lower end first, got {list(self.gain_db)}")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who tells made audio from real."""
+
+    wave: int = 4
+    """Width of the one that hears samples at three rates; 16 is the original's, 0 leaves it out."""
+    stft: int = 8
+    """Width of the one that sees a spectrogram of 1024 samples; 32 is the original's, 0 leaves it out."""
+    swapped: bool = False
+    """The latter with time and frequency confused, as in the original."""
+    begin: int = 5000
+    """The step with which they begin to learn and to be heard."""
+    heard_early: bool = False
+    """They are heard before they have learnt anything, as in the original."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the parts of the codec's loss; 0 leaves a part out."""
+
+    mel: float = 15.0
+    """Distance of the logarithms of seven mel spectrograms."""
+    power: float = 0.0
+    """The original's distance of power mel spectrograms and of their logarithms."""
+    wave: float = 10.0
+    """Mean distance of samples."""
+    adversarial: float = 1.0
+    features: float = 2.0
+    """What the judges see on the way."""
+    commitment: float = 0.25
+    """Distance of latents to the entries they are rounded to."""
+    balanced: bool = False
+    """The weights are shares of the gradient, whatever the size of the losses; the commitment keeps its weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Plan):
+    """A codec and its judges."""
+
+    data: Data = field(default_factory=Data)
+    model: SoundStreamConfig | TinyStreamConfig = field(default_factory=SoundStreamConfig)
+    judges: Judges = field(default_factory=Judges)
+    weights: Weights = field(default_factory=Weights)
+    relative_features: bool = True
+    """Features are compared relative to how large the real ones are."""
+    dropout: float = 0.5
+    """Share of the samples that are rebuilt from a random number of layers."""
+    optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
+    judge_optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
+    schedule: Staircase | Cosine = field(default_factory=lambda: Staircase(every=1, factor=0.999996))
+    """Of both learning rates."""
+    clip: float = 1.0
+    """Largest norm of either gradient; 0: no limit."""
+    average: float = 0.999
+    """Decay of averaged weights, which are then what is tested and released; 0: the last weights are."""
+
+    steps: int = 100_000
+    batch: int = 8
+    seed: int = 42
+    evaluate_every: int = 5000
+    save_every: int = 5000
+
+    FREE: ClassVar[frozenset[str]] = Plan.FREE | {"data.root", "data.more"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.dropout <= 1 or not 0 <= self.average < 1:
+            raise ValueError(f"dropout and average are from 0 to 1, got {self.dropout} and {self.average}")
+        if not (self.weights.mel or self.weights.power or self.weights.wave):
+            raise ValueError("weights: one of mel, power and wave must be above 0")
+
+

@@ -1,0 +1,140 @@
+"""Training by a recipe: a run that goes on where it stood, and the bundle it ends in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from audio_core import bundle, config
+from audio_core.files import InputError, note, read_json
+from audio_core.train.average import Average, warming
+from audio_core.train.fit import fit
+from audio_core.train.player import Metrics, Player, Task
+from audio_core.train.run import Run, load_state
+from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
+from torch import Tensor
+
+from . import data, layout
+from .__about__ import __version__
+from .layout import CodecConfig
+from .model import NeuralCodec, SoundStream, TinyStream
+from .recipe import Recipe
+from .task import Coding, judges, learner
+
+
+def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Run:
+    """Train by `recipe` into `out`, from where it stands; `run.step` tells whether it came to its end."""
+    out = Path(out)
+    corpora = data.corpora(recipe.data, quiet)
+    held = [item for _, items in corpora for item in items]
+    source = data.samples(recipe.data, [items for items, _ in corpora], recipe.model.rate, recipe.seed)
+    run = Run(out, recipe, device)
+    torch.manual_seed(recipe.seed)  # the weights it begins with
+    task = _task(recipe)
+    journal = Journal(run)
+    watchers: list[Any] = [Log(journal, quiet)]
+    if held:
+        clips = data.Held(recipe.data, held, recipe.model.rate)
+        watchers.append(Evaluate(journal, clips, 8, "mel", lower=True, quiet=quiet))
+        watchers += [_Codebooks(quiet), Listen(journal, lambda: _sounds(task, clips, run), recipe.model.rate)]
+    with journal:
+        fit(task, source, recipe, run, [*watchers, Save()])
+    if run.main and run.step >= recipe.steps:
+        release(out, out / "bundle", force=True)  # a run that went on makes it anew
+    run.close()
+    return run
+
+
+def _task(recipe: Recipe) -> Coding:
+    net, judge = learner(build(recipe.model), recipe), judges(recipe)
+    average = Average(net, warming(recipe.average)) if recipe.average else None
+    clip = recipe.clip or None
+    player = Player(net, recipe.optimizer.build(net.parameters()), recipe.schedule, clip, average)
+    if judge is None:
+        return Coding(player, None, recipe)
+    other = Player(judge, recipe.judge_optimizer.build(judge.parameters()), recipe.schedule, clip)
+    return Coding(player, other, recipe)
+
+
+def build(settings: CodecConfig) -> NeuralCodec:
+    return TinyStream(settings) if isinstance(settings, layout.TinyStreamConfig) else SoundStream(settings)
+
+
+class _Codebooks:
+    """Says once when few of the entries are in use."""
+
+    def __init__(self, quiet: bool):
+        self.said = quiet
+
+    def __call__(self, task: Task, metrics: Metrics, run: Run) -> None:
+        if self.said or not run.main or run.step % run.plan.evaluate_every or "used" not in metrics:
+            return
+        share = float(metrics["used"])
+        if share < 0.05:
+            note(f"step {run.step}: {100 * share:.0f} % of the entries of the codebooks occur in a batch")
+            self.said = True
+
+
+def _sounds(task: Coding, clips: data.Held, run: Run) -> Mapping[str, Tensor]:
+    """The first clips held out, as they are and as they come back."""
+    found = {}
+    for at in range(min(3, len(clips))):
+        clip = clips[at][None].to(run.accelerator.device)
+        found |= {f"clip{at}": clip[0], f"clip{at}-coded": task.release()(clip).audio[0]}
+    return found
+
+
+# --- what comes out ----------------------------------------------------------------------------------------
+
+
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> NeuralCodec:
+    """The codec of a run as a bundle: its last weights, or those of its best evaluation."""
+    recipe, model = trained(folder, best)
+    bundle.save(model, out, "audio-soundstream", __version__, _card(Path(folder), recipe, best), force)
+    return model
+
+
+def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, NeuralCodec]:
+    """The recipe of a run and its codec, with the last weights or those of its best evaluation."""
+    folder = Path(folder)
+    if not (folder / "recipe.yaml").exists():
+        raise InputError(f"{folder}: holds no training run (no recipe.yaml)")
+    recipe = config.load(Recipe, folder / "recipe.yaml")
+    net = learner(build(recipe.model), recipe)
+    if not best:
+        load_state(net, folder, "codec")
+        return recipe, net.codec.eval()
+    if not (folder / "best.safetensors").exists():
+        raise InputError(f"{folder}: was never evaluated, so there is no best; export the last weights")
+    bundle.load_weights(net.codec, folder / "best.safetensors")
+    return recipe, net.codec.eval()
+
+
+def results(folder: Path, best: bool = False) -> dict[str, float]:
+    """Of the last evaluation of a run, or of its best; nothing where it tested nothing."""
+    if not (folder / "best.json").exists():
+        return {}
+    if best:
+        return read_json(folder / "best.json")
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["kind"] == "evaluate"][-1]
+
+
+def _card(folder: Path, recipe: Recipe, best: bool) -> str:
+    settings, found = recipe.model, results(folder, best)
+    rates = layout.bitrates(settings)
+    named = {"mel": "distance of mel spectrograms", "si_sdr": "SI-SDR, dB", "bits": "entropy of a frame's codes, bits"}
+    kind = config.kind(type(settings))
+    return bundle.card(
+        f"{kind}, {settings.rate / 1000:g} kHz, up to {rates[-1]:g} kbit/s",
+        f"Neural codec of {settings.layers} codebooks of {settings.size} entries, a frame of {settings.hop} samples.",
+        "other",
+        f"Trained on {', '.join(root.name for root in (recipe.data.root, *recipe.data.more))} for "
+        f"{found.get('step', recipe.steps)} steps. The recordings have licences of their own.",
+        {text: found[name] for name, text in named.items() if found.get(name) is not None},
+        'import audio_soundstream\n\nmodel = audio_soundstream.load("bundle")  # the folder of this file',
+        ["audio-codec"],
+    )
