@@ -26,16 +26,30 @@ class ResidualQuantizer(nn.Module):
 
     In training every layer's entries are moving averages of the vectors that chose them (`decay`), begin as k-means of
     the first batch, and are replaced by vectors of the batch when fewer than `revive` choose them; `losses` pull
-    the encoder towards the entries, each layer's own.
+    the encoder towards the entries, each layer's own. Without `learns` entries stay as they are, also in training.
     """
 
-    def __init__(self, width: int, layers: int, size: int, decay: float = 0.99, revive: float = 2.0):
+    codebooks: Tensor
+    counts: Tensor
+    sums: Tensor
+    started: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        size: int,
+        decay: float = 0.99,
+        revive: float = 2.0,
+        learns: bool = True,
+    ):
         super().__init__()
-        self.decay, self.revive = decay, revive
+        self.decay, self.revive, self.learns = decay, revive, learns
         self.register_buffer("codebooks", torch.zeros(layers, size, width))
         self.register_buffer("counts", torch.ones(layers, size))  # moving average of how often each was chosen
-        self.register_buffer("sums", torch.zeros(layers, size, width))  # and of the vectors that chose it
-        self.register_buffer("started", torch.zeros(layers, dtype=torch.bool))
+        if learns:
+            self.register_buffer("sums", torch.zeros(layers, size, width))  # and of the vectors that chose it
+            self.register_buffer("started", torch.zeros(layers, dtype=torch.bool))
         self._teacher: tuple[int, Any] | None = None
         self._squares: tuple[tuple[int, int], Tensor] | None = None
 
@@ -78,8 +92,9 @@ class ResidualQuantizer(nn.Module):
     def forward(self, latents: Tensor, counts: Tensor | None = None) -> Quantised:
         """`counts` (B,) tells how many layers each item is rebuilt from; all layers learn from all items."""
         residual, total, codes, losses = latents.transpose(1, 2), torch.zeros_like(latents), [], []
+        find = self._learn if self.training and self.learns else self._nearest
         for at in range(len(self.codebooks)):
-            entries, chosen = self._learn(residual.detach(), at) if self.training else self._nearest(residual, at)
+            entries, chosen = find(residual.detach(), at)
             losses.append((residual - entries).square().mean())
             used = 1 if counts is None else (counts > at)[:, None, None]
             total = total + (entries * used).transpose(1, 2)
@@ -109,9 +124,11 @@ class ResidualQuantizer(nn.Module):
         place = self.codebooks.data_ptr()
         if self._teacher is None or self._teacher[0] != place:
             try:
+                from loguru import logger
                 from vector_quantize_pytorch import ResidualVQ
             except ImportError:
                 raise InputError('learning codebooks needs: pip install "audio-core[quantize]"') from None
+            logger.disable("vector_quantize_pytorch")  # it remarks on first batches smaller than a codebook
             layers, size, width = self.codebooks.shape
             with torch.random.fork_rng(devices=[]):  # its first values are thrown away
                 teacher = ResidualVQ(
@@ -130,12 +147,14 @@ class ResidualQuantizer(nn.Module):
             self._teacher = (place, teacher)
         return self._teacher[1].train().layers
 
+    @torch.no_grad()
     def load_codebooks(self, codebooks: Tensor) -> None:
         """Finished entries (N, K, D): nothing is left to begin with k-means."""
         self.codebooks.copy_(codebooks)
-        self.sums.copy_(codebooks)
         self.counts.fill_(1.0)
-        self.started.fill_(True)
+        if self.learns:
+            self.sums.copy_(codebooks)
+            self.started.fill_(True)
 
 
 def usage(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,183 @@
+"""Judges for adversarial training: they tell made audio from real, by its samples and by its spectra.
+
+Called on audio (B, C, T), each returns a `Verdict`. With its default width a judge is as large as its original; the
+work and the parameters of narrower ones fall with the square of `width`.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm as add_weight_norm
+
+from ..dsp.stft import STFT, hann, stft
+from .conv import Conv1d
+
+
+class Verdict(NamedTuple):
+    """One entry for each judge, and for each resolution of a judge that has several."""
+
+    logits: list[Tensor]  # (B, 1, ...): one value a place, high where it sounds real
+    features: list[list[Tensor]]  # what its layers saw on the way, after their activations; without the logits
+
+
+class Judges(nn.Module):
+    """Several judges as one: `Judges(wave=WaveDiscriminator(), stft=STFTDiscriminator())`."""
+
+    def __init__(self, **judges: nn.Module):
+        super().__init__()
+        self.judges = nn.ModuleDict(judges)
+
+    def forward(self, audio: Tensor) -> Verdict:
+        verdicts = [judge(audio) for judge in self.judges.values()]
+        logits = [each for verdict in verdicts for each in verdict.logits]
+        return Verdict(logits, [each for verdict in verdicts for each in verdict.features])
+
+
+class Stack(nn.Module):
+    """Layers with LeakyReLU after each, and a last one that gives the logits. x -> logits, features."""
+
+    def __init__(self, layers: Iterable[nn.Module], last: nn.Module):
+        super().__init__()
+        self.layers, self.last = nn.ModuleList(layers), last
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return self.last(x), features
+
+
+class WaveDiscriminator(nn.Module):
+    """MelGAN's, as SoundStream has it: one stack for each of `scales` rates, each rate half the one before.
+
+    A stack widens from `width` to 64 * `width` channels, four input channels to each group of a convolution,
+    and shortens 256 times: logits (B, 1, ceil(T / 256)) at the first rate.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 16, scales: int = 3, weight_norm: bool = False):
+        super().__init__()
+        if width % 4:
+            raise ValueError(f"the width of a WaveDiscriminator is a multiple of 4, got {width}")
+        widths = [width, 4 * width, 16 * width, 64 * width, 64 * width]
+
+        def stack() -> Stack:
+            first = Conv1d(channels, width, 15, weight_norm=weight_norm)
+            strided = [
+                Conv1d(inputs, outputs, 41, 4, groups=inputs // 4, weight_norm=weight_norm)
+                for inputs, outputs in pairwise(widths)
+            ]
+            mixing = Conv1d(widths[-1], widths[-1], 5, weight_norm=weight_norm)
+            return Stack([first, *strided, mixing], Conv1d(widths[-1], 1, 3, weight_norm=weight_norm))
+
+        self.scales = nn.ModuleList([stack() for _ in range(scales)])
+
+    def forward(self, audio: Tensor) -> Verdict:
+        found = []
+        for place, scale in enumerate(self.scales):
+            if place:
+                audio = F.avg_pool1d(audio, 4, stride=2, padding=1)
+            found.append(scale(audio))
+        return _verdict(found)
+
+
+class STFTDiscriminator(nn.Module):
+    """SoundStream's: real and imaginary parts through six blocks; time shrinks 8 times, frequency 64 times.
+
+    Logits (B, 1, frames // 8) are means over what is left of the frequencies. Features are the blocks' outputs.
+
+    `swapped` is the slip of a reimplementation whose checkpoints exist: its spectrum lies the other way round, so
+    that time shrinks 64 times, frequency 8 times, and the logits, one a band, are means over time. It needs 64 frames.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 32, n_fft: int = 1024, hop: int = 256, swapped: bool = False):
+        super().__init__()
+        self.stft, self.swapped = STFT(n_fft, hop), swapped
+        self.needed = ((64 if swapped else 8) - 1) * hop  # samples
+        widths = [width, width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width]
+        blocks = [
+            nn.Sequential(
+                nn.Conv2d(inputs, inputs, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(inputs, outputs, (stride + 2, 4), (stride, 2), padding=1),
+            )
+            for (inputs, outputs), stride in zip(pairwise(widths), (1, 2, 1, 2, 1, 2), strict=True)
+        ]
+        self.first = nn.Conv2d(2 * channels, width, 7, padding=3)
+        self.blocks = Stack(blocks, nn.Conv2d(widths[-1], 1, 1))
+
+    def forward(self, audio: Tensor) -> Verdict:
+        if audio.shape[-1] < self.needed:
+            raise ValueError(f"the STFTDiscriminator needs at least {self.needed} samples, got {audio.shape[-1]}")
+        x = _parts(self.stft(audio))  # (B, 2C, frames, F)
+        if self.swapped:
+            x = x.transpose(-1, -2)
+        logits, features = self.blocks(F.leaky_relu(self.first(x), 0.2))
+        return Verdict([logits.mean(-1)], [features])
+
+
+class MultiResolutionSTFTDiscriminator(nn.Module):
+    """EnCodec's: real and imaginary parts at several windows, each with a quarter of it as hop, not centred.
+
+    Each window has five layers, weight-normed, with dilations 1, 2 and 4 over time in the second to fourth.
+
+    stride       over frequency in the dilated layers: 2 is EnCodec's, 1 stable-audio-tools'
+    norm_first   whether the first layer has weight norm, too: EnCodec's has none, stable-audio-tools' has
+    normalized   divides spectra by the root of the window's energy, as both do
+    power        multiplies spectra by (magnitude + 1e-6)^power: a negative one lifts what is quiet
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        width: int = 32,
+        windows: Sequence[int] = (2048, 1024, 512),
+        stride: int = 2,
+        norm_first: bool = False,
+        normalized: bool = True,
+        power: float = 0.0,
+    ):
+        super().__init__()
+
+        def conv(inputs: int, outputs: int, over_bins: int = 9, step: int = 1, dilation: int = 1) -> nn.Conv2d:
+            pads = dilation, over_bins // 2
+            return nn.Conv2d(inputs, outputs, (3, over_bins), (1, step), pads, (dilation, 1))
+
+        def stack() -> Stack:
+            first = conv(2 * channels, width)
+            dilated = [conv(width, width, step=stride, dilation=dilation) for dilation in (1, 2, 4)]
+            layers, last = [first, *dilated, conv(width, width, 3)], conv(width, 1, 3)
+            for layer in [*layers, last] if norm_first else [*layers[1:], last]:
+                add_weight_norm(layer)
+            return Stack(layers, last)
+
+        self.resolutions = nn.ModuleList([stack() for _ in windows])
+        self.sizes, self.power = tuple(windows), power
+        for size in windows:
+            window = hann(size)
+            energy = window.square().sum() if normalized else torch.ones(())
+            self.register_buffer(f"window_{size}", window / energy.sqrt(), persistent=False)
+
+    def forward(self, audio: Tensor) -> Verdict:
+        found = []
+        for size, resolution in zip(self.sizes, self.resolutions, strict=True):
+            window = self.get_buffer(f"window_{size}")
+            spectrum = stft(audio, size, size // 4, window, center=False)
+            if self.power:
+                spectrum = spectrum * (spectrum.abs() + 1e-6) ** self.power
+            found.append(resolution(_parts(spectrum)))
+        return _verdict(found)
+
+
+def _parts(spectrum: Tensor) -> Tensor:
+    """Complex (B, C, F, frames) -> (B, 2C, frames, F): the real parts of all channels, then the imaginary ones."""
+    return torch.cat([spectrum.real, spectrum.imag], 1).transpose(-1, -2)
+
+
+def _verdict(found: Iterable[tuple[Tensor, list[Tensor]]]) -> Verdict:
+    logits, features = zip(*found, strict=True)
+    return Verdict(list(logits), list(features))

@@ -1,0 +1,165 @@
+"""Judges against stored outputs of an original, and their own promises. SoundStream's are tested in its package."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from audio_core.nn.discriminate import (
+    Judges,
+    MultiResolutionSTFTDiscriminator,
+    STFTDiscriminator,
+    WaveDiscriminator,
+)
+from audio_core.nn.norm import fit_weight_norm
+from audio_core.testing import Case, check_gradients, close, noise
+from torch import nn
+
+FIXTURES = Path(__file__).parent / "fixtures"
+SMALL = {
+    "wave": lambda **given: WaveDiscriminator(width=4, **given),
+    "stft": lambda **given: STFTDiscriminator(width=4, **given),
+    "swapped": lambda **given: STFTDiscriminator(width=4, hop=64, swapped=True, **given),
+    "resolutions": lambda **given: MultiResolutionSTFTDiscriminator(width=4, windows=(512, 128), **given),
+}
+
+
+class Score(nn.Module):
+    """All that a judge says as (B, N), for checks that want one tensor."""
+
+    def __init__(self, judge: nn.Module):
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, audio):
+        logits, features = self.judge(audio)
+        return torch.cat([x.flatten(1) for x in [*logits, *(x for each in features for x in each)]], 1)
+
+
+def test_the_multi_resolution_judge_is_encodec_s():
+    case = Case.load(FIXTURES / "msstft_discriminator_encodec")
+    judge = MultiResolutionSTFTDiscriminator(width=case.config["filters"], windows=case.config["n_ffts"])
+    swaps = {"discriminators.": "resolutions.", "convs.": "layers.", "conv_post": "last", ".conv.": "."}
+    state = case.state()
+    for theirs, ours in swaps.items():
+        state = {name.replace(theirs, ours): value for name, value in state.items()}
+    judge.load_state_dict(fit_weight_norm(state, judge))
+    with torch.no_grad():
+        logits, features = judge(case.inputs["x"])
+    for place in range(2):
+        name = f"logits{place}"
+        close(logits[place], case.outputs[name], case.tolerance(name))
+        means = torch.stack([feature.abs().mean() for feature in features[place]])
+        close(means, case.outputs[f"feature_abs_means{place}"])
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_judges_judge_each_item_alone_and_every_weight_learns(kind, channels):
+    judge = Score(SMALL[kind](channels=channels))
+    audio = torch.stack([noise(seed, 0.3, channels=channels) for seed in (1, 2)])
+    with torch.no_grad():
+        together = judge(audio)
+        for item, alone in enumerate(audio.split(1)):
+            close(judge(alone)[0], together[item], 1e-5)
+    check_gradients(judge, audio)
+
+
+def test_several_judges_speak_in_their_order():
+    wave, spectral = SMALL["wave"](), SMALL["stft"]()
+    audio = noise(3, 0.3)[None]
+    with torch.no_grad():
+        joined, first, second = Judges(wave=wave, stft=spectral)(audio), wave(audio), spectral(audio)
+    assert [len(each) for each in joined.features] == [6, 6, 6, 6]
+    assert all(torch.equal(a, b) for a, b in zip(joined.logits, first.logits + second.logits, strict=True))
+    expected = [x for each in first.features + second.features for x in each]
+    found = [x for each in joined.features for x in each]
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(("swapped", "shortest"), [(False, 1792), (True, 16128)])
+def test_the_stft_judge_takes_short_audio_unless_its_axes_are_swapped(swapped, shortest):
+    judge = STFTDiscriminator(width=4, swapped=swapped)
+    for length in (shortest, shortest + 255, shortest + 8000):
+        (logits,) = judge(torch.randn(1, 1, length)).logits
+        frames = 1 + length // 256
+        assert logits.shape == (1, 1, 64 if swapped else frames // 8)
+    with pytest.raises(ValueError, match=f"at least {shortest} samples, got {shortest - 1}"):
+        judge(torch.randn(1, 1, shortest - 1))
+
+
+def test_the_stft_judge_says_when_and_the_swapped_one_at_which_frequency():
+    """A click moves the logits around it alone; with swapped axes a click moves them all."""
+    calm = noise(4, 2.0)[None]
+    clicked = calm.clone()
+    clicked[..., 16000] += 1000
+    for swapped in (False, True):
+        judge = STFTDiscriminator(width=4, swapped=swapped)
+        with torch.no_grad():
+            moved = (judge(clicked).logits[0] - judge(calm).logits[0])[0, 0].abs() > 1e-6
+        if swapped:
+            assert moved.all()
+        else:
+            where = moved.nonzero() * 8 * 256  # logits -> samples
+            assert len(where) and where.min() > 16000 - 8000 and where.max() < 16000 + 8000
+            assert not moved.all()
+
+
+def test_a_quarter_of_the_width_costs_a_tenth_of_the_parameters_or_less():
+    def size(judge):
+        return sum(parameter.numel() for parameter in judge.parameters())
+
+    for kind, width in ((WaveDiscriminator, 16), (STFTDiscriminator, 32), (MultiResolutionSTFTDiscriminator, 32)):
+        assert size(kind(width=width)) == size(kind())
+        assert size(kind(width=width // 4)) < size(kind()) / 10
+    with pytest.raises(ValueError, match="multiple of 4, got 6"):
+        WaveDiscriminator(width=6)
+
+
+@pytest.mark.parametrize("kind", ["wave", "resolutions"])
+def test_weight_norm_changes_no_verdict(kind):
+    option = {"wave": "weight_norm", "resolutions": "norm_first"}[kind]
+    plain, normed = SMALL[kind](), SMALL[kind](**{option: True})
+    normed.load_state_dict(fit_weight_norm(plain.state_dict(), normed))
+    assert len(normed.state_dict()) > len(plain.state_dict())
+    audio = noise(5, 0.3)[None]
+    with torch.no_grad():
+        close(Score(normed)(audio), Score(plain)(audio))
+
+
+def test_the_multi_resolution_judge_has_the_shapes_of_both_its_originals():
+    audio = noise(6, 3000 / 16000)[None]
+    for stride, bins in ((2, 33), (1, 257)):
+        judge = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), stride=stride)
+        assert judge(audio).logits[0].shape == (1, 1, 20, bins)
+
+
+def test_unnormalised_spectra_are_larger_and_a_power_of_minus_one_forgets_the_volume():
+    audio = noise(7, 0.2)[None]
+    first = nn.Parameter(torch.ones(4, 2, 3, 9))
+
+    def peak(x, **given):
+        judge = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), **given)
+        judge.resolutions[0].layers[0].weight, judge.resolutions[0].layers[0].bias = first, None
+        return judge(x).features[0][0].max()
+
+    close(peak(audio, normalized=False), peak(audio) * (3 / 8 * 512) ** 0.5, 1e-4)  # a Hann window's energy
+    close(peak(audio), peak(10 * audio) / 10, 1e-4)
+    close(peak(audio, power=-1.0), peak(10 * audio, power=-1.0), 1e-3)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_under_autocast_a_verdict_is_right_to_the_precision_of_bfloat16(kind):
+    judge, audio = Score(SMALL[kind]()), noise(8, 0.3)[None]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = judge(audio)
+        rounded = judge(audio.bfloat16())  # as a codec under autocast hands its audio over
+    with torch.no_grad():
+        close(half.float(), judge(audio), 0.03)
+        close(rounded.float(), judge(audio), 0.03)
+
+
+def test_silence_has_a_verdict_and_a_finite_gradient():
+    for make in (*SMALL.values(), lambda: MultiResolutionSTFTDiscriminator(width=4, windows=(512,), power=-0.5)):
+        audio = torch.zeros(1, 1, 4800, requires_grad=True)
+        Score(make())(audio).square().mean().backward()
+        assert audio.grad.isfinite().all()
