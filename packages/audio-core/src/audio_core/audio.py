@@ -276,7 +276,8 @@ def _resampled(source: Iterable[Samples], rate: int, target: int, channels: int,
 class Writer:
     """Writes blocks to a temporary file that takes its name only when the `with` block ends well.
 
-    `frames`, the expected length, lets a WAV beyond 4 GB get a header that can hold it. `clipped` counts the samples
+    `frames`, the expected length, lets a WAV beyond 4 GB get a header that can hold it. `bitrate`, in kbit/s a channel,
+    is for Opus, whose least is 6. `clipped` counts the samples
     beyond full scale, which integer and lossy encodings cut off.
     """
 
@@ -288,6 +289,7 @@ class Writer:
         encoding: str | None = None,
         frames: int = 0,
         force: bool = True,
+        bitrate: float | None = None,
     ):
         self.path, self.rate, self.channels = Path(path), rate, channels
         container, encodings = FORMATS.get(self.path.suffix.lower(), ("", ()))
@@ -302,7 +304,11 @@ class Writer:
             raise InputError(f"{path}: Opus knows the rates {', '.join(map(str, _OPUS_RATES))}, not {rate}")
         if container == "WAV" and frames * channels * _BYTES[self.encoding] > 0xFFFF0000:
             container = "RF64"
-        self.container, self.force = container, force
+        self.container, self.force, self.more = container, force, {}
+        if bitrate is not None:
+            if self.encoding != "OPUS" or not 6 <= bitrate <= 256:
+                raise InputError(f"{path}: a bitrate is for Opus, from 6 to 256 kbit/s; got {bitrate:g}")
+            self.more["compression_level"] = 1 - (bitrate - 6) / 250  # how libsndfile counts it
         self.frames = self.clipped = 0
 
     def __enter__(self) -> Writer:
@@ -311,7 +317,7 @@ class Writer:
             temporary.touch()  # where that fails, Python says why and libsndfile would not
             try:
                 self._file = soundfile.SoundFile(
-                    _native(temporary), "w", self.rate, self.channels, self.encoding, format=self.container
+                    _native(temporary), "w", self.rate, self.channels, self.encoding, format=self.container, **self.more
                 )
             except (soundfile.SoundFileError, TypeError, ValueError, OverflowError) as error:
                 shape = f"{self.channels} channels at {self.rate} Hz"
@@ -366,8 +372,15 @@ def to_int16(samples: Samples) -> np.ndarray:
     return np.clip(np.rint(samples * np.float32(2**15)), -(2**15), 2**15 - 1).astype(np.int16)
 
 
-def write(path: str | Path, samples: Samples, rate: int, encoding: str | None = None, force: bool = True) -> None:
+def write(
+    path: str | Path,
+    samples: Samples,
+    rate: int,
+    encoding: str | None = None,
+    force: bool = True,
+    bitrate: float | None = None,
+) -> None:
     """A whole array at once; the extension picks the format, `encoding` one of its encodings."""
     samples = np.atleast_2d(samples)
-    with Writer(path, rate, samples.shape[0], encoding, samples.shape[1], force) as writer:
+    with Writer(path, rate, samples.shape[0], encoding, samples.shape[1], force, bitrate) as writer:
         writer.write(samples)

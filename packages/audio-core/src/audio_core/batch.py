@@ -48,11 +48,14 @@ class Summary(NamedTuple):
         return f"{self.done} done, {self.skipped} skipped, {len(self.failed)} failed"
 
 
-def find(inputs: str | Path | Iterable[str | Path]) -> list[Found]:
-    """The files meant by files, folders (all audio below them) and patterns such as `*.wav` or `**/*.flac`."""
+def find(inputs: str | Path | Iterable[str | Path], extension: str | None = None) -> list[Found]:
+    """The files meant by files, folders (all audio below them) and patterns such as `*.wav` or `**/*.flac`.
+
+    `extension` (".sstr") looks for files of that kind in place of audio.
+    """
     found: dict[Path, Found] = {}  # by file: a file that two inputs mean counts once
     for given in [inputs] if isinstance(inputs, str | Path) else inputs:
-        for item in _meant(str(given)):
+        for item in _meant(str(given), extension):
             found.setdefault(item.file.absolute(), item)
     if not found:
         raise InputError("no input files were given")
@@ -138,16 +141,24 @@ def _attempt(work: Callable[[Path, Path], object], source: Path, target: Path) -
     return None
 
 
-def _meant(given: str) -> list[Found]:
+def _meant(given: str, extension: str | None) -> list[Found]:
     from .data.manifest import extensions, find_audio, is_audio
 
     if not given:
         raise InputError("an input is empty text; . is the current folder")
     path = Path(given)
+    what = "audio files" if extension is None else f"{extension} files"
+
+    def below(folder: Path) -> list[Path]:
+        if extension is None:
+            return find_audio(folder)
+        return sorted(file for file in folder.rglob(f"*{extension}") if file.is_file() and file.name[0] != ".")
+
     if path.is_dir():
-        found = [Found(file, file.relative_to(path)) for file in find_audio(path)]
+        found = [Found(file, file.relative_to(path)) for file in below(path)]
         if not found:
-            raise InputError(f"{given}: holds no audio files; known are {extensions()}")
+            hint = f"; known are {extensions()}" if extension is None else ""
+            raise InputError(f"{given}: holds no {what}{hint}")
         return found
     if path.exists():
         return [Found(path, Path(path.name))]
@@ -156,8 +167,8 @@ def _meant(given: str) -> list[Found]:
     cut = next(at for at, part in enumerate(path.parts) if glob.has_magic(part))
     fixed = Path(*path.parts[:cut])
     matches = sorted(fixed.glob(str(Path(*path.parts[cut:]))))
-    files = [file for match in matches for file in (find_audio(match) if match.is_dir() else [match])]
-    found = [Found(file, file.relative_to(fixed)) for file in files if is_audio(file)]
-    if not found:
-        raise InputError(f"{given}: matches no audio files")
-    return found
+    files = [file for match in matches for file in (below(match) if match.is_dir() else [match])]
+    wanted = [file for file in files if (is_audio(file) if extension is None else file.suffix == extension)]
+    if not wanted:
+        raise InputError(f"{given}: matches no {what}")
+    return [Found(file, file.relative_to(fixed)) for file in wanted]

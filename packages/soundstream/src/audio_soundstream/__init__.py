@@ -1,8 +1,49 @@
 """SoundStream and TinyStream neural audio codecs, down to an ESP32.
 
-Not built yet: this distribution holds the name only.
+`model = load(path)` gives a bundle's codec: `model.codes(x)` takes audio (B, 1, T) at `model.sample_rate` to codes
+(B, N, F), and `model.decode(model.from_codes(codes))` gives audio again. `EncoderStream` and `DecoderStream` do so
+piece by piece, `encode_file` and `decode_file` for files.
 """
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from .__about__ import __version__
 
-__all__ = ["__version__"]
+__all__ = [
+    "FORMATS",
+    "SHIPPED",
+    "DecoderStream",
+    "EncoderStream",
+    "SoundStream",
+    "SoundStreamConfig",
+    "TinyStream",
+    "TinyStreamConfig",
+    "__version__",
+    "decode_file",
+    "encode_file",
+    "load",
+]
+SHIPPED = {"default": Path(__file__).with_name("default")}
+"""The bundle in the wheel; its README.md tells what it is and how good."""
+FORMATS = {"c": "-c", "c-int8": "-c-int8", "onnx": ".onnx", "tflite-int8": "-int8.tflite"}
+"""What `export` writes, and how the names end that it gives by itself."""
+_HOMES = {
+    "DecoderStream": ".stream",
+    "EncoderStream": ".stream",
+    "SoundStream": ".model",
+    "SoundStreamConfig": ".layout",
+    "TinyStream": ".model",
+    "TinyStreamConfig": ".layout",
+    "decode_file": ".codec",
+    "encode_file": ".codec",
+    "load": ".codec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are used: the command must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

@@ -77,9 +77,9 @@ class GradientQuantizer(_Original):
             codes.append(chosen)
         return Quantised(total, torch.stack(codes, 1), torch.stack(losses))
 
+    @torch.no_grad()
     def load_codebooks(self, codebooks: Tensor) -> None:
-        with torch.no_grad():
-            self.codebooks.copy_(codebooks)
+        self.codebooks.copy_(codebooks)
 
 
 def rebuild(model: nn.Module, audio: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Learning = Literal["moving", "moving_original", "gradient_original"]
-"""How codebooks learn: as moving averages that begin with k-means and revive dead entries, or in one of the two ways
-of the original programs, each with its defects (see compat.py)."""
+Learning = Literal["moving", "none", "moving_original", "gradient_original"]
+"""How codebooks learn: as moving averages that begin with k-means and revive dead entries; not at all, as in finished
+models; or in one of the two ways of the original programs, each with its defects (see compat.py)."""
 PRESETS = {"ultra_tiny": (4, 64, 2, 256), "tiny": (8, 128, 4, 512), "small": (12, 128, 4, 1024)}
 PRESETS |= {"medium": (16, 128, 5, 1024), "full": (16, 128, 6, 1024)}
 """TinyStream's sizes: channels, width, layers and entries of the quantizer."""

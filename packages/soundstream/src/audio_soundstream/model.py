@@ -6,11 +6,16 @@ F * hop samples again. Shapes are (B, channels, samples or frames).
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
-from audio_core.nn.conv import Conv1d, ConvTranspose1d
+from audio_core.nn.conv import Conv1d, ConvTranspose1d, Padding
 from audio_core.nn.quantize import ResidualQuantizer
 from audio_core.nn.residual import Residual
 from audio_core.nn.stream import Sequential
@@ -19,8 +24,9 @@ from torch import Tensor, nn
 from .compat import GradientQuantizer, MovingQuantizer
 from .layout import SoundStreamConfig, TinyStreamConfig
 
-_QUANTIZERS = {
+_QUANTIZERS: dict[str, Callable[[int, int, int], ResidualQuantizer]] = {
     "moving": ResidualQuantizer,
+    "none": partial(ResidualQuantizer, learns=False),
     "moving_original": MovingQuantizer,
     "gradient_original": GradientQuantizer,
 }
@@ -43,6 +49,8 @@ class NeuralCodec(nn.Module):
     decoder: Sequential  # (B, width, F) -> (B, 1, more than F * hop)
     lead: int
     """Samples of the decoder's output before the first that counts."""
+    loss_of_power: float
+    """How many times the activation lowers the power of what it gets."""
     channels = 1
 
     def __init__(self, config: SoundStreamConfig | TinyStreamConfig):
@@ -77,15 +85,42 @@ class NeuralCodec(nn.Module):
         return Rebuilt(self.decode(latents)[..., : audio.shape[-1]], codes, losses)
 
 
+@torch.no_grad()
+def spread(model: NeuralCodec) -> None:
+    """First weights that keep the level of the signal from layer to layer, where PyTorch's let it fade: without biases
+    and norms little of it would reach the other end, and hundreds of steps would pass until it does."""
+    for chain in (model.encoder, model.decoder):
+        for name, conv in chain.named_modules():
+            if isinstance(conv, Conv1d | ConvTranspose1d):
+                shared = conv.groups if isinstance(conv, Conv1d) else conv.stride[0]
+                inputs = conv.in_channels * conv.kernel_size[0] / shared  # that an output is the sum of
+                plain = conv.groups > 1 or name == "last" or (name == "first" and "activation" not in chain._modules)
+                nn.init.normal_(conv.weight, std=math.sqrt((1 if plain else model.loss_of_power) / inputs))
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
+        for unit in chain.modules():
+            if isinstance(unit, Residual):  # 24 of them: each adds little to what passes by
+                unit.layers[-1].weight.mul_(0.3)
+    model.decoder.get_submodule("last").weight.mul_(0.3)  # rather too soft than too loud
+
+
+def finished(model: NeuralCodec) -> NeuralCodec:
+    """The same codec without what only learning needs, which is half of its size."""
+    copy = type(model)(replace(model.config, learning="none"))
+    wanted = copy.state_dict()
+    copy.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in wanted}, strict=False)
+    return copy.eval()
+
+
 class SoundStream(NeuralCodec):
     """Encoder without look-ahead, decoder with one of 181 samples, all of it with biases and ELU."""
 
     Config = SoundStreamConfig
 
-    def __init__(self, config: SoundStreamConfig = SoundStreamConfig()):
+    def __init__(self, config: SoundStreamConfig):
         super().__init__(config)
         c, strides = config.channels, config.strides
-        self.lead = 0
+        self.lead, self.loss_of_power = 0, 1.5
         self.encoder = _chain(
             Conv1d(1, c, 7, padding="causal"),
             [self._down(c * 2**at, stride) for at, stride in enumerate(strides)],
@@ -117,29 +152,35 @@ class TinyStream(NeuralCodec):
     """For microcontrollers: depthwise convolutions, no biases but the last, hears 96 ms ahead unless `causal`."""
 
     Config = TinyStreamConfig
+    config: TinyStreamConfig
 
-    def __init__(self, config: TinyStreamConfig = TinyStreamConfig()):
+    def __init__(self, config: TinyStreamConfig):
         super().__init__(config)
         c, strides = config.channels, config.strides
         widths = (c, 2 * c, 3 * c, 4 * c, 4 * c)
         self.lead = 0 if config.causal else (config.hop - 1) // 2
-        edges = "causal" if config.causal else "same"
+        self.loss_of_power = 2.0
+        edges = self._edges
         self.encoder = _chain(
             Conv1d(1, c, 3, padding=edges, bias=False),
-            [self._down(*pair, stride) for *pair, stride in zip(widths, widths[1:], strides)],
+            [self._down(i, o, s) for i, o, s in zip(widths[:-1], widths[1:], strides, strict=True)],
             Conv1d(4 * c, config.width, 1, bias=False),
             self._activation(),
         )
         ups = (4 * c, 3 * c, 2 * c, c, c)
         self.decoder = _chain(
             Conv1d(config.width, 4 * c, 1, bias=False),
-            [self._up(*pair, stride) for *pair, stride in zip(ups, ups[1:], reversed(strides))],
+            [self._up(i, o, s) for i, o, s in zip(ups[:-1], ups[1:], reversed(strides), strict=True)],
             Conv1d(c, 1, 3, padding=edges),
             self._activation(),
         )
 
+    @property
+    def _edges(self) -> Padding:
+        return "causal" if self.config.causal else "same"
+
     def _down(self, inputs: int, outputs: int, stride: int) -> Sequential:
-        pads = (stride, 0) if self.config.causal else stride // 2
+        pads: Padding = (stride, 0) if self.config.causal else stride // 2
         down = Conv1d(inputs, inputs, 2 * stride, stride, padding=pads, groups=inputs, bias=False)
         point = Conv1d(inputs, outputs, 1, bias=False)
         return Sequential(*(self._unit(inputs, d) for d in _DILATIONS), down, point, self._activation())
@@ -154,8 +195,7 @@ class TinyStream(NeuralCodec):
         return Sequential(up, self._activation(), *(self._unit(outputs, d) for d in _DILATIONS))
 
     def _unit(self, channels: int, dilation: int) -> Residual:
-        edges = "causal" if self.config.causal else "same"
-        deep = Conv1d(channels, channels, 3, dilation=dilation, padding=edges, groups=channels, bias=False)
+        deep = Conv1d(channels, channels, 3, dilation=dilation, padding=self._edges, groups=channels, bias=False)
         point = Conv1d(channels, channels, 1, bias=False)
         return Residual(deep, point, self._activation(), Conv1d(channels, channels, 1, bias=False))
 

@@ -52,9 +52,7 @@ def from_state(state: Mapping[str, Tensor], path: Path = Path("checkpoint"), rat
     return model.eval()
 
 
-def settings(
-    state: Mapping[str, Tensor], path: Path, rate: int | None = None
-) -> SoundStreamConfig | TinyStreamConfig:
+def settings(state: Mapping[str, Tensor], path: Path, rate: int | None = None) -> SoundStreamConfig | TinyStreamConfig:
     """The configuration that the shapes tell; the rate is in none of them."""
     tiny = any(".depthwise." in name for name in state)
     first = "encoder.initial_conv.weight" if tiny else "encoder.initial_conv.conv.weight"
@@ -65,8 +63,7 @@ def settings(
         strides = tuple(state[f"encoder.blocks.{at}.downsample.{layer}.weight"].shape[2] // 2 for at in range(4))
         layers = len([name for name in state if name.endswith(".embeddings.weight")])
         cls = TinyStreamConfig if tiny else SoundStreamConfig
-        given = {"channels": channels, "width": width, "strides": strides, "layers": layers, "size": size}
-        return cls(**given, **({"rate": rate} if rate else {}))
+        return cls(channels, width, strides, layers, size, rate or cls.rate, learning="none")
     except (KeyError, ValueError, IndexError) as error:
         shown = ", ".join(list(state)[:3])
         what = f"{error}" if isinstance(error, ValueError) else f"it holds {shown}, ..."

@@ -104,5 +104,3 @@ class Recipe(Plan):
             raise ValueError(f"dropout and average are from 0 to 1, got {self.dropout} and {self.average}")
         if not (self.weights.mel or self.weights.power or self.weights.wave):
             raise ValueError("weights: one of mel, power and wave must be above 0")
-
-

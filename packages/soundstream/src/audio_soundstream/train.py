@@ -20,7 +20,7 @@ from torch import Tensor
 from . import data, layout
 from .__about__ import __version__
 from .layout import CodecConfig
-from .model import NeuralCodec, SoundStream, TinyStream
+from .model import NeuralCodec, SoundStream, TinyStream, finished, spread
 from .recipe import Recipe
 from .task import Coding, judges, learner
 
@@ -60,7 +60,10 @@ def _task(recipe: Recipe) -> Coding:
 
 
 def build(settings: CodecConfig) -> NeuralCodec:
-    return TinyStream(settings) if isinstance(settings, layout.TinyStreamConfig) else SoundStream(settings)
+    model = TinyStream(settings) if isinstance(settings, layout.TinyStreamConfig) else SoundStream(settings)
+    if settings.learning == "moving":
+        spread(model)
+    return model
 
 
 class _Codebooks:
@@ -80,7 +83,7 @@ class _Codebooks:
 
 def _sounds(task: Coding, clips: data.Held, run: Run) -> Mapping[str, Tensor]:
     """The first clips held out, as they are and as they come back."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for at in range(min(3, len(clips))):
         clip = clips[at][None].to(run.accelerator.device)
         found |= {f"clip{at}": clip[0], f"clip{at}-coded": task.release()(clip).audio[0]}
@@ -93,6 +96,7 @@ def _sounds(task: Coding, clips: data.Held, run: Run) -> Mapping[str, Tensor]:
 def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> NeuralCodec:
     """The codec of a run as a bundle: its last weights, or those of its best evaluation."""
     recipe, model = trained(folder, best)
+    model = finished(model)
     bundle.save(model, out, "audio-soundstream", __version__, _card(Path(folder), recipe, best), force)
     return model
 

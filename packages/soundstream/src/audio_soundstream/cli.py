@@ -1,0 +1,176 @@
+"""The `audio-soundstream` command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from audio_core import command
+
+from . import FORMATS, __version__, actions
+
+
+def parser() -> command.Parser:
+    about = "Neural codecs for speech and sound: train, encode, decode, measure, put on a microcontroller."
+    parser, verbs = command.program("audio-soundstream", about, __version__)
+
+    train = command.verb(verbs, "train", actions.train, "Train a codec by a recipe.", actions.settings)
+    train.add_argument("recipe", help="a name that `recipes` shows, or a .yaml file")
+    train.add_argument("settings", nargs="*", metavar="key=value", help="what differs from the recipe")
+    train.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="the run's folder; goes on where it stands"
+    )
+    command.add_device(train)
+    command.add_json(train)
+    command.add_quiet(train)
+
+    evaluate = command.verb(verbs, "evaluate", actions.evaluate, "Measure a codec on recordings, bitrate by bitrate.")
+    evaluate.add_argument("bundle", help="a bundle's folder, a Hub id, or `default`, which comes with the package")
+    evaluate.add_argument("data", nargs="+", metavar="DATA", help="files, folders, patterns or a .jsonl of `scan`")
+    _add_ladder(evaluate)
+    evaluate.add_argument("--files", type=int, default=50, metavar="N", help="at most so many (default: %(default)s)")
+    evaluate.add_argument("--listen", type=int, default=4, metavar="N", help="to hear in the report (default: 4)")
+    command.add_out(evaluate, "write a page with numbers, curves and players, an .html file")
+    command.add_device(evaluate)
+    command.add_json(evaluate)
+    command.add_quiet(evaluate)
+
+    encode = command.verb(
+        verbs, "encode", actions.encode, "Audio files to .sstr files; or a live stream from pipe to pipe."
+    )
+    encode.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns; - for standard input")
+    _add_model(encode)
+    _add_kbps(encode)
+    encode.add_argument("--entropy", action="store_true", help="smaller files of the same sound; no fixed bitrate")
+    encode.add_argument(
+        "--stream", action="store_true", help="16-bit samples at the codec's rate come in, each frame leaves at once"
+    )
+    _add_target(encode, "an .sstr file, or a folder for many; - for standard output")
+    command.add_device(encode)
+    command.add_quiet(encode)
+
+    decode = command.verb(verbs, "decode", actions.decode, "Audio from .sstr files, or from a live stream.")
+    decode.add_argument("inputs", nargs="+", metavar="INPUT", help=".sstr files, folders or patterns; - for a pipe")
+    _add_model(decode)
+    _add_kbps(decode)
+    decode.add_argument("--start", type=_seconds, default=0.0, metavar="S", help="begin here (default: 0)")
+    decode.add_argument("--seconds", type=_seconds, metavar="S", help="so much of it")
+    decode.add_argument("--conceal", action="store_true", help="bridge packets that are damaged or lost")
+    decode.add_argument("--stream", action="store_true", help="16-bit samples leave as soon as they are known")
+    _add_target(decode, "an audio file, or a folder for many; - for standard output")
+    command.add_device(decode)
+    command.add_quiet(decode)
+
+    reconstruct = command.verb(verbs, "reconstruct", actions.reconstruct, "What files sound like after the codec.")
+    reconstruct.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    _add_model(reconstruct)
+    _add_ladder(reconstruct)
+    command.add_out(reconstruct, "a file, or a folder; with several bitrates one folder for each", required=True)
+    command.add_device(reconstruct)
+    command.add_quiet(reconstruct)
+
+    transmit = command.verb(
+        verbs, "transmit", actions.transmit, "What a file sounds like over a network that loses packets."
+    )
+    transmit.add_argument("input", type=Path, metavar="INPUT", help="an audio file")
+    _add_model(transmit)
+    _add_kbps(transmit)
+    transmit.add_argument("--loss", type=float, default=0.05, metavar="P", help="share lost (default: %(default)s)")
+    transmit.add_argument("--burst", type=float, default=1.5, metavar="N", help="lost in a row, on average (1.5)")
+    transmit.add_argument("--frames", type=int, default=1, metavar="N", help="in a packet (default: %(default)s)")
+    transmit.add_argument("--seed", type=int, default=0, metavar="N", help="of what is lost (default: %(default)s)")
+    command.add_out(transmit, "the audio as it arrives", required=True)
+    command.add_json(transmit)
+
+    info = command.verb(verbs, "info", actions.info, "Show what .sstr files hold, and whether they are whole.")
+    info.add_argument("inputs", nargs="+", type=Path, metavar="FILE")
+    command.add_json(info)
+
+    cut = command.verb(verbs, "cut", actions.cut, "Lower the bitrate of an .sstr file without encoding it again.")
+    cut.add_argument("input", type=Path, metavar="FILE")
+    _add_kbps(cut, required=True)
+    command.add_out(cut, "the smaller .sstr file", required=True)
+
+    export = command.verb(verbs, "export", actions.export, "Make a bundle of a run, or an encoder for other machines.")
+    export.add_argument(
+        "source",
+        nargs="?",
+        default="default",
+        metavar="RUN|BUNDLE",
+        help="a run's folder, a bundle's, a Hub id, or `default` (default: %(default)s)",
+    )
+    export.add_argument(
+        "--format",
+        choices=("bundle", *FORMATS),
+        default="bundle",
+        help="bundle: a folder to load and share; c, c-int8: C99 sources for microcontrollers, in real numbers or "
+        "integers; onnx: one file; tflite-int8: one file for TensorFlow Lite and its Micro (default: %(default)s)",
+    )
+    export.add_argument("--best", action="store_true", help="of a run, the weights of the best evaluation")
+    export.add_argument(
+        "--calibrate",
+        action="append",
+        metavar="INPUT",
+        help="a file, folder or pattern of recordings that set the scales of integers; may be given several times "
+        "(default: sounds made here)",
+    )
+    command.add_out(export, "the result (default: of a run its folder bundle, else named after the source)")
+    command.add_json(export)
+
+    convert = command.verb(verbs, "convert", actions.convert, "Make a bundle of a checkpoint of the original programs.")
+    convert.add_argument("original", type=Path, help="a .pt file of uverd's SoundStream or TinyStream")
+    command.add_out(convert, "the bundle's folder", required=True)
+
+    describe = command.verb(
+        verbs, "describe", actions.describe, "Show parameters, work, bitrates and delay of a codec."
+    )
+    describe.add_argument("model", help="a bundle, or a recipe")
+    describe.add_argument("settings", nargs="*", metavar="key=value", help="what differs from the recipe")
+    command.add_json(describe)
+
+    recipes = command.verb(verbs, "recipes", actions.recipes, "List the recipes that come with the package.")
+    command.add_json(recipes)
+
+    scan = command.verb(verbs, "scan", actions.scan, "List the audio files of folders in a manifest to train on.")
+    scan.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    command.add_out(scan, "the manifest, a .jsonl file", required=True)
+    command.add_quiet(scan)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return command.main(parser(), arguments)
+
+
+def _add_model(parser: command.Parser) -> None:
+    parser.add_argument(
+        "--model", metavar="BUNDLE", default="default", help="a folder or a Hub id (default: comes with the package)"
+    )
+
+
+def _add_kbps(parser: command.Parser, required: bool = False) -> None:
+    parser.add_argument(
+        "--kbps", type=float, required=required, metavar="R", help="kbit/s (default: all that the codec has)"
+    )
+
+
+def _add_ladder(parser: command.Parser) -> None:
+    parser.add_argument(
+        "--kbps", type=float, nargs="+", metavar="R", help="bitrates in kbit/s (default: the codec's highest)"
+    )
+
+
+def _add_target(parser: command.Parser, what: str) -> None:
+    parser.add_argument("-o", "--out", required=True, metavar="PATH", help=what)
+    parser.add_argument("--force", action="store_true", help="overwrite what exists")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no number of seconds")
+    return value
