@@ -59,7 +59,7 @@ class Weights:
     power: float = 0.0
     """The original's distance of power mel spectrograms and of their logarithms."""
     wave: float = 10.0
-    """Mean distance of samples."""
+    """Power of the difference of samples, over the power of the audio."""
     adversarial: float = 1.0
     features: float = 2.0
     """What the judges see on the way."""

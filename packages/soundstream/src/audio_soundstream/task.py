@@ -91,7 +91,7 @@ class Coding:
         parts = {
             "mel": lambda: self.mel.to(audio.device)(made, audio),
             "power": lambda: self.power.to(audio.device)(made, audio),
-            "wave": lambda: (made - audio).abs().mean(),
+            "wave": lambda: relative_error(made, audio),
         }
         return {name: part() for name, part in parts.items() if getattr(weights, name)}
 
@@ -109,6 +109,11 @@ class Coding:
     def release(self) -> NeuralCodec:
         """The averaged weights, where there are such."""
         return self.learner.average.net.codec if self.learner.average else self.learner.raw.codec
+
+
+def relative_error(made: Tensor, audio: Tensor) -> Tensor:
+    """Power of the difference over that of the audio, the mean over items; below -40 dB audio counts as -40 dB."""
+    return ((made - audio).square().mean((1, 2)) / (audio.square().mean((1, 2)) + 1e-4)).mean()
 
 
 def judges(recipe: Recipe) -> Judges | None:

@@ -87,8 +87,8 @@ class Conv1d(nn.Conv1d):
         return State(self.weight.new_zeros(batch, self.in_channels, self.pads[0]), 0)
 
     def stream(self, chunk: Tensor, state: State, last: bool = False) -> tuple[Tensor, State]:
-        line = torch.cat([state.tail, chunk], -1)
-        if last:
+        line = torch.cat([state.tail, chunk], -1) if state.tail.shape[-1] else chunk
+        if last and self.pads[1]:
             line = F.pad(line, (0, self.pads[1]))
         dropped = min(state.skip, line.shape[-1])
         line = line[..., dropped:]

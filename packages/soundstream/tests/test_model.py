@@ -1,0 +1,127 @@
+"""Both codecs, whole and piece by piece."""
+
+import pytest
+import torch
+from audio_core import codec, testing
+from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, finished, spread
+from audio_soundstream.sizes import decoder_context, describe, history
+from audio_soundstream.stream import DecoderStream, EncoderStream, latency
+
+CONFIGS = {
+    "soundstream": SoundStreamConfig(4, 16, layers=4, size=32),
+    "tinystream": TinyStreamConfig(4, 16, layers=4, size=32),
+    "causal": TinyStreamConfig(4, 16, layers=4, size=32, causal=True, activation="hardswish"),
+}
+
+
+def made(name: str) -> NeuralCodec:
+    config = CONFIGS[name]
+    model = SoundStream(config) if isinstance(config, SoundStreamConfig) else TinyStream(config)
+    spread(model)
+    model.quantizer.load_codebooks(0.3 * torch.randn_like(model.quantizer.codebooks))
+    return model.eval()
+
+
+@pytest.fixture(params=list(CONFIGS))
+def model(request) -> NeuralCodec:
+    return made(request.param)
+
+
+@pytest.mark.parametrize("chunk", [1, 37, 256, 320, 1000, None])
+@pytest.mark.parametrize("length", [1, 256, 4351, 48000])
+def test_a_stream_equals_the_whole(model, length, chunk):
+    if chunk == 1 and length > 5000:
+        length = 4800  # sample by sample, long enough for every layer to be in its stride
+    x = torch.randn(1, 1, length) * 0.3
+    with torch.inference_mode():
+        codes = model.codes(x)
+        audio = model.decode(model.from_codes(codes))[..., :length]
+    assert codes.shape[-1] == -(-length // model.hop) and audio.shape == x.shape
+    stream = EncoderStream(model)
+    parts = [stream.feed(piece) for piece in x.split(chunk or length, -1)]
+    assert torch.equal(torch.cat([*parts, stream.finish()], -1), codes)
+    back = DecoderStream(model, length)
+    heard = [back.feed(piece) for piece in codes.split(max(1, (chunk or length) // model.hop), -1)]
+    found = torch.cat([*heard, back.finish()], -1)
+    assert found.shape == audio.shape
+    assert (found - audio).abs().max() <= 1e-5 * max(1.0, float(audio.abs().max()))
+
+
+def test_streams_of_a_batch_do_not_hear_each_other(model):
+    x = torch.randn(3, 1, 2000)
+    stream = EncoderStream(model, layers=2, batch=3)
+    codes = torch.cat([stream.feed(x[..., :777]), stream.feed(x[..., 777:]), stream.finish()], -1)
+    assert torch.equal(codes, torch.cat([model.codes(one, 2) for one in x.split(1)]))
+
+
+@pytest.mark.parametrize(("name", "samples"), [("soundstream", 181), ("tinystream", 2934), ("causal", 255)])
+def test_the_latency_is_what_a_change_shows(name, samples):
+    model = made(name)
+    assert latency(model) == samples == describe(model)["latency_samples"]
+    # In float64, without rounding: the first sample that hears a change at `at` is `samples` before it.
+    model = model.double()
+    at, length = 40 * model.hop, 80 * model.hop
+    x = torch.randn(1, 1, length, dtype=torch.float64)
+    worst = 0
+    for offset in range(0, model.hop, 16 if name == "soundstream" else 15):
+        changed = x.clone()
+        changed[..., at + offset] += 1
+        with torch.no_grad():
+            both = [model.decode(model.encode(one)) for one in (x, changed)]
+        first = int((both[0] != both[1]).nonzero()[0, -1])
+        worst = max(worst, at + offset - first)
+    assert samples - 16 < worst <= samples
+
+
+def test_history_is_what_a_frame_depends_on(model):
+    model = model.double()
+    frames = 2 * decoder_context(model) + 8
+    z = torch.randn(1, model.width, frames, dtype=torch.float64)
+    changed = z.clone()
+    changed[..., 4] += 1
+    with torch.no_grad():
+        differ = (model.decode(z) != model.decode(changed))[0, 0].nonzero()
+    assert int(differ.max()) < (4 + decoder_context(model)) * model.hop
+    assert history(model.encoder) > 0
+
+
+def test_both_are_codecs_and_found_by_name(model):
+    assert isinstance(model, codec.Codec)
+    assert model.codebooks == (32,) * 4
+    assert "soundstream" in codec.names()
+    latents = model.encode(torch.randn(2, 1, 1000))
+    assert latents.shape == (2, model.width, -(-1000 // model.hop))
+    assert model.decode(latents).shape == (2, 1, latents.shape[-1] * model.hop)
+
+
+def test_the_standard_checks(model, tmp_path):
+    class Rebuilding(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.codec = model
+
+        def forward(self, x):
+            return self.codec(x).audio
+
+    testing.check_repeats(Rebuilding(), torch.randn(3, 1, 1500))
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    model.quantizer.learns = False
+    testing.check_gradients(Rebuilding(), torch.randn(2, 1, 6000))
+    testing.check_bundle(finished(model), tmp_path / "bundle")
+
+
+def test_a_finished_codec_codes_as_before_and_is_half_as_large(model):
+    x = torch.randn(1, 1, 3000)
+    done = finished(model)
+    assert torch.equal(done.codes(x), model.codes(x))
+    assert done.config.learning == "none" and "quantizer.sums" not in done.state_dict()
+
+
+def test_first_weights_keep_the_level(model):
+    x = 0.1 * torch.randn(1, 1, 8000)
+    with torch.no_grad():
+        latents = model.encode(x)
+        audio = model.decode(latents)
+    assert 0.03 < latents.std() < 3 and 0.01 < audio.std() < 3
