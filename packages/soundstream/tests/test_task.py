@@ -1,6 +1,5 @@
 """Two steps of the original's training, and what the repaired one promises."""
 
-
 import pytest
 import torch
 from accelerate import Accelerator
@@ -30,7 +29,9 @@ def test_two_steps_equal_the_original(stored_case, kind):
     state, sizes = case.state(), case.config["model_kwargs"]
     tiny = kind == "tinystream"
     cls, learning = (TinyStreamConfig, "gradient_original") if tiny else (SoundStreamConfig, "moving_original")
-    settings = cls(sizes["C"], sizes["D"], layers=sizes["num_quantizers"], size=sizes["codebook_size"], learning=learning)
+    settings = cls(
+        sizes["C"], sizes["D"], layers=sizes["num_quantizers"], size=sizes["codebook_size"], learning=learning
+    )
     recipe = config.build(Recipe, {**ORIGINAL, "model": {"kind": config.kind(cls)}})
     codec = (TinyStream if tiny else SoundStream)(settings)
     pairs = original.names(codec)
@@ -56,7 +57,9 @@ def test_two_steps_equal_the_original(stored_case, kind):
     work._counts = lambda items, device: torch.full((items,), used)
     for step, batch in enumerate(case.inputs["x"]):
         told = work.step(batch, step)
-        wanted = {name[6:]: float(v) for name, v in case.outputs.items() if name.startswith(f"step{step}_") and not v.ndim}
+        wanted = {
+            name[6:]: float(v) for name, v in case.outputs.items() if name.startswith(f"step{step}_") and not v.ndim
+        }
         found = {
             **{"g_total": told["total"], "g_adv": told["adversarial"], "g_feat": told["features"]},
             **{"g_rec": told["power"], "commitment": told["commitment"], "d_loss": told["judges"]},
