@@ -98,7 +98,8 @@ class Conv1d(nn.Conv1d):
             out = self._convolve(line[..., : used - self.step + self.span])
         else:
             out = line.new_zeros(line.shape[0], self.out_channels, 0)
-        return out, State(line[..., used:], state.skip - dropped + max(used - line.shape[-1], 0))
+        # A copy: a view would keep the whole piece in memory, where the next one could go.
+        return out, State(line[..., used:].clone(), state.skip - dropped + max(used - line.shape[-1], 0))
 
     def _convolve(self, x: Tensor) -> Tensor:
         return F.conv1d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -172,7 +173,7 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         out, tail = F.pad(line, (0, max(final - line.shape[-1], 0)))[..., :final], line[..., final:]
         dropped = min(state.skip, final)
         out = out[..., dropped:]
-        return out if self.bias is None else out + self.bias[:, None], State(tail, state.skip - dropped)
+        return out if self.bias is None else out + self.bias[:, None], State(tail.clone(), state.skip - dropped)
 
     def _convolve(self, x: Tensor, bias: Tensor | None, extra: int) -> Tensor:
         return F.conv_transpose1d(x, self.weight, bias, self.stride, 0, extra, self.groups, self.dilation)

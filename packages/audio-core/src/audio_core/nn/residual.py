@@ -45,9 +45,11 @@ class Residual(nn.Module):
 
     def stream(self, chunk: Tensor, state: ResidualState, last: bool = False) -> tuple[Tensor, ResidualState]:
         out, layers = self.layers.stream(chunk, state.layers, last)
-        waiting = torch.cat([state.waiting, chunk], -1) if state.waiting.numel() else chunk
-        ready = out.shape[-1]
-        return waiting[..., :ready] + out, ResidualState(layers, waiting[..., ready:])
+        held, ready = state.waiting.shape[-1], out.shape[-1]
+        if not held and ready == chunk.shape[-1]:
+            return chunk + out, ResidualState(layers, state.waiting)
+        waiting = torch.cat([state.waiting, chunk], -1) if held else chunk
+        return waiting[..., :ready] + out, ResidualState(layers, waiting[..., ready:].clone())
 
 
 class ResidualUnit(Residual):
