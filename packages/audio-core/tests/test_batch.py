@@ -54,6 +54,20 @@ def test_a_file_that_is_meant_twice_is_found_once(tree):
     assert find(["in", "in/b.wav", str(tree / "in/deep"), "in/*.wav"]) == find("in")
 
 
+def test_files_of_another_kind_are_found_by_their_extension(tree):
+    for name in ("in/x.code", "in/deep/y.CODE", "in/.hidden.code", "in/deep/.git/z.code", "in/x.wav.code/song.wav"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    both = found("deep/y.CODE", "x.code")
+    assert find("in", ".code") == find(["in/x.code", "in"], ".code")[::-1] == both
+    assert find("in/*", ".code") == both and find("in/*.code", ".code") == found("x.code")
+    assert find("in/b.wav", ".code") == [Found(Path("in/b.wav"), Path("b.wav"))]  # named, it is meant
+    with pytest.raises(InputError, match=r"empty: holds no \.code files$"):
+        find("empty", ".code")
+    with pytest.raises(InputError, match=r"in/\*\.wav: matches no \.code files"):
+        find("in/*.wav", ".code")
+
+
 @pytest.mark.parametrize(
     ("inputs", "said"),
     [

@@ -74,7 +74,7 @@ def same(program: Path, model: NeuralCodec | quantise.IntegerModel, audio: torch
 # --- floating point ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ss_small", "ts_ultra_tiny", "ts_tiny", "ts_medium", "ts_full"])
+@pytest.mark.parametrize("name", ["ss_small", "ts_ultra_tiny", "ts_tiny"])
 def test_codes_are_those_of_pytorch_on_the_clips_of_the_original(stored, name, tmp_path):
     case, model = stored(name)
     program = compiled(c_code.sources(model), tmp_path, *SANITIZERS)
@@ -83,7 +83,7 @@ def test_codes_are_those_of_pytorch_on_the_clips_of_the_original(stored, name, t
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="arrays go in through the assembler of Linux")
-@pytest.mark.parametrize("name", ["ss_default", "ss_c16_d256"])
+@pytest.mark.parametrize("name", ["ts_medium", "ts_full", "ss_default", "ss_c16_d256"])
 def test_large_models_as_well(stored, name, tmp_path, monkeypatch):
     """Their millions of numbers would take a compiler a minute, so they go in as bytes."""
     case, model = stored(name)
@@ -103,7 +103,7 @@ def test_large_models_as_well(stored, name, tmp_path, monkeypatch):
         same(program, model, clip)
 
 
-@pytest.mark.parametrize("length", [1, 255, 256, 257, 1531, 4351])
+@pytest.mark.parametrize("length", [1, 256, 1531, 4351])
 @pytest.mark.parametrize("settings", [{}, {"causal": True, "activation": "hardswish"}], ids=["original", "causal"])
 def test_every_length_and_every_piece_gives_the_codes_of_the_whole(settings, length, tmp_path_factory):
     model = small(**settings)
@@ -152,7 +152,7 @@ def test_a_frame_comes_no_later_than_the_header_says():
 LOUD = torch.cat([torch.ones(1, 1, 3000), -torch.ones(1, 1, 3000), torch.tensor([1.0, -1.0]).repeat(1, 1, 1500)], -1)
 
 
-@pytest.mark.parametrize("name", ["ss_small", "ts_ultra_tiny", "ts_tiny"])
+@pytest.mark.parametrize("name", ["ss_small", "ts_ultra_tiny"])
 def test_integers_are_those_of_the_integer_model_in_every_bit(stored, name, tmp_path):
     case, model = stored(name)
     made = quantise.quantise(model, [0.1 * noise(2, 1.0)[None]])  # so soft that loud sounds reach all limits
@@ -205,7 +205,7 @@ def test_an_emulated_xtensa_computes_the_same_integers(stored, name, tmp_path):
 
 
 @pytest.mark.parametrize("integer", [False, True], ids=["float", "integer"])
-@pytest.mark.parametrize("frames", [0, 1, 8, 19])
+@pytest.mark.parametrize("frames", [0, 8, 19])
 def test_the_example_writes_a_stream_that_decoders_read(frames, integer, tmp_path):
     model = small(size=300)  # codes of nine bits
     made = quantise.quantise(model, [noise(2, 1.0)[None]]) if integer else model

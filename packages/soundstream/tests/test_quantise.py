@@ -66,9 +66,9 @@ def test_no_sum_can_overflow(model):
         assert (products + np.abs(layer.bias.astype(np.int64)) + rounding).max() < 2**31
         assert layer.shift.min() >= 0 and layer.shift.max() <= 30 and 0 <= layer.skip_shift <= 30
         largest = layer.limit
-    for book, halves, shift in zip(made.books, made.halves, made.book_shifts, strict=True):
-        assert np.abs(book.astype(np.int64)).sum(1).max() * largest + halves.max() < 2**31
-        assert shift >= 0 and 127 * 2**shift + largest < 2**31
+    for book in made.books:
+        assert np.abs(book.entries.astype(np.int64)).sum(1).max() * largest + 2 * book.halves.max() < 2**31
+        assert book.shift.min() >= 0 and 127 * 2**book.coarsest + largest < 2**31
 
 
 def test_silence_and_layers_without_weight_are_no_trouble():
@@ -78,6 +78,18 @@ def test_silence_and_layers_without_weight_are_no_trouble():
         model.encoder.block1[0].layers[1].weight.zero_()
     made = quantise(model, [torch.zeros(1, 1, 5000)])
     assert made.codes(0.5 * noise(0, 0.2)[None]).shape == (1, 2, 13)
+    model.quantizer.codebooks[0].zero_()
+    assert not quantise(model, [noise()[None]]).codes(noise()[None])[:, 0].any()  # of equal ones the first
+
+
+@torch.no_grad()
+def test_entries_for_soft_sounds_are_as_exact_as_those_for_loud_ones():
+    model = TinyStream(TinyStreamConfig(4, 8, layers=1, size=256)).eval()
+    x = noise()[None] * torch.logspace(-2, 0, 16000)
+    latents = model.encode(x)
+    model.quantizer.load_codebooks(latents[..., :256].transpose(1, 2)[:, torch.arange(256) % latents.shape[-1]])
+    found = quantise(model, [x]).codes(x)
+    assert (found == model.codes(x)).float().mean() > 0.9
 
 
 def test_a_model_that_cannot_be_quantised_is_refused():

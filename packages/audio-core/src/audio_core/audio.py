@@ -276,9 +276,9 @@ def _resampled(source: Iterable[Samples], rate: int, target: int, channels: int,
 class Writer:
     """Writes blocks to a temporary file that takes its name only when the `with` block ends well.
 
-    `frames`, the expected length, lets a WAV beyond 4 GB get a header that can hold it. `bitrate`, in kbit/s a channel,
-    is for Opus, whose least is 6. `clipped` counts the samples
-    beyond full scale, which integer and lossy encodings cut off.
+    `frames`, the expected length, lets a WAV beyond 4 GB get a header that can hold it. `bitrate` is for Opus, in
+    kbit/s a channel from 6 on. `clipped` counts the samples beyond full scale, which integer and lossy encodings cut
+    off.
     """
 
     def __init__(

@@ -148,14 +148,8 @@ def _meant(given: str, extension: str | None) -> list[Found]:
         raise InputError("an input is empty text; . is the current folder")
     path = Path(given)
     what = "audio files" if extension is None else f"{extension} files"
-
-    def below(folder: Path) -> list[Path]:
-        if extension is None:
-            return find_audio(folder)
-        return sorted(file for file in folder.rglob(f"*{extension}") if file.is_file() and file.name[0] != ".")
-
     if path.is_dir():
-        found = [Found(file, file.relative_to(path)) for file in below(path)]
+        found = [Found(file, file.relative_to(path)) for file in find_audio(path, extension)]
         if not found:
             hint = f"; known are {extensions()}" if extension is None else ""
             raise InputError(f"{given}: holds no {what}{hint}")
@@ -167,8 +161,8 @@ def _meant(given: str, extension: str | None) -> list[Found]:
     cut = next(at for at, part in enumerate(path.parts) if glob.has_magic(part))
     fixed = Path(*path.parts[:cut])
     matches = sorted(fixed.glob(str(Path(*path.parts[cut:]))))
-    files = [file for match in matches for file in (below(match) if match.is_dir() else [match])]
-    wanted = [file for file in files if (is_audio(file) if extension is None else file.suffix == extension)]
+    files = [file for match in matches for file in (find_audio(match, extension) if match.is_dir() else [match])]
+    wanted = [file for file in files if is_audio(file, extension)]
     if not wanted:
         raise InputError(f"{given}: matches no {what}")
     return [Found(file, file.relative_to(fixed)) for file in wanted]

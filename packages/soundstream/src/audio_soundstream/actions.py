@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from audio_core.files import InputError, note
 from . import FORMATS, SHIPPED, __version__
 
 if TYPE_CHECKING:
+    from audio_core.batch import Found, Job
+
     from .model import NeuralCodec
 
 
@@ -75,93 +78,106 @@ def recipes(given: argparse.Namespace) -> int:
 
 
 def encode(given: argparse.Namespace) -> int:
-    from . import pipe
-
-    if "-" in (*given.inputs, given.out):
-        if not given.stream or given.inputs != ["-"] or given.out != "-":
-            raise InputError("a pipe is encoded with: encode - -o - --stream")
-        if given.entropy:
-            raise InputError("--entropy needs many frames at once, and --stream sends each alone")
-    elif given.stream:
-        raise InputError("--stream goes from pipe to pipe: encode - -o - --stream")
+    live = _live(given, "encode")
+    if live and given.entropy:
+        raise InputError("--entropy needs many frames at once, and --stream sends each alone")
+    from . import codec, pipe
     from .layout import layers_for
 
     model = _loaded(given)
     layers = layers_for(model.config, given.kbps)
-    if given.stream:
+    if live:
         pipe.encode(model, sys.stdin.buffer, sys.stdout.buffer, layers)
         return 0
-    from .codec import encode_file
+    if given.entropy:
+        codec.need_tables(model)
 
     def work(source: Path, target: Path) -> None:
-        encode_file(model, source, target, layers, given.entropy, given.force, not given.quiet)
+        codec.encode_file(model, source, target, layers, given.entropy, given.force, given.quiet)
 
-    return _batch(given, work, ".sstr")
+    return _batch(given, work, None, ".sstr")
 
 
 def decode(given: argparse.Namespace) -> int:
-    from . import pipe
-
-    if "-" in (*given.inputs, given.out):
-        if not given.stream or given.inputs != ["-"] or given.out != "-":
-            raise InputError("a pipe is decoded with: decode - -o - --stream")
-        if given.start or given.seconds is not None:
-            raise InputError("--start and --seconds need a file, which can be entered in the middle")
-    elif given.stream:
-        raise InputError("--stream goes from pipe to pipe: decode - -o - --stream")
+    live = _live(given, "decode")
+    if live and (given.start or given.seconds is not None):
+        raise InputError("--start and --seconds need a file, which can be entered in the middle")
+    if given.seconds == 0:
+        raise InputError("--seconds 0: would leave nothing")
+    from . import codec, pipe
     from .layout import layers_for
 
     model = _loaded(given)
     layers = None if given.kbps is None else layers_for(model.config, given.kbps)
-    if given.stream:
+    if live:
         pipe.decode(model, sys.stdin.buffer, sys.stdout.buffer, layers, given.conceal)
         return 0
-    from .codec import decode_file
 
     def work(source: Path, target: Path) -> None:
-        part = (given.start, given.seconds, given.conceal, given.force)
-        damaged = decode_file(model, source, target, layers, *part, not given.quiet)
-        if damaged:
-            note(f"{source}: {damaged} packets were damaged or lost, and bridged")
+        part = (given.start, given.seconds, given.conceal)
+        if found := codec.decode_file(model, source, target, layers, *part, given.force, given.quiet):
+            note(f"{source}: {found}")
 
-    return _batch(given, work, ".wav", ".sstr")
+    return _batch(given, work, ".sstr", ".wav")
 
 
-def _batch(
-    given: argparse.Namespace, work: Callable[[Path, Path], object], extension: str, suffix: str | None = None
-) -> int:
-    """Every input to its own result; an error costs one file."""
+def _live(given: argparse.Namespace, verb: str) -> bool:
+    """Whether it goes from pipe to pipe, which has to be said in full."""
+    if given.inputs == ["-"] and given.out == "-" and given.stream:
+        return True
+    if given.stream or "-" in (*given.inputs, given.out):
+        raise InputError(f"a live stream goes from pipe to pipe: {verb} - -o - --stream")
+    return False
+
+
+def _batch(given: argparse.Namespace, work: Callable[[Path, Path], object], kind: str | None, result: str) -> int:
+    """Every input of a kind to its own result; an error costs one file."""
     from audio_core import batch
 
-    out = Path(given.out)
-    found = batch.find(given.inputs, suffix) if suffix else batch.find(given.inputs)
-    jobs = batch.targets(found, out, extension)
-    if len(jobs) == 1 and jobs[0].target.exists() and not given.force and jobs[0].target == out:
-        raise InputError(f"{out}: exists already; give --force to overwrite it")
+    jobs = _jobs(given, batch.find(given.inputs, kind), Path(given.out), result)
     return batch.run(jobs, work, given.force, given.quiet).code
+
+
+def _jobs(given: argparse.Namespace, found: Sequence[Found], out: Path, result: str) -> list[Job]:
+    """Where the results go, which end in `result` (audio: or in another extension of audio, where `out` has one)."""
+    from audio_core import batch
+    from audio_core.audio import FORMATS as AUDIO
+
+    ending = out.suffix.lower()
+    if not out.is_dir() and ending != result and ending in ({".sstr"} if result == ".wav" else AUDIO):
+        raise InputError(f"{out}: the name must end in {result}, or be a folder's")
+    jobs = batch.targets(found, out, result)
+    if len(jobs) == 1 and jobs[0].target == out and out.exists() and not given.force:
+        raise InputError(f"{out}: exists already; give --force to overwrite it")
+    return jobs
 
 
 def reconstruct(given: argparse.Namespace) -> int:
     from audio_core import batch
+    from audio_core.audio import FORMATS as AUDIO
 
     from .codec import reconstruct_file
-    from .layout import layers_for
+    from .layout import bitrates, layers_for
 
     model = _loaded(given)
-    rates = given.kbps or [None]
-    wanted = [(rate, layers_for(model.config, rate)) for rate in rates]
-    found, code = batch.find(given.inputs), 0
-    if len(wanted) > 1 and given.out.suffix and not given.out.is_dir():
+    wanted = sorted({layers_for(model.config, rate) for rate in given.kbps or [None]})
+    many, found = len(wanted) > 1, batch.find(given.inputs)
+    if many and given.out.suffix.lower() in AUDIO and not given.out.is_dir():
         raise InputError(f"{given.out}: is one file, but {len(wanted)} bitrates were asked for; give a folder")
-    for rate, layers in wanted:
-        out = given.out / f"{rate:g}kbps" if len(wanted) > 1 else given.out
-        jobs = batch.targets(found, out, None if out.suffix else ".wav")
+    made: dict[Path, dict[int, Path]] = {}  # by source and number of layers
+    for layers in wanted:
+        folder = given.out / f"{bitrates(model.config)[layers - 1]:g}kbps" if many else given.out
+        for source, target in _jobs(given, found, folder, ".wav"):
+            made.setdefault(source, {})[layers] = target
 
-        def work(source: Path, target: Path, layers: int = layers) -> None:
-            reconstruct_file(model, source, target, layers, given.force)
+    def missing(source: Path) -> dict[int, Path]:
+        return {layers: path for layers, path in made[source].items() if given.force or not path.exists()}
 
-        code = max(code, batch.run(jobs, work, given.force, given.quiet).code)
-    return code
+    def work(source: Path, _: Path) -> None:
+        reconstruct_file(model, source, missing(source), given.force, given.quiet)
+
+    jobs = [batch.Job(source, [*missing(source).values(), *made[source].values()][0]) for source in made]
+    return batch.run(jobs, work, given.force, given.quiet).code
 
 
 def transmit(given: argparse.Namespace) -> int:
@@ -174,9 +190,11 @@ def transmit(given: argparse.Namespace) -> int:
     command.check_out(given, tuple(AUDIO), [given.input])
     model = load(given.model)
     layers = layers_for(model.config, given.kbps)
-    facts = network.transmit(model, given.input, given.out, layers, given.loss, given.burst, given.frames, given.seed)
+    how = (given.loss, given.burst, given.frames, given.seed, given.force)
+    facts = network.transmit(model, given.input, given.out, layers, *how)
     note(f"wrote {given.out}")
-    command.show(facts, given.json, command.columns(facts.items()))
+    shown = {name: "silence has none" if value is None else value for name, value in facts.items()}
+    command.show(facts, given.json, command.columns(shown.items()))
     return 0
 
 
@@ -209,14 +227,14 @@ def cut(given: argparse.Namespace) -> int:
     try:
         with given.input.open("rb") as source, replacing(given.out, given.force) as temporary:
             head = Header.from_bytes(source.read(HEADER_BYTES), str(given.input))
-            one = head.kbps / head.layers
-            layers = round(given.kbps / one)
-            if not 1 <= layers <= head.layers or abs(layers * one - given.kbps) > 0.005 * given.kbps:
-                known = ", ".join(f"{one * count:g}" for count in range(1, head.layers + 1))
+            rates = [head.kbps * count / head.layers for count in range(1, head.layers + 1)]
+            fits = [count for count, rate in enumerate(rates, 1) if math.isclose(rate, given.kbps, rel_tol=0.005)]
+            if not fits:
+                known = ", ".join(f"{rate:g}" for rate in rates)
                 raise InputError(f"{given.kbps:g} kbit/s is no bitrate of {given.input}; possible are {known}")
             source.seek(0)
             with temporary.open("wb") as target:
-                bitstream.cut(source, target, layers, str(given.input))
+                bitstream.cut(source, target, fits[0], str(given.input))
     except OSError as error:
         raise InputError(f"{given.input}: {reason(error)}") from None
     note(f"wrote {given.out}")
@@ -308,7 +326,8 @@ def describe(given: argparse.Namespace) -> int:
 
     from . import sizes
 
-    if given.model in SHIPPED or Path(given.model).is_dir() or "/" in given.model:
+    file = Path(given.model).suffix in (".yaml", ".yml", ".json")
+    if given.model in SHIPPED or Path(given.model).is_dir() or ("/" in given.model and not file):
         if given.settings:
             raise InputError(f"{given.model}: is a bundle, which has no settings to change")
         from .codec import load

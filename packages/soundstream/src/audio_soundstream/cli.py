@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from audio_core import command
@@ -28,9 +29,13 @@ def parser() -> command.Parser:
     evaluate = command.verb(verbs, "evaluate", actions.evaluate, "Measure a codec on recordings, bitrate by bitrate.")
     evaluate.add_argument("bundle", help="a bundle's folder, a Hub id, or `default`, which comes with the package")
     evaluate.add_argument("data", nargs="+", metavar="DATA", help="files, folders, patterns or a .jsonl of `scan`")
-    _add_ladder(evaluate)
-    evaluate.add_argument("--files", type=int, default=50, metavar="N", help="at most so many (default: %(default)s)")
-    evaluate.add_argument("--listen", type=int, default=4, metavar="N", help="to hear in the report (default: 4)")
+    _add_ladder(evaluate, "four of the codec's")
+    evaluate.add_argument(
+        "--files", type=_number(int, 1), default=50, metavar="N", help="measure at most so many (default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--listen", type=_number(int), default=4, metavar="N", help="files to hear in the report (default: %(default)s)"
+    )
     command.add_out(evaluate, "write a page with numbers, curves and players, an .html file")
     command.add_device(evaluate)
     command.add_json(evaluate)
@@ -54,8 +59,8 @@ def parser() -> command.Parser:
     decode.add_argument("inputs", nargs="+", metavar="INPUT", help=".sstr files, folders or patterns; - for a pipe")
     _add_model(decode)
     _add_kbps(decode)
-    decode.add_argument("--start", type=_seconds, default=0.0, metavar="S", help="begin here (default: 0)")
-    decode.add_argument("--seconds", type=_seconds, metavar="S", help="so much of it")
+    decode.add_argument("--start", type=_number(float), default=0.0, metavar="S", help="begin here (default: 0)")
+    decode.add_argument("--seconds", type=_number(float), metavar="S", help="so much of it")
     decode.add_argument("--conceal", action="store_true", help="bridge packets that are damaged or lost")
     decode.add_argument("--stream", action="store_true", help="16-bit samples leave as soon as they are known")
     _add_target(decode, "an audio file, or a folder for many; - for standard output")
@@ -65,7 +70,7 @@ def parser() -> command.Parser:
     reconstruct = command.verb(verbs, "reconstruct", actions.reconstruct, "What files sound like after the codec.")
     reconstruct.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     _add_model(reconstruct)
-    _add_ladder(reconstruct)
+    _add_ladder(reconstruct, "the codec's highest")
     command.add_out(reconstruct, "a file, or a folder; with several bitrates one folder for each", required=True)
     command.add_device(reconstruct)
     command.add_quiet(reconstruct)
@@ -76,10 +81,17 @@ def parser() -> command.Parser:
     transmit.add_argument("input", type=Path, metavar="INPUT", help="an audio file")
     _add_model(transmit)
     _add_kbps(transmit)
-    transmit.add_argument("--loss", type=float, default=0.05, metavar="P", help="share lost (default: %(default)s)")
-    transmit.add_argument("--burst", type=float, default=1.5, metavar="N", help="lost in a row, on average (1.5)")
-    transmit.add_argument("--frames", type=int, default=1, metavar="N", help="in a packet (default: %(default)s)")
-    transmit.add_argument("--seed", type=int, default=0, metavar="N", help="of what is lost (default: %(default)s)")
+    share, burst, frames, seed = _number(float, 0, 1), _number(float, 1, 1000), _number(int, 1, 255), _number(int)
+    transmit.add_argument(
+        "--loss", type=share, default=0.05, metavar="P", help="share of the packets that is lost (default: %(default)s)"
+    )
+    transmit.add_argument(
+        "--burst", type=burst, default=1.5, metavar="N", help="lost in a row, on average (default: %(default)s)"
+    )
+    transmit.add_argument(
+        "--frames", type=frames, default=1, metavar="N", help="frames in a packet (default: %(default)s)"
+    )
+    transmit.add_argument("--seed", type=seed, default=0, metavar="N", help="of what is lost (default: %(default)s)")
     command.add_out(transmit, "the audio as it arrives", required=True)
     command.add_json(transmit)
 
@@ -150,15 +162,12 @@ def _add_model(parser: command.Parser) -> None:
 
 
 def _add_kbps(parser: command.Parser, required: bool = False) -> None:
-    parser.add_argument(
-        "--kbps", type=float, required=required, metavar="R", help="kbit/s (default: all that the codec has)"
-    )
+    default = "" if required else " (default: all there are)"
+    parser.add_argument("--kbps", type=float, required=required, metavar="R", help=f"kbit/s{default}")
 
 
-def _add_ladder(parser: command.Parser) -> None:
-    parser.add_argument(
-        "--kbps", type=float, nargs="+", metavar="R", help="bitrates in kbit/s (default: the codec's highest)"
-    )
+def _add_ladder(parser: command.Parser, default: str) -> None:
+    parser.add_argument("--kbps", type=float, nargs="+", metavar="R", help=f"bitrates in kbit/s (default: {default})")
 
 
 def _add_target(parser: command.Parser, what: str) -> None:
@@ -166,11 +175,17 @@ def _add_target(parser: command.Parser, what: str) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no number of seconds")
-    return value
+def _number(kind: type[int] | type[float], least: int = 0, most: int = 10**9) -> Callable[[str], int | float]:
+    """What reads a number within limits from the command line."""
+
+    def read(text: str) -> int | float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"expected {what} from {least} to {most}, got {text[:20]!r}")
+        return value
+
+    return read

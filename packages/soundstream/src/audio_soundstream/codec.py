@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from .bitstream import Reader, Writer
 from .conceal import Concealer
 from .entropy import Tables, quantised_cdf
 from .header import Header, expect
+from .layout import bitrates
 from .model import NeuralCodec, SoundStream, TinyStream
 from .sizes import decoder_context
 from .stream import DecoderStream, EncoderStream
 
-PIECE = 0.5  # seconds that go through a network at once: what fits into a processor's cache
+PIECE = 2.0  # seconds that go through a network at once: what fits into a processor's cache
 
 
 def load(path: str | Path = "default", device: str = "cpu") -> NeuralCodec:
@@ -34,7 +36,9 @@ def load(path: str | Path = "default", device: str = "cpu") -> NeuralCodec:
 
 def fingerprint(model: NeuralCodec) -> bytes:
     """Eight bytes that stand for what a decoder must have: the codebooks and the decoder."""
-    digest = hashlib.blake2b(digest_size=8)
+    config = model.config
+    kind = (type(model).__name__, *(getattr(config, name, None) for name in ("strides", "causal", "activation")))
+    digest = hashlib.blake2b(repr(kind).encode(), digest_size=8)
     for name, tensor in model.state_dict().items():
         if name.startswith("decoder.") or name in ("quantizer.codebooks", "quantizer.counts"):
             digest.update(name.encode())
@@ -50,7 +54,7 @@ def tables(model: NeuralCodec) -> Tables | None:
     found = counts.double().cpu().numpy()
     found = found + 0.01 * found.mean()
     # Exact sums, so that all machines have the same tables.
-    return Tables(quantised_cdf(np.stack([row / math.fsum(row) for row in found.tolist()])))
+    return Tables(quantised_cdf(np.stack([row / math.fsum(row) for row in found])))
 
 
 def header(model: NeuralCodec, layers: int, samples: int | None, per_packet: int) -> Header:
@@ -69,50 +73,50 @@ def encode_file(
     layers: int | None = None,
     entropy: bool = False,
     force: bool = False,
-    progress: bool = False,
+    quiet: bool = False,
 ) -> None:
     """An audio file of any rate and number of channels, resampled and mixed down, as an .sstr file."""
-    samples = _length(model, source)
-    known = _tables(model) if entropy else None
+    samples = length(model, source, quiet)
+    known = need_tables(model) if entropy else None
     head = header(model, layers or len(model.codebooks), samples, 128 if entropy else 32)
     with replacing(target, force) as temporary, temporary.open("wb") as file:
         writer = Writer(file, head, known)
-        for codes in encoded(model, _blocks(model, source, progress), head.layers):
+        for codes in encoded(model, blocks(model, source, quiet), head.layers):
             writer.write(codes)
         writer.close()
 
 
-def encoded(model: NeuralCodec, blocks: Iterable[np.ndarray], layers: int | None = None) -> Iterator[np.ndarray]:
+def encoded(model: NeuralCodec, sound: Iterable[np.ndarray], layers: int | None = None) -> Iterator[np.ndarray]:
     """Codes (N, frames) of audio that comes in blocks (1, any), as soon as they are known."""
     stream = EncoderStream(model, layers)
     device = next(model.parameters()).device
-    for block in blocks:
+    for block in sound:
         codes = stream.feed(torch.from_numpy(np.ascontiguousarray(block))[None].to(device))
         if codes.shape[-1]:
             yield codes[0].cpu().numpy()
     yield stream.finish()[0].cpu().numpy()
 
 
-def _length(model: NeuralCodec, source: str | Path) -> int:
-    """Samples at the codec's rate; says what will be changed about the file."""
+def length(model: NeuralCodec, source: str | Path, quiet: bool = False) -> int:
+    """Samples of a file at the codec's rate; remarks on what will be changed about it."""
     info = audio.info(source)
     if not info.frames:
         raise InputError(f"{source}: holds no audio (0 samples)")
     changes = [f"resampled from {info.rate} to {model.sample_rate} Hz"] if info.rate != model.sample_rate else []
     changes += [f"{info.channels} channels mixed to one"] if info.channels != 1 else []
-    if changes:
+    if changes and not quiet:
         note(f"{source}: {' and '.join(changes)}")
     return math.ceil(info.frames * model.sample_rate / info.rate)
 
 
-def _blocks(model: NeuralCodec, source: str | Path, progress: bool) -> Iterator[np.ndarray]:
-    step = round(PIECE * model.sample_rate)
-    blocks = audio.blocks(source, step, model.sample_rate, 1)
+def blocks(model: NeuralCodec, source: str | Path, quiet: bool = True) -> Iterator[np.ndarray]:
+    """The audio of a file (1, PIECE seconds), as the codec wants it."""
+    found = audio.blocks(source, round(PIECE * model.sample_rate), model.sample_rate, 1)
     total = math.ceil(audio.info(source).seconds / PIECE)
-    return iter(tqdm(blocks, Path(source).name, total, leave=False, disable=None if progress else True))
+    return iter(tqdm(found, Path(source).name, total, leave=False, disable=quiet or None))
 
 
-def _tables(model: NeuralCodec) -> Tables:
+def need_tables(model: NeuralCodec) -> Tables:
     found = tables(model)
     if found is None:
         raise InputError("this model does not know how often its codes occur, which entropy coding needs")
@@ -131,9 +135,9 @@ def decode_file(
     seconds: float | None = None,
     conceal: bool = False,
     force: bool = False,
-    progress: bool = False,
-) -> int:
-    """The audio of an .sstr file; returns how many packets were damaged, which is an error unless `conceal`.
+    quiet: bool = False,
+) -> str:
+    """The audio of an .sstr file. Damage is an error, or with `conceal` bridged, and returned in words.
 
     `start` and `seconds` take a part of it, without decoding what comes before.
     """
@@ -142,82 +146,115 @@ def decode_file(
             file = stack.enter_context(Path(source).open("rb"))
         except OSError as error:
             raise InputError(f"{source}: {reason(error)}") from None
-        reader = Reader(file, str(source), tables(model), strict=not conceal)
-        check(model, reader.header, str(source))
-        blocks = decoded(model, reader, layers, start, seconds, progress)
-        writer = stack.enter_context(audio.Writer(target, model.sample_rate, 1, force=force))
-        for block in blocks:
-            writer.write(np.clip(block, -1, 1))
-        return reader.damaged
+        reader = opened(model, file, str(source), conceal)
+        samples = reader.header.samples
+        if samples is None and file.seekable():  # recorded from a pipe: only the end tells the length
+            for _ in reader.payloads:
+                pass
+            samples = reader.header.samples
+            file.seek(0)
+            reader = opened(model, file, str(source), conceal)
+        first = round(start * model.sample_rate)
+        if samples is not None and first and first >= samples:
+            raise InputError(f"{source}: ends at {samples / model.sample_rate:g} s, before --start {start:g}")
+        last = None if seconds is None else first + round(seconds * model.sample_rate)
+        if samples is not None and reader.header.samples is None:
+            last = samples if last is None else min(samples, last)
+        writer = stack.enter_context(_writer(model, target, samples or 0, force))
+        for block in decoded(model, reader, layers, first, last, quiet):
+            writer.write(playable(block))
+        return damage(reader)
+
+
+def opened(model: NeuralCodec, file: BinaryIO, name: str, conceal: bool = False) -> Reader:
+    """The packets of a stream that must be of this model."""
+    reader = Reader(file, name, tables(model), strict=not conceal)
+    head = reader.header
+    kind = {"rate": model.sample_rate, "hop": model.hop, "size": model.codebooks[0], "layers": len(model.codebooks)}
+    expect(head, name, **kind, fingerprint=fingerprint(model))
+    if head.samples is not None and head.frames != -(-head.samples // head.hop):
+        raise InputError(f"{name}: its header promises {head.samples} samples in {head.frames} frames of {head.hop}")
+    return reader
+
+
+def damage(reader: Reader) -> str:
+    """What was bridged so far, in words; nothing when all was whole."""
+    packets = f"{reader.damaged} packet{'s were' if reader.damaged > 1 else ' was'} damaged or lost, and bridged"
+    return "; ".join([packets] * bool(reader.damaged) + ["the end is missing"] * reader.truncated)
 
 
 def decoded(
     model: NeuralCodec,
     reader: Reader,
     layers: int | None = None,
-    start: float = 0.0,
-    seconds: float | None = None,
-    progress: bool = False,
-) -> Iterator[np.ndarray]:
-    """Blocks of audio (1, any) from the packets of a reader of this model's, what is lost concealed."""
+    first: int = 0,
+    last: int | None = None,
+    quiet: bool = True,
+) -> Iterator[Tensor]:
+    """Blocks of audio (1, 1, any) from the packets of a reader of this model's, what is lost concealed.
+
+    Samples `first` up to `last`, which need not be the end.
+    """
     head = reader.header
-    if layers is not None and not 1 <= layers <= head.layers:
-        raise InputError(f"{layers} layers are asked for, and the stream has {head.layers}")
-    first = round(start * head.rate)
-    last = None if seconds is None else first + round(seconds * head.rate)
-    at = 0
-    if first:
-        if head.samples is not None and first >= head.samples:
-            raise InputError(f"begins at {start:g} s, but the stream has {head.samples / head.rate:g} s")
-        at = reader.seek(max(0, first // head.hop - decoder_context(model))) * head.hop
-    whole = head.samples is not None
-    stream = DecoderStream(model, head.samples - at if whole and head.samples is not None else None)
+    if layers is not None and layers > head.layers:
+        rates = ", ".join(f"{rate:g}" for rate in bitrates(model.config)[: head.layers])
+        raise InputError(f"holds no more than {head.kbps:g} kbit/s; possible are {rates}")
+    begin = reader.seek(max(0, first // head.hop - decoder_context(model))) * head.hop if first else 0
+    stream = DecoderStream(model, None if head.samples is None else head.samples - begin)
     concealer = Concealer(model, stream)
-    total = None if head.frames is None else head.packets
-    for packet in tqdm(reader, "decode", total, leave=False, disable=None if progress else True):
+    at, total = begin, None if head.frames is None else head.packets
+    for packet in tqdm(reader, "decode", total, leave=False, disable=quiet or None):
         codes = packet.codes if packet.codes is None or layers is None else packet.codes[:layers]
         made = concealer.feed(codes, packet.frames)
         yield from _part(made, at, first, last)
         at += made.shape[-1]
         if last is not None and at >= last:
             return
-    if reader.header.samples is not None and not whole:  # told by the end of the stream
-        stream.limit = reader.header.samples
+    if reader.header.samples is not None:  # told by the end of a stream that began without
+        stream.limit = reader.header.samples - begin
     yield from _part(concealer.finish(), at, first, last)
 
 
-def _part(made: Tensor, at: int, first: int, last: int | None) -> Iterator[np.ndarray]:
+def _part(made: Tensor, at: int, first: int, last: int | None) -> Iterator[Tensor]:
     begin = max(0, first - at)
     end = made.shape[-1] if last is None else min(made.shape[-1], last - at)
     if end > begin:
-        yield made[0, :, begin:end].cpu().numpy()
+        yield made[..., begin:end]
 
 
-def check(model: NeuralCodec, head: Header, name: str) -> None:
-    """The stream is of this model."""
-    kind = {"rate": model.sample_rate, "hop": model.hop, "size": model.codebooks[0], "layers": len(model.codebooks)}
-    expect(head, name, **kind, fingerprint=fingerprint(model))
+def rebuilt(model: NeuralCodec, codes: np.ndarray, samples: int) -> np.ndarray:
+    """Audio (1, samples) of codes (N, frames)."""
+    stream, step = DecoderStream(model, samples), math.ceil(PIECE * model.sample_rate / model.hop)
+    whole = torch.from_numpy(codes)[None].to(next(model.parameters()).device)
+    parts = [stream.feed(piece) for piece in whole.split(step, -1)]
+    return torch.cat([*parts, stream.finish()], -1)[0].cpu().numpy()
 
 
 # --- both ----------------------------------------------------------------------------------------------------
 
 
 def reconstruct_file(
-    model: NeuralCodec, source: str | Path, target: str | Path, layers: int | None = None, force: bool = False
+    model: NeuralCodec, source: str | Path, targets: Mapping[int, Path], force: bool = False, quiet: bool = False
 ) -> None:
-    """What an audio file sounds like after the codec, at the codec's rate."""
-    samples = _length(model, source)
-    with audio.Writer(target, model.sample_rate, 1, frames=samples, force=force) as writer:
-        for block in passed(model, _blocks(model, source, False), samples, layers):
-            writer.write(np.clip(block, -1, 1))
+    """What an audio file sounds like after the codec, at the codec's rate; `targets` are files by number of layers."""
+    samples, device = length(model, source, quiet), next(model.parameters()).device
+    with ExitStack() as stack:
+        results = [
+            (layers, DecoderStream(model, samples), stack.enter_context(_writer(model, target, samples, force)))
+            for layers, target in targets.items()
+        ]
+        for codes in encoded(model, blocks(model, source, quiet), max(targets)):
+            pieces = torch.from_numpy(codes)[None].to(device)
+            for layers, stream, writer in results:
+                writer.write(playable(stream.feed(pieces[:, :layers])))
+        for _, stream, writer in results:
+            writer.write(playable(stream.finish()))
 
 
-def passed(
-    model: NeuralCodec, blocks: Iterable[np.ndarray], samples: int, layers: int | None = None
-) -> Iterator[np.ndarray]:
-    """Blocks of audio through the codec and back."""
-    stream = DecoderStream(model, samples)
-    device = next(model.parameters()).device
-    for codes in encoded(model, blocks, layers):
-        yield stream.feed(torch.from_numpy(codes)[None].to(device))[0].cpu().numpy()
-    yield stream.finish()[0].cpu().numpy()
+def _writer(model: NeuralCodec, target: str | Path, samples: int, force: bool) -> audio.Writer:
+    return audio.Writer(target, model.sample_rate, 1, frames=samples, force=force)
+
+
+def playable(made: Tensor) -> np.ndarray:
+    """(1, 1, T) as (1, T) that no integer has to clip."""
+    return made[0].clamp(-1, 1).cpu().numpy()

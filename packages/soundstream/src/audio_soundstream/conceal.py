@@ -26,12 +26,13 @@ class Concealer:
         self.last = some.new_zeros(1, model.width, 1)
         self.heard = False  # anything at all yet
         self.lost = 0  # frames since the last one that came
-        self.gains: list[float] = []  # of the frames whose audio is not out, the first being frame `self.first`
-        self.first = 0
-        self.before = 1.0  # gain of the frame before that
+        self.gains: list[float] = []  # of the frames whose audio is not out whole
+        self.before = 1.0  # gain of the frame before those
 
     def feed(self, codes: np.ndarray | None, frames: int) -> Tensor:
         if codes is None:
+            if not self.stream.frames:
+                self.before = 0.0  # a beginning that is lost is silent from its first sample on
             latents = self.last.expand(-1, -1, frames)
             self.gains += [self._gain(self.lost + at + 1) for at in range(frames)]
             self.lost += frames
@@ -55,31 +56,26 @@ class Concealer:
         """Each sample times a gain that goes on a line from frame to frame."""
         hop, end = self.model.hop, self.stream.samples
         start = end - audio.shape[-1]
-        if self.before == 1.0 and all(gain == 1.0 for gain in self.gains):
-            gained = audio
-        else:
-            places = torch.arange(start, end)
-            frame = places // hop - self.first
-            levels = torch.tensor([self.before, *self.gains, self.gains[-1] if self.gains else self.before])
-            low, high = levels[frame], levels[frame + 1]
-            gain = low + (high - low) * ((places % hop + 1) / hop)
-            gained = audio * gain.to(audio)
-        done = end // hop - self.first  # frames that are out whole
-        if done > 0:
-            self.before, self.gains, self.first = self.gains[done - 1], self.gains[done:], self.first + done
-        return gained
+        first = start // hop  # the frame that gains[0] belongs to
+        levels = [self.before, *self.gains]
+        done = end // hop - first  # frames that are out whole now
+        self.before, self.gains = levels[done], self.gains[done:]
+        if all(level == 1.0 for level in levels):
+            return audio
+        places = torch.arange(start, end)
+        frame, table = places // hop - first, torch.tensor(levels)
+        low, high = table[frame], table[frame + 1]
+        return audio * (low + (high - low) * ((places % hop + 1) / hop)).to(audio)
 
 
 def gilbert(count: int, rate: float, burst: float, seed: int) -> np.ndarray:
     """Which of `count` packets are lost: a share `rate` of them, in bursts of `burst` on average. (count,) bool"""
-    if not 0 <= rate < 1 or burst < 1 or rate > burst / (burst + 1):
-        raise ValueError(f"a share of {rate:g} cannot be lost in bursts of {burst:g} packets")
-    rng, lost, found = np.random.default_rng(seed), False, []
-    enter = rate / (burst * (1 - rate))
-    draws = rng.random(count)
-    if count and rng.random() < rate:
-        lost = True
-    for draw in draws:
+    if not (1 <= burst < math.inf and 0 <= rate <= burst / (burst + 1)):
+        raise ValueError(f"a share of {rate:g} cannot be lost in bursts of {burst:g} packets on average")
+    enter, leave = rate / (burst * (1 - rate)), 1 / burst
+    rng, found = np.random.default_rng(seed), []
+    lost = bool(rng.random() < rate)
+    for draw in rng.random(count):
         found.append(lost)
-        lost = draw >= 1 / burst if lost else draw < enter
+        lost = bool(draw >= leave if lost else draw < enter)
     return np.array(found, bool)

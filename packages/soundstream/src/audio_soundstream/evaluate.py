@@ -22,7 +22,8 @@ from audio_core.report import Report
 from torch import Tensor
 from tqdm import tqdm
 
-from . import layout
+from . import layout, sizes
+from .codec import encoded, rebuilt
 from .model import NeuralCodec
 
 LONGEST = 30.0  # seconds of a file that are looked at
@@ -80,7 +81,7 @@ class Result:
             "bitrates": [row(rung) for rung in self.rungs],
             "opus": [row(rung) for rung in self.opus],
             "codebooks": books,
-            "nominal_kbps": self.rungs[-1].kbps,
+            "nominal_kbps": layout.bitrates(self.model.config)[-1],
             "entropy_kbps": round(sum(self.entropy) * self.model.sample_rate / self.model.hop / 1000, 4),
         }
 
@@ -114,19 +115,18 @@ def evaluate(
             note(str(error))
             unreadable += 1
             continue
-        wanted = torch.from_numpy(samples)[None]
-        found = model.codes(wanted.to(next(model.parameters()).device))
-        codes.append(found[0].cpu())
+        found = np.concatenate(list(encoded(model, audio.regroup([samples], model.sample_rate))), 1)
+        codes.append(torch.from_numpy(found))
         sounds = [("as recorded", samples, model.sample_rate)]
         for rung, count in zip(rungs, counts, strict=True):
-            made = model.decode(model.from_codes(found[:, :count]))[..., : wanted.shape[-1]].cpu()
-            _measure(rung, made, wanted, model.sample_rate, distance)
-            sounds.append((rung.name, made[0].clamp(-1, 1).numpy(), model.sample_rate))
+            made = np.clip(rebuilt(model, found[:count], samples.shape[1]), -1, 1)
+            _measure(rung, made, samples, model.sample_rate, distance)
+            sounds.append((rung.name, made, model.sample_rate))
         for rung in opus:
             made, rate = _opus(samples, model.sample_rate, rung.kbps)
             rung.values.setdefault("kbps", []).append(rate)
-            _measure(rung, torch.from_numpy(made)[None], wanted, model.sample_rate, distance)
-            sounds.append((rung.name, np.clip(made, -1, 1), model.sample_rate))
+            _measure(rung, made, samples, model.sample_rate, distance)
+            sounds.append((rung.name, made, model.sample_rate))
         if len(heard) < listen:
             heard.append(
                 [(f"{path.name}, {label}" if label == "as recorded" else label, x, r) for label, x, r in sounds]
@@ -166,34 +166,43 @@ def _read(path: Path, rate: int) -> np.ndarray:
     return samples
 
 
-def _measure(rung: Rung, made: Tensor, wanted: Tensor, rate: int, distance: MelLoss) -> None:
-    """Of audio (1, 1, T)."""
-    found = {
-        "si_sdr": metrics.si_sdr(made, wanted),
-        "snr": metrics.snr(made, wanted),
-        "mel": distance(made, wanted),
-        "stft": metrics.log_spectral_distance(made, wanted),
-    }
-    if not wanted.any():  # silence has spectra, but no ratios
-        found |= {"si_sdr": torch.tensor(math.nan), "snr": torch.tensor(math.nan)}
-    if rate in (8000, 16000) and importlib.util.find_spec("pesq") and wanted.shape[-1] >= rate // 4:
-        found["pesq"] = metrics.pesq(made, wanted, rate)
-    if importlib.util.find_spec("pystoi") and wanted.shape[-1] >= rate and wanted.any():
-        found["stoi"] = metrics.stoi(made, wanted, rate)
+def _measure(rung: Rung, made: np.ndarray, wanted: np.ndarray, rate: int, distance: MelLoss) -> None:
+    """Of audio (1, T)."""
+    x, y = torch.from_numpy(made), torch.from_numpy(wanted)
+    found = {"mel": distance(x[None], y[None]), "stft": metrics.log_spectral_distance(x, y)}
+    sounds, seconds = bool(wanted.any()), wanted.shape[1] / rate
+    nothing = torch.tensor(math.nan)  # silence has spectra, but no ratios
+    found["si_sdr"], found["snr"] = (metrics.si_sdr(x, y), metrics.snr(x, y)) if sounds else (nothing, nothing)
+    if importlib.util.find_spec("pesq") and seconds >= 0.25:
+        known = 8000 if rate == 8000 else 16000
+        heard = [torch.from_numpy(audio.resample(one, rate, known)) for one in (made, wanted)]
+        found["pesq"] = metrics.pesq(heard[0], heard[1], known)
+    if importlib.util.find_spec("pystoi") and seconds >= 1 and sounds:
+        found["stoi"] = metrics.stoi(x, y, rate)
     for name, value in found.items():
         rung.values.setdefault(name, []).append(float(value.mean()))
 
 
 def _opus(samples: np.ndarray, rate: int, kbps: float) -> tuple[np.ndarray, float]:
-    """What Opus makes of (1, T), and at how many kbit/s really, its container included."""
+    """What Opus makes of (1, T), and at how many kbit/s really."""
     allowed = next((known for known in (8000, 12000, 16000, 24000, 48000) if known >= rate), 48000)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sound.opus"
         audio.write(path, np.clip(audio.resample(samples, rate, allowed), -1, 1), allowed, bitrate=kbps)
-        size = path.stat().st_size
+        size = ogg_payload(path.read_bytes())
         back = audio.read(path, rate=rate).samples[:, : samples.shape[1]]
     made = np.pad(back, ((0, 0), (0, samples.shape[1] - back.shape[1])))
-    return made, size * 8 / (samples.shape[1] / rate) / 1000
+    return np.clip(made, -1, 1), size * 8 / (samples.shape[1] / rate) / 1000
+
+
+def ogg_payload(data: bytes) -> int:
+    """Bytes of sound in an Ogg file: all that its pages hold but the two with heads and tags, a kilobyte."""
+    found, at = [], 0
+    while at < len(data):
+        lengths = data[at + 27 : at + 27 + data[at + 26]]
+        found.append(sum(lengths))
+        at += 27 + len(lengths) + found[-1]
+    return sum(found[2:])
 
 
 def table(result: Result) -> str:
@@ -212,31 +221,42 @@ def table(result: Result) -> str:
 
 
 def report(result: Result, path: str | Path, name: str) -> None:
-    page = Report(f"{type(result.model).__name__} {name}: {result.files} files")
-    measures = [measure for measure in MEASURES if measure in result.rungs[0].values]
+    kind, config = type(result.model).__name__, result.model.config
+    page = Report(f"{kind} {name}")
+    facts = sizes.describe(result.model)
+    page.text(
+        f"{facts['parameters']['total']:,} parameters; {facts['rate']} Hz, frames of "
+        f"{1000 / facts['frames_per_second']:.3g} ms, a delay of {facts['latency_ms']:.3g} ms. Measured on {result.files} "
+        f"files, {result.frames / facts['frames_per_second']:.3g} s."
+    )
     page.heading("Quality by bitrate")
     page.text(
-        "Means over the files, at the codec's rate. Opus's bitrate is what its files take, container included; "
-        "a codec that is trained to sound right may have a low SI-SDR and yet sound well."
+        "Means over the files at the codec's rate; bitrates are without containers. More is better of SI-SDR, SNR, "
+        "PESQ and STOI, less of distances; PESQ and STOI are for speech. What is trained to sound right may have a low "
+        "SI-SDR and yet sound well: listen below."
     )
+    measures = [measure for measure in MEASURES if measure in result.rungs[0].values]
     header = ["", "kbit/s", *(MEASURES[measure] for measure in measures)]
-    everything = [*result.rungs, *result.opus]
-    page.table(header, [[r.name, r.kbps, *(r.mean(measure) for measure in measures)] for r in everything])
+    rows = [(kind, rung) for rung in result.rungs] + [("Opus", rung) for rung in result.opus]
+    page.table(header, [[codec, rung.kbps, *map(rung.mean, measures)] for codec, rung in rows])
     for measure in ("si_sdr", "mel", "pesq"):
-        if measure in measures:
+        if measure in measures and len(result.rungs) > 1:
             lines = {
-                type(result.model).__name__: ([r.kbps for r in result.rungs], [r.mean(measure) for r in result.rungs]),
-                "Opus": ([r.kbps for r in result.opus], [r.mean(measure) for r in result.opus]),
+                label: ([rung.kbps for rung in rungs], [rung.mean(measure) for rung in rungs])
+                for label, rungs in ((kind, result.rungs), ("Opus", result.opus))
             }
             page.curve(MEASURES[measure], lines, unit="kbit/s")
     page.heading("Codebooks")
-    bits = layout.bits(result.model.config)
+    bits, total = layout.bits(config), sum(result.entropy)
     page.text(
-        f"Of {bits} bits a layer could carry; {sum(result.entropy):.1f} of {bits * len(result.entropy)} in a frame. "
-        f"The rest is what entropy coding saves."
+        f"The codes of a frame hold {total:.1f} of {bits * config.layers} bits; the rest is what entropy coding saves. "
+        f"Fewer than {10 * config.size} frames make it look less than it is; here are {result.frames}."
     )
-    page.bars("Entropy by layer, bits", {f"layer {at}": value for at, value in enumerate(result.entropy, 1)})
-    page.bars("Entries that occur, %", {f"layer {at}": 100 * value for at, value in enumerate(result.used, 1)})
+    books = zip(layout.bitrates(config), result.entropy, result.used, strict=True)
+    page.table(
+        ["layer", "kbit/s up to it", f"entropy, of {bits} bits", "entries that occur, %"],
+        [[at, rate, entropy, 100 * share] for at, (rate, entropy, share) in enumerate(books, 1)],
+    )
     if result.heard:
         page.heading("To hear")
         for sounds in result.heard:

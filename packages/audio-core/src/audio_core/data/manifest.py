@@ -117,19 +117,23 @@ def scan(
     return Scan(items, unreadable)
 
 
-def find_audio(folder: str | Path) -> list[Path]:
-    """Every file below `folder` with an audio extension, sorted; hidden files and folders are left out."""
+def find_audio(folder: str | Path, extension: str | None = None) -> list[Path]:
+    """Every file below `folder` with an audio extension, or with this one, sorted; hidden ones are left out."""
     found = []
     for here, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "." and not _returns(Path(here, name))]
-        found += [Path(here, name) for name in names if is_audio(name)]
+        found += [Path(here, name) for name in names if is_audio(name, extension)]
     return sorted(found)
 
 
-def is_audio(name: str | Path) -> bool:
-    """Whether a file's name looks like audio; what begins with a dot is some program's own, as ._song.wav is."""
+def is_audio(name: str | Path, extension: str | None = None) -> bool:
+    """Whether a file's name looks like audio, or has this `extension`.
+
+    What begins with a dot is some program's own, as ._song.wav is.
+    """
     path = Path(name)
-    return path.suffix.lower() in audio.FORMATS.keys() | audio.FOREIGN and path.name[0] != "."
+    wanted = {extension} if extension else audio.FORMATS.keys() | audio.FOREIGN
+    return path.suffix.lower() in wanted and path.name[0] != "."
 
 
 def extensions() -> str:
