@@ -342,12 +342,12 @@ def test_what_a_format_cannot_hold_costs_nothing(tmp_path, name, rate, channels,
 
 
 def test_opus_takes_a_bitrate(tmp_path):
-    """A wish more than a promise: broadband sound at 48 kHz takes twice the least."""
-    found = []
+    """A wish more than a promise: of noise it becomes twice as much."""
+    sizes = []
     for bitrate in (6, 24, 96):
         audio.write(tmp_path / "a.opus", 0.3 * music(5 * RATE), RATE, bitrate=bitrate)
-        found.append((tmp_path / "a.opus").stat().st_size * 8 / 5 / 1000)
-    assert found[0] < 18 < found[1] < 36 < found[2] < 120
+        sizes.append((tmp_path / "a.opus").stat().st_size)
+    assert 2 * sizes[0] < sizes[1] < sizes[2] / 1.5
     audio.write(tmp_path / "a.ogg", music(RATE), RATE, "opus", bitrate=6)
     assert audio.info(tmp_path / "a.ogg").encoding == "OPUS"
 

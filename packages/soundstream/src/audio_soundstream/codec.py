@@ -163,6 +163,8 @@ def decode_file(
         writer = stack.enter_context(_writer(model, target, samples or 0, force))
         for block in decoded(model, reader, layers, first, last, quiet):
             writer.write(playable(block))
+        if not writer.frames:
+            raise InputError(f"{source}: holds no audio to decode")
         return damage(reader)
 
 

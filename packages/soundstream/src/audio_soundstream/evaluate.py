@@ -224,10 +224,10 @@ def report(result: Result, path: str | Path, name: str) -> None:
     kind, config = type(result.model).__name__, result.model.config
     page = Report(f"{kind} {name}")
     facts = sizes.describe(result.model)
+    seconds, frame = result.frames / facts["frames_per_second"], 1000 / facts["frames_per_second"]
     page.text(
-        f"{facts['parameters']['total']:,} parameters; {facts['rate']} Hz, frames of "
-        f"{1000 / facts['frames_per_second']:.3g} ms, a delay of {facts['latency_ms']:.3g} ms. Measured on {result.files} "
-        f"files, {result.frames / facts['frames_per_second']:.3g} s."
+        f"{facts['parameters']['total']:,} parameters; {facts['rate']} Hz, frames of {frame:.3g} ms, a delay of "
+        f"{facts['latency_ms']:.3g} ms. Measured on {result.files} files, {seconds:.3g} s."
     )
     page.heading("Quality by bitrate")
     page.text(

@@ -29,7 +29,7 @@ def encode(model: NeuralCodec, source: BinaryIO, target: BinaryIO, layers: int) 
             yield np.frombuffer(data[:whole], "<i2").astype(np.float32)[None] / 2**15
 
     writer = Writer(target, header(model, layers, None, 1))
-    pass  # whoever waits at the other end can tell whether the stream is for them
+    target.flush()  # whoever waits at the other end can tell whether the stream is for them
     for codes in encoded(model, blocks(), layers):
         writer.write(codes)
     writer.close(samples)
