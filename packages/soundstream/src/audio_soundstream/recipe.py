@@ -54,11 +54,11 @@ class Judges:
 class Weights:
     """Of the parts of the codec's loss; 0 leaves a part out."""
 
-    mel: float = 15.0
+    mel: float = 1.0
     """Distance of the logarithms of seven mel spectrograms."""
     power: float = 0.0
     """The original's distance of power mel spectrograms and of their logarithms."""
-    wave: float = 10.0
+    wave: float = 30.0
     """Power of the difference of samples, over the power of the audio."""
     adversarial: float = 1.0
     features: float = 2.0
@@ -87,8 +87,9 @@ class Recipe(Plan):
     """Of both learning rates."""
     clip: float = 1.0
     """Largest norm of either gradient; 0: no limit."""
-    average: float = 0.999
-    """Decay of averaged weights, which are then what is tested and released; 0: the last weights are."""
+    average: float = 0.0
+    """Decay of averaged weights, which are then what is tested and released; 0: the last weights are. Averaged codebooks
+    fit only when the rate is low in the end, as on a Cosine."""
 
     steps: int = 100_000
     batch: int = 8
