@@ -145,8 +145,8 @@ def _convolved(graph: _Graph, layer: IntegerLayer, values: _Tensor) -> _Tensor:
     scales = 2.0**-layer.shift * before / values.scale
     shape = (1, 1, (values.shape[2] - real.span) // real.stride + 1, real.outputs)
     made = graph.tensor(layer.name, shape, before)
-    parameters = graph.weights(layer.name, weight, layer.bias, scales, values.scale, axis)
-    graph.convolution(values, parameters, made, real.own, real.stride, real.dilation, real.activation == "relu")
+    inputs = [values.place, *graph.weights(layer.name, weight, layer.bias, scales, values.scale, axis)]
+    graph.convolution(inputs, made, real.own, real.stride, real.dilation, real.activation == "relu")
     return _hardswish(graph, layer.name, made, after) if real.activation == "hardswish" else made
 
 
@@ -173,9 +173,9 @@ def _hardswish(graph: _Graph, name: str, values: _Tensor, scale: float) -> _Tens
     channels = values.shape[-1]
     sixths = np.full(channels, 1 / 6 / 64)
     halves = np.rint(0.5 / (values.scale * sixths))
-    parameters = graph.weights(f"{name}/gate", np.full((1, 1, 1, channels), 64), halves, sixths, values.scale, 3)
+    weights = graph.weights(f"{name}/gate", np.full((1, 1, 1, channels), 64), halves, sixths, values.scale, 3)
     gate = graph.tensor(f"{name}/gate", values.shape, 2.0**-15)  # 16 bits end at 1
-    graph.convolution(values, parameters, gate, own=True, relu=True)
+    graph.convolution([values.place, *weights], gate, own=True, relu=True)
     made = graph.tensor(f"{name}/gated", values.shape, scale)
     graph.operator("MUL", [values.place, gate.place], made)
     return made
@@ -197,43 +197,41 @@ def _added(graph: _Graph, name: str, values: _Tensor, skip: _Tensor, start: int)
 
 @torch.inference_mode()
 def _highest(model: IntegerModel, sounds: Iterable[Tensor]) -> list[float]:
-    """The largest product of a residual and an entry less half the entry's square, of each codebook."""
+    """The largest product of a residual and an entry less half the entry's square, in the units of each codebook."""
     highest = [1.0] * len(model.books)
     for sound in sounds:
         residual = model.latents(recorded(sound)).transpose(1, 2)
-        for at, (book, halves, shift) in enumerate(zip(model.books, model.halves, model.book_shifts, strict=True)):
-            entries = torch.from_numpy(book).double()
-            most, chosen = (residual @ entries.T - torch.from_numpy(halves)).max(-1)
-            highest[at] = max(highest[at], float(most.max()))
-            residual = residual - entries[chosen] * 2**shift
+        for at, book in enumerate(model.books):
+            entries = torch.from_numpy(book.entries * 2.0 ** (book.shift[:, None] - book.coarsest))
+            nearness = residual @ entries.T - torch.from_numpy(book.halves)
+            highest[at] = max(highest[at], float(nearness.max()))
+            residual = residual - book.nearest(residual)[0]
     return highest
 
 
 def _searched(graph: _Graph, model: IntegerModel, residual: _Tensor, highest: Sequence[float]) -> _Tensor:
     """The entry nearest to r has the largest r c - c c / 2. Values (1, 1, F, D) -> codes (1, N, F)."""
-    rows, (size, width), found = residual.shape[2], model.books.shape[1:], []
-    for at, (book, halves) in enumerate(zip(model.books, model.halves, strict=True)):
-        name, unit = f"codebook{at}", residual.scale * 2.0 ** model.book_shifts[at]
-        buffer = graph.buffer(book.tobytes())  # both the weights of a convolution and the entries of a table
-        weight, table = (
-            graph.stored(name, shape, "INT8", buffer, [unit]) for shape in ((size, 1, 1, width), (size, width))
-        )
-        bias = graph.constant(f"{name}/bias", -halves.astype(np.int64), [unit * residual.scale])
-        near = _near(graph, name, residual, size, [weight, bias], unit * residual.scale, highest[at])
+    rows, found = residual.shape[2], []
+    for at, book in enumerate(model.books):
+        name, (size, width) = f"codebook{at}", book.entries.shape
+        buffer = graph.buffer(book.entries.tobytes())  # both the weights of a convolution and the entries of a table
+        scales = residual.scale * 2.0**book.shift  # (K,)
+        weight = graph.stored(name, (size, 1, 1, width), "INT8", buffer, scales)
+        halves = book.halves.astype(np.int64) << book.coarsest - book.shift
+        bias = graph.constant(f"{name}/bias", -halves, scales * residual.scale)
+        unit = residual.scale**2 * 2.0**book.coarsest  # of the integer model's distances
+        near = _near(graph, name, [residual.place, weight, bias], (1, 1, rows, size), unit, highest[at])
         code = graph.tensor(f"{name}/code", (1, 1, rows), 0, "INT32")
         axis = graph.constant(f"{name}/axis", np.array(3, np.int32))
-        graph.operator("ARG_MAX", [near.place, axis], code, OutputType=graph.schema.TensorType.INT32)
+        graph.operator("ARG_MAX", [near, axis], code, OutputType=graph.schema.TensorType.INT32)
         found.append(code)
-        if at < len(model.books) - 1:
-            residual = _rest(graph, name, residual, table, code, unit)
-    codes = graph.tensor("codes", (1, len(found), rows), 0, "INT32")
-    graph.operator("CONCATENATION", [code.place for code in found], codes, Axis=1)
-    return codes
+        if len(found) < len(model.books):
+            table = graph.stored(f"{name}/table", (size, width), "INT8", buffer, [residual.scale])
+            residual = _rest(graph, name, residual, table, book.shift, code)
+    return _joined(graph, found)
 
 
-def _near(
-    graph: _Graph, name: str, residual: _Tensor, size: int, parameters: Sequence[int], unit: float, highest: float
-) -> _Tensor:
+def _near(graph: _Graph, name: str, inputs: Sequence[int], shape: Sequence[int], unit: float, highest: float) -> int:
     """How near each entry is, in real numbers (1, 1, F, K).
 
     A convolution gives 16 bits, too few for soft and loud sounds at once. So it is done twice, for all sums and for
@@ -242,25 +240,39 @@ def _near(
     step, parts = 2 * highest / 32767, []  # room for twice of what was seen
     for label, wanted in (("coarse", step), ("fine", step / _FINER)):
         scale = unit * 2.0 ** max(0, int(np.ceil(np.log2(wanted))))
-        part = graph.tensor(f"{name}/{label}", (*residual.shape[:3], size), scale)
-        graph.convolution(residual, parameters, part)
-        real = graph.tensor(f"{name}/{label}/real", part.shape, 0, "FLOAT32")
-        graph.operator("DEQUANTIZE", [part.place], real)
-        parts.append(real.place)
-    near = graph.tensor(f"{name}/nearness", (*residual.shape[:3], size), 0, "FLOAT32")
-    graph.operator("ADD", parts, near)
-    return near
+        part = graph.tensor(f"{name}/{label}", shape, scale)
+        graph.convolution(inputs, part, own=False)
+        parts.append(graph.real(f"{name}/{label}/real", "DEQUANTIZE", [part.place], shape))
+    return graph.real(f"{name}/nearness", "ADD", parts, shape)
 
 
-def _rest(graph: _Graph, name: str, residual: _Tensor, table: int, code: _Tensor, unit: float) -> _Tensor:
-    """What the chosen entries leave of the residual."""
-    entry = graph.tensor(f"{name}/entry", residual.shape, unit, "INT8")
+def _rest(graph: _Graph, name: str, residual: _Tensor, table: int, shift: np.ndarray, code: _Tensor) -> _Tensor:
+    """What the chosen entries leave of the residual.
+
+    An entry's power of two is looked up as the entry is, and the two are multiplied as real numbers, which is exact.
+    A table of their products would hold the codebook a second time, in more bits.
+    """
+    shape = residual.shape
+    entry = graph.tensor(f"{name}/entry", shape, residual.scale, "INT8")
     graph.operator("GATHER", [table, code.place], entry, Axis=0)
-    wide = graph.tensor(f"{name}/wide", residual.shape, residual.scale)
-    graph.operator("QUANTIZE", [entry.place], wide)
-    left = graph.tensor(f"{name}/left", residual.shape, residual.scale)
-    graph.operator("SUB", [residual.place, wide.place], left, PotScaleInt16=False)
+    powers = graph.constant(f"{name}/powers", 2.0 ** shift[:, None].astype(np.float32))
+    power = graph.real(f"{name}/power", "GATHER", [powers, code.place], (*shape[:3], 1), Axis=0)
+    small = graph.real(f"{name}/entry/real", "DEQUANTIZE", [entry.place], shape)
+    scaled = graph.real(f"{name}/entry/scaled", "MUL", [small, power], shape)
+    real = graph.real(f"{name}/real", "DEQUANTIZE", [residual.place], shape)
+    left = graph.tensor(f"{name}/left", shape, residual.scale)
+    graph.operator("QUANTIZE", [graph.real(f"{name}/rest", "SUB", [real, scaled], shape)], left)
     return left
+
+
+def _joined(graph: _Graph, found: Sequence[_Tensor]) -> _Tensor:
+    """All codes in one tensor. Layer by layer, as microcontrollers join no more than ten tensors at once."""
+    codes = found[0]
+    for count, code in enumerate(found[1:], 2):
+        name, before = "codes" if count == len(found) else f"codes/{count}", codes.place
+        codes = graph.tensor(name, (1, count, code.shape[2]), 0, "INT32")
+        graph.operator("CONCATENATION", [before, code.place], codes, Axis=1)
+    return codes
 
 
 # --- the file ----------------------------------------------------------------------------------------------
@@ -302,30 +314,21 @@ class _Graph:
         """The place of a tensor with the content of a buffer."""
         fields = {"Name": self.builder.CreateString(name), "Shape": self.numbers(shape)}
         if len(scales):
-            zeros, scale = self.numbers(np.zeros(len(scales)), np.int64), self.numbers(scales, np.float32)
-            fields["Quantization"] = self.table(
-                "QuantizationParameters", Scale=scale, ZeroPoint=zeros, QuantizedDimension=axis
-            )
+            parts = {"Scale": self.numbers(scales, np.float32), "ZeroPoint": self.numbers([0] * len(scales), np.int64)}
+            fields["Quantization"] = self.table("QuantizationParameters", **parts, QuantizedDimension=axis)
         number = getattr(self.schema.TensorType, kind)
         self.tensors.append(self.table("Tensor", **fields, Type=number, Buffer=buffer))
         return len(self.tensors) - 1
 
     def convolution(
-        self,
-        values: _Tensor,
-        parameters: Sequence[int],
-        made: _Tensor,
-        own: bool = False,
-        stride: int = 1,
-        dilation: int = 1,
-        relu: bool = False,
+        self, inputs: Sequence[int], made: _Tensor, own: bool, stride: int = 1, dilation: int = 1, relu: bool = False
     ) -> None:
         kinds = self.schema.ActivationFunctionType
         options = {"Padding": self.schema.Padding.VALID, "StrideH": 1, "StrideW": stride}
         options |= {"DilationHFactor": 1, "DilationWFactor": dilation}
         options |= {"FusedActivationFunction": kinds.RELU if relu else kinds.NONE}
         options |= {"DepthMultiplier": 1} if own else {}
-        self.operator("DEPTHWISE_CONV_2D" if own else "CONV_2D", [values.place, *parameters], made, **options)
+        self.operator("DEPTHWISE_CONV_2D" if own else "CONV_2D", inputs, made, **options)
 
     def operator(self, code: str, inputs: Sequence[int], output: _Tensor, **options: Any) -> None:
         if code not in self.codes:
@@ -340,6 +343,12 @@ class _Graph:
             BuiltinOptions=self.table(kind, **options),
         )
         self.operators.append(operator)
+
+    def real(self, name: str, code: str, inputs: Sequence[int], shape: Sequence[int], **options: Any) -> int:
+        """The place of real numbers, made by an operator."""
+        made = self.tensor(name, shape, 0, "FLOAT32")
+        self.operator(code, inputs, made, **options)
+        return made.place
 
     def file(self, source: _Tensor, found: _Tensor, description: str) -> bytes:
         """All of it, which takes the tensor `source` and gives the tensor `found`."""
