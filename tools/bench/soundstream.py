@@ -159,7 +159,9 @@ def memory(minutes: float) -> None:
 
 
 def passing(path: str) -> None:
-    reconstruct_file(made(TinyStreamConfig(16, 128, layers=5, size=1024)), path, f"{path}.back.wav")
+    reconstruct_file(
+        made(TinyStreamConfig(16, 128, layers=5, size=1024)), path, {5: Path(f"{path}.back.wav")}, quiet=True
+    )
 
 
 def main() -> None:

@@ -58,6 +58,32 @@ def test_entries_that_nobody_chooses_are_replaced():
     assert quantizer.codebooks.abs().max() < 10
 
 
+def test_on_steady_data_entries_stay_where_they_are():
+    quantizer = ResidualQuantizer(8, 1, 256).train()
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(60):  # 1.2 vectors an entry
+        before = quantizer.codebooks.clone()
+        quantizer(torch.randn(2, 8, 150, generator=draw))
+    moved = (quantizer.codebooks - before).norm(dim=-1)[0]
+    assert (moved > 1).float().mean() < 0.05
+
+
+def test_half_precision_around_it_changes_no_code():
+    quantizer = ResidualQuantizer(8, 2, 64).eval()
+    quantizer.load_codebooks(torch.randn(2, 64, 8))
+    latents = torch.randn(1, 8, 500)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, out = quantizer.codes(latents), quantizer(latents)
+    assert torch.equal(found, quantizer.codes(latents)) and out.losses.dtype == torch.float32
+
+
+def test_it_searches_when_made_in_inference_mode():
+    with torch.inference_mode():
+        quantizer = ResidualQuantizer(8, 1, 4)
+        quantizer.load_codebooks(torch.randn(1, 4, 8))
+        assert quantizer.codes(torch.randn(1, 8, 3)).shape == (1, 1, 3)
+
+
 def test_every_layer_pulls_the_encoder_and_rounding_passes_gradients():
     quantizer = ResidualQuantizer(8, 2, 4).train()
     quantizer(blobs(64))

@@ -1,5 +1,6 @@
 """Audio files to streams on disk and back: exact lengths, parts, damage, and memory that does not grow."""
 
+import copy
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from audio_core import audio
+from audio_core import audio, bundle
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from audio_soundstream import bitstream, codec, layout
 from audio_soundstream.header import HEADER_BYTES
-from audio_soundstream.model import TinyStream
+from audio_soundstream.model import TinyStream, finished
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -243,3 +244,19 @@ def test_a_long_file_takes_the_memory_of_a_short_one(bundles, tmp_path):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) < 20
+
+
+def test_a_bundle_with_numbers_that_are_none_is_refused(toy, tmp_path):
+    for name, value in (("codebooks", float("nan")), ("counts", float("nan")), ("counts", -1.0)):
+        model = copy.deepcopy(toy("causal"))
+        getattr(model.quantizer, name)[0, 0] = value
+        bundle.save(model, tmp_path / "bundle", "audio-soundstream", "0", "# Broken", force=True)
+        with pytest.raises(InputError, match=f"bundle: quantizer.{name} holds values that are not finite"):
+            codec.load(tmp_path / "bundle")
+
+
+def test_learning_leaves_the_fingerprint_as_it_is(toy):
+    model = toy("causal")
+    learning = TinyStream(replace(model.config, learning="gradient_original"))
+    learning.load_state_dict({k: v for k, v in model.state_dict().items() if k != "quantizer.counts"})
+    assert codec.fingerprint(learning) == codec.fingerprint(model) == codec.fingerprint(finished(learning))

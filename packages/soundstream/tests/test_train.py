@@ -108,7 +108,7 @@ def test_every_way_of_learning_trains(sounds, tmp_path, kind, learning):
     assert codec.load(tmp_path / "run/bundle").config.learning == "none"
 
 
-def test_two_processes_keep_the_same_codebooks(sounds, tmp_path):
+def test_two_processes_train_one_codec(sounds, tmp_path):
     settings = ["model.channels=4", "model.width=8", "model.layers=2", "model.size=8", f"model.rate={RATE}"]
     settings += [f"data.root={sounds}", "data.seconds=0.5", "data.held_out=3", "steps=3", "batch=2", "workers=0"]
     settings += ["judges.wave=4", "judges.stft=0", "judges.begin=1", "save_every=3"]
@@ -120,7 +120,7 @@ def test_two_processes_keep_the_same_codebooks(sounds, tmp_path):
     )
     script = tmp_path / "program.py"
     script.write_text(program)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [
         *launch,
         str(script),
@@ -142,8 +142,8 @@ def test_two_processes_keep_the_same_codebooks(sounds, tmp_path):
 
 
 def test_samples_are_normalised_and_each_root_has_its_share(sounds, tmp_path):
-    audio.write(tmp_path / "other/hum.wav", 0.01 * tone(50, 2.0, RATE).numpy(), RATE)
-    audio.write(tmp_path / "other/hum2.wav", 0.01 * tone(60, 2.0, RATE).numpy(), RATE)
+    audio.write(tmp_path / "other/hum.wav", 0.1 * tone(50, 2.0, RATE).numpy(), RATE)
+    audio.write(tmp_path / "other/hum2.wav", 0.1 * tone(60, 2.0, RATE).numpy(), RATE)
     chosen = Data(sounds, (tmp_path / "other",), held_out=2, seconds=0.5, gain_db=(0.0, 0.0))
     corpora = data.corpora(chosen)
     assert [(len(kept), len(held)) for kept, held in corpora] == [(3, 3), (1, 1)]
@@ -155,6 +155,12 @@ def test_samples_are_normalised_and_each_root_has_its_share(sounds, tmp_path):
         assert torch.equal(source[index], source[index])
     held = data.Held(chosen, corpora[1][1], RATE)
     assert float(held[0].abs().max()) == pytest.approx(0.95, rel=1e-3)
+
+
+def test_what_is_nearly_silent_stays_soft():
+    rng = np.random.default_rng(0)
+    assert data.Peak(0.95)(np.full((1, 4), 2.0**-15, np.float32), rng).max() < 0.01
+    assert data.Peak(0.95)(np.full((1, 4), 1e-40, np.float32), rng).max() < 1e-9
 
 
 def test_silence_stays_silent_and_bad_files_are_named(tmp_path, capsys):

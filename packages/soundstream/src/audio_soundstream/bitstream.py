@@ -135,6 +135,8 @@ class Reader:
         """Packets that came as None, and whether what should follow the last one is missing."""
         self._file, self._name, self._strict, self._index = file, name, strict, 0
         self._coded = self.header.tables is not None
+        minute = 60 * self.header.rate / (self.header.hop * self.header.per_packet)  # in packets
+        self._most_lost = 0x7FFF if self.header.frames is not None else int(minute)
         self._tables = tables if self._coded else None
         fits = not self._tables or self._tables.fit(self.header.layers, self.header.size)
         if self._tables and (not fits or self._tables.checksum != self.header.tables):
@@ -165,6 +167,8 @@ class Reader:
                 sequence, frames, payload = self._next(wanted)
                 skipped = (sequence - self._index + 0x8000 & 0xFFFF) - 0x8000  # numbers wrap
                 place = self._index + skipped
+                if skipped > self._most_lost:
+                    raise _Damage(f"has number {sequence}: a minute and more would be missing")
                 if skipped < 0:
                     self._fault(f"packet {self._index + 1} has number {sequence}: it came late or twice")
                     continue

@@ -31,7 +31,11 @@ PIECE = 2.0  # seconds that go through a network at once: what fits into a proce
 
 def load(path: str | Path = "default", device: str = "cpu") -> NeuralCodec:
     """The codec of a bundle: a folder, a Hub id, or `default`, which comes with the package."""
-    return bundle.load(SHIPPED.get(str(path), path), [SoundStream, TinyStream], "audio-soundstream", device)
+    model = bundle.load(SHIPPED.get(str(path), path), [SoundStream, TinyStream], "audio-soundstream", device)
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all() or (name == "quantizer.counts" and tensor.min() < 0):
+            raise InputError(f"{path}: {name} holds values that are not finite, or counts below 0")
+    return model
 
 
 def fingerprint(model: NeuralCodec) -> bytes:
@@ -40,7 +44,7 @@ def fingerprint(model: NeuralCodec) -> bytes:
     kind = (type(model).__name__, *(getattr(config, name, None) for name in ("strides", "causal", "activation")))
     digest = hashlib.blake2b(repr(kind).encode(), digest_size=8)
     for name, tensor in model.state_dict().items():
-        if name.startswith("decoder.") or name in ("quantizer.codebooks", "quantizer.counts"):
+        if name.startswith("decoder.") or name == "quantizer.codebooks":
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().float().numpy().astype("<f4").tobytes())
     return digest.digest()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from audio_core.dsp.precision import full_precision
 from audio_core.nn.quantize import Quantised, ResidualQuantizer
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ class MovingQuantizer(_Original):
         super().__init__(width, layers, size)
         self.counts.zero_()
 
+    @full_precision
     def forward(self, latents: Tensor, counts: Tensor | None = None) -> Quantised:
         """The batch uses as many layers as its largest of `counts`; the others learn nothing."""
         residual, total, codes, losses = latents.transpose(1, 2), torch.zeros_like(latents), [], []
@@ -65,6 +67,7 @@ class GradientQuantizer(_Original):
         del self.codebooks, self.counts, self.sums, self.started
         self.codebooks = nn.Parameter(entries)
 
+    @full_precision
     def forward(self, latents: Tensor, counts: Tensor | None = None) -> Quantised:
         residual, total, codes, losses = latents.transpose(1, 2), torch.zeros_like(latents), [], []
         for at in range(len(self.codebooks)):

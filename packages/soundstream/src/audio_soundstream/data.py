@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from audio_core.audio import Samples
 from audio_core.data.augment import Chain, Gain
 from audio_core.data.manifest import File, Manifest, find_audio
@@ -16,14 +17,14 @@ from .recipe import Data
 
 
 class Peak:
-    """As loud as possible up to `peak`; silence stays silent."""
+    """As loud as possible up to `peak`, but by 40 dB at most: what is nearly silent stays soft."""
 
     def __init__(self, peak: float):
         self.peak = np.float32(peak)
 
     def __call__(self, samples: Samples, rng: np.random.Generator) -> Samples:
         loudest = np.abs(samples).max(initial=0)
-        return samples * (self.peak / loudest) if loudest else samples
+        return samples * min(self.peak / loudest, np.float32(100)) if loudest > 1e-9 else samples
 
 
 class Mixture:
@@ -100,5 +101,4 @@ class Held(Fixed):
 
     def __getitem__(self, index: int) -> Tensor:
         found = super().__getitem__(index)
-        loudest = float(found.abs().max())
-        return found if self.peak is None or not loudest else found * (float(self.peak.peak) / loudest)
+        return found if self.peak is None else torch.from_numpy(self.peak(found.numpy(), np.random.default_rng(0)))

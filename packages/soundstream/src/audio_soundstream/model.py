@@ -71,6 +71,7 @@ class NeuralCodec(nn.Module):
         """(B, width, F) -> (B, 1, F * hop)."""
         return self.decoder(latents)[..., self.lead : self.lead + latents.shape[-1] * self.hop]
 
+    @torch.no_grad()
     def codes(self, audio: Tensor, layers: int | None = None) -> Tensor:
         """(B, 1, T) -> (B, N, F), of the first `layers` if not of all."""
         return self.quantizer.codes(self.encode(audio), layers)

@@ -240,6 +240,8 @@ def _layer(
         places = torch.arange(-32768, 32769, 256, dtype=torch.float64) / 2.0**first
         curve = (_activated(layer, places) * 2.0**target).round().clamp(-32768, 32767).to(torch.int16).numpy()
     skip_shift = 0 if layer.skip is None else given[layer.skip] - target
+    if shift.min() < 0 or shift.max() > 30 or not 0 <= skip_shift <= 30:
+        raise InputError(f"{layer.name}: its weights and biases differ too much in size for integers")
     return IntegerLayer(layer.name, weight, bias, shift, layer, curve, skip_shift, limit)
 
 

@@ -24,7 +24,7 @@ class Data:
     """Of a sample; what is shorter is followed by silence."""
     peak: float = 0.95
     """The loudest sample after normalising; 0 leaves the level as it is."""
-    gain_db: tuple[float, float] = (-10.0, 0.0)
+    gain_db: tuple[float, float] = (-24.0, 0.0)
     """Range of the gain after that."""
 
     def __post_init__(self) -> None:
@@ -84,12 +84,12 @@ class Recipe(Plan):
     optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
     judge_optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
     schedule: Staircase | Cosine = field(default_factory=lambda: Staircase(every=1, factor=0.999996))
-    """Of both learning rates."""
+    """Of both learning rates, each counted from its player's first update."""
     clip: float = 1.0
     """Largest norm of either gradient; 0: no limit."""
     average: float = 0.0
-    """Decay of averaged weights, which are then what is tested and released; 0: the last weights are. Averaged codebooks
-    fit only when the rate is low in the end, as on a Cosine."""
+    """Decay of averaged weights, which are then what is tested and released; 0: the last weights are. Averaged
+    codebooks fit only when the rate is low in the end, as on a Cosine."""
 
     steps: int = 100_000
     batch: int = 8

@@ -98,9 +98,10 @@ class Coding:
     def evaluate(self, batch: Tensor) -> Metrics:
         made, codes, _ = self.release()(batch)
         entropy, share = usage(codes, self.recipe.model.size)
+        ratios = metrics.si_sdr(made, batch)
         found = {
             "mel": self.mel.to(batch.device)(made, batch),
-            "si_sdr": metrics.si_sdr(made, batch).mean(),
+            "si_sdr": ratios[batch.any(-1)].mean(),  # silence has none; NaN, which does not count, of nothing else
             "bits": entropy.sum(),
             "used": share.mean(),
         }
@@ -131,4 +132,4 @@ def learner(codec: NeuralCodec, recipe: Recipe) -> Learner:
     if not weights.balanced:
         return Learner(codec)
     shares = {name: getattr(weights, name) for name in ("mel", "power", "wave", "adversarial", "features")}
-    return Learner(codec, adversarial.Balancer({name: share for name, share in shares.items() if share}))
+    return Learner(codec, adversarial.Balancer({name: share for name, share in shares.items() if share}, decay=0.99))

@@ -124,13 +124,18 @@ def results(folder: Path, best: bool = False) -> dict[str, float]:
     if best:
         return read_json(folder / "best.json")
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["kind"] == "evaluate"][-1]
+    found = [entry for entry in map(json.loads, lines) if entry["kind"] == "evaluate"]
+    return found[-1] if found else {}
 
 
 def _card(folder: Path, recipe: Recipe, best: bool) -> str:
     settings, found = recipe.model, results(folder, best)
     rates = layout.bitrates(settings)
-    named = {"mel": "distance of mel spectrograms", "si_sdr": "SI-SDR, dB", "bits": "entropy of a frame's codes, bits"}
+    named = {
+        "mel": "distance of mel spectrograms",
+        "si_sdr": "SI-SDR, dB",
+        "bits": "entropy of a frame's codes in eight clips, bits",
+    }
     kind = config.kind(type(settings))
     return bundle.card(
         f"{kind}, {settings.rate / 1000:g} kHz, up to {rates[-1]:g} kbit/s",

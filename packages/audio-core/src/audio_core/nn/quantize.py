@@ -7,11 +7,13 @@ when a training begins, since that takes longer than PyTorch itself.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..dsp.precision import full_precision
 from ..files import InputError
 
 
@@ -25,8 +27,9 @@ class ResidualQuantizer(nn.Module):
     """N layers of K entries, each layer for what the ones before left over: (B, D, F) <-> codes (B, N, F).
 
     In training every layer's entries are moving averages of the vectors that chose them (`decay`), begin as k-means of
-    the first batch, and are replaced by vectors of the batch when fewer than `revive` choose them; `losses` pull
-    the encoder towards the entries, each layer's own. Without `learns` entries stay as they are, also in training.
+    the first batch, and are replaced by vectors of the batch when they are chosen less than `revive` times as often as
+    the mean; `losses` pull the encoder towards the entries, each layer's own. Without `learns` entries stay as they
+    are, also in training.
     """
 
     codebooks: Tensor
@@ -40,7 +43,7 @@ class ResidualQuantizer(nn.Module):
         layers: int,
         size: int,
         decay: float = 0.99,
-        revive: float = 2.0,
+        revive: float = 0.5,
         learns: bool = True,
     ):
         super().__init__()
@@ -61,6 +64,7 @@ class ResidualQuantizer(nn.Module):
     # --- what a trained codec does -------------------------------------------------------------------------
 
     @torch.no_grad()
+    @full_precision
     def codes(self, latents: Tensor, layers: int | None = None) -> Tensor:
         """(B, D, F) -> the nearest entries of the first `layers` (B, N, F); of equally near ones the first."""
         residual, found = latents.transpose(1, 2), []
@@ -82,6 +86,8 @@ class ResidualQuantizer(nn.Module):
 
     def _half_squares(self) -> Tensor:
         """(N, K) |c|²/2, found once for as long as the entries stay."""
+        if self.codebooks.is_inference():  # loaded in inference mode, which counts no changes
+            return self.codebooks.square().sum(-1) / 2
         key = (self.codebooks.data_ptr(), self.codebooks._version)
         if self._squares is None or self._squares[0] != key or self._squares[1].device != self.codebooks.device:
             self._squares = (key, self.codebooks.detach().square().sum(-1) / 2)
@@ -89,6 +95,7 @@ class ResidualQuantizer(nn.Module):
 
     # --- learning ------------------------------------------------------------------------------------------
 
+    @full_precision
     def forward(self, latents: Tensor, counts: Tensor | None = None) -> Quantised:
         """`counts` (B,) tells how many layers each item is rebuilt from; all layers learn from all items."""
         residual, total, codes, losses = latents.transpose(1, 2), torch.zeros_like(latents), [], []
@@ -108,7 +115,7 @@ class ResidualQuantizer(nn.Module):
         """(B, F, D) -> entries (B, F, D) and codes (B, F)."""
         # |r - c|² = |r|² + 2 (|c|²/2 - r c), and |r|² is the same for all entries.
         book, square = self.codebooks[layer], self._half_squares()[layer]
-        chosen = torch.addmm(square, residual.flatten(0, 1).float(), book.T, alpha=-1).argmin(-1)
+        chosen = torch.addmm(square, residual.flatten(0, 1), book.T, alpha=-1).argmin(-1)
         chosen = chosen.view(residual.shape[:2])
         return book[chosen], chosen
 
@@ -116,7 +123,12 @@ class ResidualQuantizer(nn.Module):
     def _learn(self, residual: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """What `_nearest` gives, and the layer learns from it."""
         self._squares = None
-        entries, chosen, _ = self._learners()[layer](residual)
+        learner = self._learners()[layer]
+        processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        mean = residual[..., 0].numel() * processes / self.codebooks.shape[1]
+        # An entry that begins anew counts as an average one, so that it is not replaced again at once.
+        learner._codebook.threshold_ema_dead_code, learner._codebook.reset_cluster_size = self.revive * mean, mean
+        entries, chosen, _ = learner(residual)
         return entries, chosen
 
     def _learners(self) -> nn.ModuleList:
@@ -137,7 +149,7 @@ class ResidualQuantizer(nn.Module):
                     codebook_size=size,
                     decay=self.decay,
                     kmeans_init=True,
-                    threshold_ema_dead_code=self.revive,
+                    threshold_ema_dead_code=1,  # set in each step
                     rotation_trick=False,
                 ).to(self.codebooks.device)
             for at, layer in enumerate(teacher.layers):
@@ -160,6 +172,8 @@ class ResidualQuantizer(nn.Module):
 def usage(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Of codes (B, N, F), by layer: entropy in bits (N,) and the share of the `size` entries that occur (N,)."""
     flat = codes.transpose(0, 1).flatten(1)  # (N, B * F)
-    counts = torch.zeros(len(flat), size, device=codes.device).scatter_add_(1, flat, torch.ones_like(flat).float())
+    counts = torch.zeros(len(flat), size, device=codes.device).scatter_add_(
+        1, flat, torch.ones(flat.shape, device=codes.device)
+    )
     shares = counts / counts.sum(1, keepdim=True)
-    return torch.special.entr(shares).sum(1) / torch.log(torch.tensor(2.0)), (counts > 0).float().mean(1)
+    return torch.special.entr(shares).sum(1) / math.log(2), (counts > 0).float().mean(1)

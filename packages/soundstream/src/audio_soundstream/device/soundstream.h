@@ -1,4 +1,4 @@
-/* A neural audio codec's encoder and residual quantizer: C99, no heap, no library but expf where a model needs it.
+/* A neural audio codec's encoder and residual quantizer: C99, no heap, no library but expm1f where a model needs it.
  *
  * One struct is all the memory there is. Feed it audio as it is recorded, any number of samples at a time; after every
  * SOUNDSTREAM_HOP of them (and SOUNDSTREAM_LOOKAHEAD more) a frame of codes is done. At the end of the sound, `finish`
@@ -85,7 +85,8 @@ typedef struct {
     soundstream_value lines[SOUNDSTREAM_LINES];   /* the rows that layers still need */
 } soundstream;
 
-/* Begins a sound; codes are made of the first `books` layers of the quantizer, the others are 0. */
+/* Begins a sound; codes are made of the first `books` layers of the quantizer, the others are 0. With fewer than all of
+ * them, send the first `books` codes of each frame with a header of your own: sstr.c writes streams of all layers. */
 void soundstream_start(soundstream *net, int books);
 
 /* Takes up to `count` samples, fewer if a frame is done before, as net->ready then says; returns how many. */
