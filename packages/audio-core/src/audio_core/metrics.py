@@ -4,6 +4,7 @@ Silence gives finite numbers unless a docstring says NaN.
 """
 
 import importlib
+import warnings
 from typing import Any
 
 import numpy as np
@@ -114,9 +115,21 @@ def pesq(estimate: Tensor, target: Tensor, rate: int) -> Tensor:
 
 
 def stoi(estimate: Tensor, target: Tensor, rate: int, extended: bool = False) -> Tensor:
-    """Short-time objective intelligibility, 0 to 1, (..., T) -> (...); any rate, as 10 kHz inside."""
+    """Short-time objective intelligibility, 0 to 1, (..., T) -> (...); any rate, as 10 kHz inside.
+
+    NaN where too little of the target is louder than silence.
+    """
     library = _extra("pystoi")
-    return _each(lambda a, b: library.stoi(b, a, rate, extended=extended), estimate, target)
+
+    def measure(a: np.ndarray, b: np.ndarray) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            try:
+                return float(library.stoi(b, a, rate, extended=extended))
+            except RuntimeWarning:  # it says so and returns 1e-5
+                return float("nan")
+
+    return _each(measure, estimate, target)
 
 
 def _ratio(signal: Tensor, error: Tensor, floor: float) -> Tensor:
