@@ -48,7 +48,8 @@ def train(given: argparse.Namespace) -> int:
         return 130
     if run.main:
         found = training.results(given.out)
-        text = "\n".join(f"{name} {value:.4g}" for name, value in found.items() if isinstance(value, float))
+        measured = {name: value for name, value in found.items() if isinstance(value, float) and name != "time"}
+        text = "\n".join(f"{name} {value:.4g}" for name, value in measured.items())
         command.show(found, given.json, text or f"{run.step} steps done; nothing was held out to measure")
         if not given.quiet:
             note(f"wrote {given.out / 'bundle'}")

@@ -75,7 +75,7 @@ def divided(found: list[File], held_out: int) -> tuple[list[File], list[File]]:
         return found, []
     rest = [file for at, file in enumerate(found) if at % held_out]
     if not rest:
-        raise InputError(f"{found[0].name}: is the only file; training needs at least one that is not held out")
+        raise InputError(f"{found[0].name}: is the only file, and is held out; data.held_out=0 trains on it")
     return rest, found[::held_out]
 
 
