@@ -267,14 +267,14 @@ def sounds(page: Report) -> None:
 def coded(page: Report) -> None:
     """A tune to a file, to a smaller file, and back; and what each bitrate keeps."""
     page.heading("Neural codec (audio-soundstream)")
-    source, folder = FOLDER / "codec/tune.wav", FOLDER / "codec"
+    source, folder = FOLDER / "codec/as-made.wav", FOLDER / "codec"
     audio.write(source, tune(5, 6).mean(0, keepdims=True), RATE)
     model = audio_soundstream.load()
     audio_soundstream.encode_file(model, source, folder / "tune.sstr", quiet=True)
     audio_soundstream.encode_file(model, source, folder / "tune-entropy.sstr", entropy=True, quiet=True)
     with (folder / "tune.sstr").open("rb") as whole, (folder / "tune-half.sstr").open("wb") as half:
         bitstream.cut(whole, half, len(model.codebooks) // 2, "tune.sstr")
-    rows, sounds = [("tune.wav", source.stat().st_size, None)], [("as it was made", audio.read(source).samples, RATE)]
+    rows, sounds = [("as-made.wav", source.stat().st_size, None)], [("as it was made", audio.read(source).samples, RATE)]
     for name, about in (
         ("tune", "all layers"),
         ("tune-entropy", "the same, entropy coded"),
