@@ -274,7 +274,8 @@ def coded(page: Report) -> None:
     audio_soundstream.encode_file(model, source, folder / "tune-entropy.sstr", entropy=True, quiet=True)
     with (folder / "tune.sstr").open("rb") as whole, (folder / "tune-half.sstr").open("wb") as half:
         bitstream.cut(whole, half, len(model.codebooks) // 2, "tune.sstr")
-    rows, sounds = [("as-made.wav", source.stat().st_size, None)], [("as it was made", audio.read(source).samples, RATE)]
+    rows = [("as-made.wav", source.stat().st_size, None)]
+    sounds = [("as it was made", audio.read(source).samples, RATE)]
     for name, about in (
         ("tune", "all layers"),
         ("tune-entropy", "the same, entropy coded"),
@@ -286,7 +287,7 @@ def coded(page: Report) -> None:
         if name != "tune-entropy":  # sounds as the one before
             sounds.append((about, audio.read(folder / f"{name}.wav").samples, RATE))
     page.text(
-        "Six seconds through the TinyStream in the wheel, which learnt from speech and noises in an hour on one "
+        "Six seconds through the TinyStream in the wheel, which learnt from speech and noises in 40 minutes on one "
         "processor and is small enough for a microcontroller."
     )
     page.table(("file", "bytes", "kbit/s"), rows)
