@@ -26,7 +26,7 @@ ROOMS = (
     ("audio",),
     ("data",),
     ("command", "draw"),
-    ("chunk", "batch", "codec", "metrics", "report", "bundle"),
+    ("chunk", "batch", "codec", "metrics", "report", "bundle", "tflite"),
     ("cli",),
     ("train",),
     ("testing",),
@@ -46,7 +46,7 @@ OWNERS = {
 }
 FROM_CORE = {"torch", "numpy", "tqdm"}  # what whoever depends on audio-core has
 DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where the import is named unlike the distribution
-FILE_LINES, CORE_LINES = 400, 4400
+FILE_LINES, CORE_LINES = 400, 4500
 # Paths of one machine, and the hosts behind an index. Written so that this line does not match itself.
 PRIVATE = re.compile(r"(?<![\w.*])/(?:work|root|farm|opt|home/\w+)/|files\.python[h]osted|pypi\.o[r]g")
 

@@ -16,6 +16,7 @@ from audio_acdnet.model import ACDNet
 from audio_acdnet.quantise import IntegerLayer, IntegerModel, _fixed_point, average_window, quantise
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
+from audio_core.tflite import arena
 
 TINY = ACDNetConfig(20000, 12000, (2, 8, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8), ("a", "b", "c"))
 interpreted = pytest.mark.skipif(
@@ -34,7 +35,7 @@ def interpret(data: bytes, values: np.ndarray) -> tuple[np.ndarray, int]:
     """int8 probabilities (B, classes) of integers (B, 1, T), in an arena of just the size that is told."""
     from tflite_micro import runtime
 
-    size = tflite.arena(data)
+    size = arena(data)
     interpreter = runtime.Interpreter.from_bytes(data, arena_size=size)
     found = []
     for value in values:
@@ -229,6 +230,6 @@ def test_what_cannot_be_written_or_run_is_said_in_one_line(written, monkeypatch)
             tflite.to_bytes(quantise(ACDNet(TINY), [torch.randn(1, 1, 12000)], *kinds))
     for name in ("tflite", "tflite_micro"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match=r'need tflite: pip install "audio-acdnet\[tflite\]"'):
+    with pytest.raises(InputError, match=r'need tflite: pip install "audio-core\[tflite\]"'):
         tflite.to_bytes(quantise(ACDNet(TINY), [torch.randn(1, 1, 12000)], "int8"))
-    assert tflite.arena(written) is None
+    assert arena(written) is None

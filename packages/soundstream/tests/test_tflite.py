@@ -11,6 +11,7 @@ import tflite as schema
 import torch
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
+from audio_core.tflite import arena
 from audio_soundstream import chain, tflite
 from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, spread
@@ -46,7 +47,7 @@ def encode(model: IntegerModel, data: bytes, audio: torch.Tensor, frames: int) -
     """Codes (N, F) of audio (1, 1, T), window by window, in an arena of just the size that is told."""
     from tflite_micro import runtime
 
-    interpreter = runtime.Interpreter.from_bytes(data, arena_size=tflite.arena(data))
+    interpreter = runtime.Interpreter.from_bytes(data, arena_size=arena(data))
     size, samples = tflite.window(model, frames), recorded(audio)[0, 0].numpy()
     calls = -(-len(samples) // size.frames)
     line = np.pad(samples, (size.before, calls * size.frames - len(samples) + size.after))
@@ -227,5 +228,5 @@ def test_what_cannot_be_written_or_run_is_said_in_one_line(monkeypatch):
     data = tflite.to_bytes(quantise(TinyStream(TINY), sounds()[:1]), sounds()[:1], 1)
     for name in ("tflite", "tflite_micro"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert 'pip install "audio-soundstream[tflite]"' in refused(TinyStream(TINY))
-    assert tflite.arena(data) is None
+    assert 'pip install "audio-core[tflite]"' in refused(TinyStream(TINY))
+    assert arena(data) is None

@@ -77,12 +77,14 @@ def _onnx_int8(model: ACDNet, path: Path, crops: list[Tensor]) -> dict[str, Any]
 
 
 def _tflite(model: ACDNet, path: Path, crops: list[Tensor]) -> dict[str, Any]:
+    from audio_core.tflite import arena
+
     from . import tflite
 
     made = quantise(model, crops, "int8")
     data = tflite.to_bytes(made)
     path.write_bytes(data)
-    return {"input": _input(made), "arena_bytes": tflite.arena(data)}
+    return {"input": _input(made), "arena_bytes": arena(data)}
 
 
 def _c(model: ACDNet, path: Path, crops: list[Tensor], map_type: MapType = "int8") -> dict[str, Any]:

@@ -6,15 +6,10 @@ here and what runs on a device. The operators are those of the authors' publishe
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
-from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, NamedTuple
 
 import numpy as np
-from audio_core.files import InputError
+from audio_core.tflite import Graph, Placed
 
 from .__about__ import __version__
 from .quantise import IntegerLayer, IntegerModel, average_window
@@ -31,8 +26,6 @@ _OPERATORS = {
     "SOFTMAX": (2, "SoftmaxOptions"),
     "TRANSPOSE": (2, "TransposeOptions"),
 }
-_ALIGNMENT = 16  # bytes, of constants in the file and of tensors in the arena
-_PLENTY = 1 << 26  # bytes of arena to measure in
 
 
 def to_bytes(model: IntegerModel) -> bytes:
@@ -44,7 +37,7 @@ def to_bytes(model: IntegerModel) -> bytes:
     config = model.config
     if (model.input_type, model.map_type) != ("int8", "int8"):
         raise ValueError(f".tflite: expected int8 input and int8 maps, got {model.input_type} and {model.map_type}")
-    graph, window = _Graph(), average_window(config)
+    graph, window = Graph(_OPERATORS), average_window(config)
     *convolutions, output = model.layers
     audio = maps = graph.tensor("audio", (1, 1, config.samples, 1), model.input_scale / config.gain, model.input_zero)
     for layer in convolutions:
@@ -56,51 +49,10 @@ def to_bytes(model: IntegerModel) -> bytes:
     return graph.file(audio, found, told, config.labels)
 
 
-def arena(data: bytes) -> int | None:
-    """Bytes of memory that a file takes in TensorFlow Lite for Microcontrollers; None where that cannot be found out.
-
-    They are its own count, with its reference kernels. Shorter pointers save some kB of it on a device; the kernels of
-    a chip's maker may want some for themselves.
-    """
-    try:
-        from tflite_micro import runtime
-    except ImportError:
-        return None
-    try:
-        interpreter = runtime.Interpreter.from_bytes(data, arena_size=_PLENTY)
-    except RuntimeError:  # more than there is
-        return None
-    told = _standard_error(interpreter.print_allocations)  # the only place where it tells
-    used = re.search(r"Arena allocation total (\d+) bytes", told)
-    return -(-int(used[1]) // _ALIGNMENT) * _ALIGNMENT if used else None  # what is kept at its end is aligned as well
-
-
-def _standard_error(action: Callable[[], None]) -> str:
-    """What `action` writes there, from C++ too."""
-    with tempfile.TemporaryFile() as file:
-        screen = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            action()
-        finally:
-            os.dup2(screen, 2)
-            os.close(screen)
-        file.seek(0)
-        return file.read().decode(errors="replace")
-
-
 # --- the network -------------------------------------------------------------------------------------------
 
 
-class _Tensor(NamedTuple):
-    index: int
-    shape: tuple[int, ...]
-    """Batch, height, width and channels, or batch and channels."""
-    scale: float
-    zero: int
-
-
-def _convolved(graph: _Graph, layer: IntegerLayer, maps: _Tensor) -> _Tensor:
+def _convolved(graph: Graph, layer: IntegerLayer, maps: Placed) -> Placed:
     scales, weight, bias = _parameters(layer, maps.scale)
     (_, height, width, _), (out, _, tall, wide) = maps.shape, weight.shape
     around = 2 * layer.padding
@@ -108,7 +60,10 @@ def _convolved(graph: _Graph, layer: IntegerLayer, maps: _Tensor) -> _Tensor:
     made = graph.tensor(layer.name, shape, layer.output_scale, layer.output_zero)
     graph.operator(
         "CONV_2D",
-        [maps.index, *graph.weights(layer.name, weight.transpose(0, 2, 3, 1), bias, scales, maps.scale)],
+        [
+            maps.place,
+            *graph.weights(layer.name, weight.transpose(0, 2, 3, 1), bias, scales, maps.scale),
+        ],
         made,
         Padding=graph.schema.Padding.SAME if layer.padding else graph.schema.Padding.VALID,
         StrideH=1,
@@ -126,29 +81,33 @@ def _parameters(layer: IntegerLayer, source: float) -> tuple[np.ndarray, np.ndar
     scales = layer.multiplier / 2.0**layer.shift * layer.output_scale / source
     alive = layer.multiplier > 0
     # A multiplier of 0 makes its channel 0 whatever the sum is. No scale may be 0, so here the sum is.
-    return np.where(alive, scales, 1.0), layer.weight * alive[:, None, None, None], layer.bias * alive
+    return (
+        np.where(alive, scales, 1.0),
+        layer.weight * alive[:, None, None, None],
+        (layer.bias * alive).astype(np.int32),
+    )
 
 
-def _pooled(graph: _Graph, code: str, window: tuple[int, int], maps: _Tensor, name: str) -> _Tensor:
+def _pooled(graph: Graph, code: str, window: tuple[int, int], maps: Placed, name: str) -> Placed:
     """What is left at the end and fills no window is not seen; a window of a single point needs no operator."""
     if window == (1, 1):
         return maps
     (tall, wide), (_, height, width, channels) = window, maps.shape
     made = graph.tensor(name, (1, height // tall, width // wide, channels), maps.scale, maps.zero)
     sizes = {"FilterHeight": tall, "FilterWidth": wide, "StrideH": tall, "StrideW": wide}
-    graph.operator(code, [maps.index], made, Padding=graph.schema.Padding.VALID, **sizes)
+    graph.operator(code, [maps.place], made, Padding=graph.schema.Padding.VALID, **sizes)
     return made
 
 
-def _picture(graph: _Graph, maps: _Tensor) -> _Tensor:
+def _picture(graph: Graph, maps: Placed) -> Placed:
     """(1, 1, frames, c2) -> (1, c2, frames, 1)."""
     order = np.array((0, 3, 2, 1), np.int32)
     made = graph.tensor("picture", [maps.shape[axis] for axis in order], maps.scale, maps.zero)
-    graph.operator("TRANSPOSE", [maps.index, graph.constant("picture/order", order)], made)
+    graph.operator("TRANSPOSE", [maps.place, graph.constant("picture/order", order)], made)
     return made
 
 
-def _classified(graph: _Graph, output: IntegerLayer, maps: _Tensor, count: int) -> _Tensor:
+def _classified(graph: Graph, output: IntegerLayer, maps: Placed, count: int) -> Placed:
     """Averages of `count` values (1, 1, 1, c12) -> probabilities (1, classes).
 
     All weights share one scale: a scale for each class gains nothing, and older interpreters would ignore it.
@@ -159,121 +118,14 @@ def _classified(graph: _Graph, output: IntegerLayer, maps: _Tensor, count: int) 
     weight, bias = np.rint(weight / scale), np.rint(bias / scale)
     flat = graph.tensor("flat", (1, maps.shape[-1]), maps.scale, maps.zero)
     shape = graph.constant("flat/shape", np.array(flat.shape, np.int32))
-    graph.operator("RESHAPE", [maps.index, shape], flat)
+    graph.operator("RESHAPE", [maps.place, shape], flat)
     unit = max(output.output_scale * 32767 / 127, 1e-5)  # 8 bits for the span of 16; no less, or the softmax aborts
     logits = graph.tensor("logits", (1, len(weight)), unit, 0)
-    inputs = [flat.index, *graph.weights("output", weight, bias, np.array([scale]), flat.scale)]
+    inputs = [flat.place, *graph.weights("output", weight, bias.astype(np.int32), np.array([scale]), flat.scale)]
     graph.operator("FULLY_CONNECTED", inputs, logits)
     found = graph.tensor("probabilities", logits.shape, *PROBABILITY)
-    graph.operator("SOFTMAX", [logits.index], found, Beta=1.0)
+    graph.operator("SOFTMAX", [logits.place], found, Beta=1.0)
     return found
 
 
 # --- the file ----------------------------------------------------------------------------------------------
-
-
-class _Graph:
-    """What a .tflite file is made of. A FlatBuffer is written from its leaves on: a table comes after its parts."""
-
-    def __init__(self) -> None:
-        try:
-            import flatbuffers
-            import tflite
-        except ImportError:
-            raise InputError('.tflite files need tflite: pip install "audio-acdnet[tflite]"') from None
-        self.schema, self.builder = tflite, flatbuffers.Builder(1 << 18)
-        self.buffers = [self.table("Buffer")]  # the first one is empty, for all tensors that are computed
-        self.tensors: list[int] = []
-        self.operators: list[int] = []
-        self.codes: list[str] = []
-
-    def tensor(self, name: str, shape: Sequence[int], scale: float, zero: int) -> _Tensor:
-        """An int8 tensor that is computed."""
-        return _Tensor(self._tensor(name, shape, "INT8", 0, [scale], zero), tuple(shape), scale, zero)
-
-    def constant(self, name: str, values: np.ndarray, scales: Sequence[float] | np.ndarray = ()) -> int:
-        """The index of a tensor that is known; `scales` are of its slices along the first axis, or one of all."""
-        buffer = self.buffer(values.tobytes())
-        return self._tensor(name, values.shape, values.dtype.name.upper(), buffer, scales, 0)
-
-    def weights(self, name: str, weight: np.ndarray, bias: np.ndarray, scales: np.ndarray, source: float) -> list[int]:
-        """The indices of weights and biases for an input with the scale `source`."""
-        return [
-            self.constant(f"{name}/weight", weight.astype(np.int8), scales),
-            self.constant(f"{name}/bias", bias.astype(np.int32), source * scales),
-        ]
-
-    def _tensor(self, name: str, shape: Sequence[int], kind: str, buffer: int, scales: Any, zero: int) -> int:
-        fields = {"Name": self.builder.CreateString(name), "Shape": self.numbers(shape)}
-        if len(scales):
-            zeros = self.numbers(np.full(len(scales), zero), np.int64)
-            scale = self.numbers(scales, np.float32)
-            fields["Quantization"] = self.table("QuantizationParameters", Scale=scale, ZeroPoint=zeros)
-        number = getattr(self.schema.TensorType, kind)
-        self.tensors.append(self.table("Tensor", **fields, Type=number, Buffer=buffer))
-        return len(self.tensors) - 1
-
-    def operator(self, code: str, inputs: Sequence[int], output: _Tensor, **options: Any) -> None:
-        if code not in self.codes:
-            self.codes.append(code)
-        _, kind = _OPERATORS[code]
-        operator = self.table(
-            "Operator",
-            OpcodeIndex=self.codes.index(code),
-            Inputs=self.numbers(inputs),
-            Outputs=self.numbers([output.index]),
-            BuiltinOptionsType=getattr(self.schema.BuiltinOptions, kind),
-            BuiltinOptions=self.table(kind, **options),
-        )
-        self.operators.append(operator)
-
-    def file(self, source: _Tensor, found: _Tensor, description: str, labels: Sequence[str]) -> bytes:
-        """All of it, which takes the tensor `source` and gives the tensor `found`."""
-        lines = self.buffer("\n".join(labels).encode())
-        metadata = self.table("Metadata", Name=self.builder.CreateString("labels"), Buffer=lines)
-        codes = []
-        for code in self.codes:
-            number, (version, _) = getattr(self.schema.BuiltinOperator, code), _OPERATORS[code]
-            # Interpreters from before 2021 read the deprecated field alone.
-            codes.append(self.table("OperatorCode", BuiltinCode=number, DeprecatedBuiltinCode=number, Version=version))
-        subgraph = self.table(
-            "SubGraph",
-            Tensors=self.tables(self.tensors),
-            Inputs=self.numbers([source.index]),
-            Outputs=self.numbers([found.index]),
-            Operators=self.tables(self.operators),
-            Name=self.builder.CreateString("main"),
-        )
-        model = self.table(
-            "Model",
-            Version=3,
-            OperatorCodes=self.tables(codes),
-            Subgraphs=self.tables([subgraph]),
-            Description=self.builder.CreateString(description),
-            Buffers=self.tables(self.buffers),
-            Metadata=self.tables([metadata]),
-        )
-        self.builder.Finish(model, file_identifier=b"TFL3")
-        return bytes(self.builder.Output())
-
-    def buffer(self, content: bytes) -> int:
-        """The number of a new buffer."""
-        self.builder.Prep(_ALIGNMENT, len(content))
-        self.buffers.append(self.table("Buffer", Data=self.builder.CreateByteVector(content)))
-        return len(self.buffers) - 1
-
-    def table(self, kind: str, **fields: Any) -> int:
-        """A table of the schema; a field is a number, or the place of what was written before."""
-        getattr(self.schema, f"{kind}Start")(self.builder)
-        for name, value in fields.items():
-            getattr(self.schema, f"{kind}Add{name}")(self.builder, value)
-        return getattr(self.schema, f"{kind}End")(self.builder)
-
-    def tables(self, places: Sequence[int]) -> int:
-        self.builder.StartVector(4, len(places), 4)
-        for place in reversed(places):
-            self.builder.PrependUOffsetTRelative(place)
-        return self.builder.EndVector()
-
-    def numbers(self, values: Any, kind: type = np.int32) -> int:
-        return self.builder.CreateNumpyVector(np.asarray(values, kind))

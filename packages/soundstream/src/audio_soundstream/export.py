@@ -146,6 +146,8 @@ def _onnx(model: NeuralCodec, path: Path, sounds: list[Tensor] | None) -> dict[s
 
 
 def _tflite(model: NeuralCodec, path: Path, sounds: list[Tensor]) -> dict[str, Any]:
+    from audio_core.tflite import arena
+
     from . import tflite
     from .quantise import quantise
 
@@ -154,7 +156,7 @@ def _tflite(model: NeuralCodec, path: Path, sounds: list[Tensor]) -> dict[str, A
     path.write_bytes(data)
     size = tflite.window(made)
     window = {"type": "int16", "before": size.before, "samples": size.frames, "after": size.after}
-    return {"input": window, "frames": tflite.FRAMES, "arena_bytes": tflite.arena(data)}
+    return {"input": window, "frames": tflite.FRAMES, "arena_bytes": arena(data)}
 
 
 _WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
