@@ -131,13 +131,13 @@ def test_a_package_may_use_the_core_but_no_sibling_and_its_model_no_data(root):
 
 
 def test_long_files_and_a_large_core_are_found(root):
-    for room in range(11):
+    for room in range(12):
         text = '"""What it is\nfor."""\n\n' + "x = 1\n" * 390 + "# why\n" * 5
         write(root, f"packages/audio-core/src/audio_core/dsp/room{room}.py", text)
     write(root, "tools/demo.py", "\n" * 401)
     assert check.check_sizes(root) == [
         "tools/demo.py: 401 lines, over 400",
-        "packages/audio-core: 4292 lines of code, over 4000",
+        "packages/audio-core: 4682 lines of code, over 4500",
     ]
 
 

@@ -142,10 +142,11 @@ def _batch(given: argparse.Namespace, work: Callable[[Path, Path], object], kind
 def _jobs(given: argparse.Namespace, found: Sequence[Found], out: Path, result: str) -> list[Job]:
     """Where the results go, which end in `result` (audio: or in another extension of audio, where `out` has one)."""
     from audio_core import batch
+    from audio_core.audio import FOREIGN
     from audio_core.audio import FORMATS as AUDIO
 
     ending = out.suffix.lower()
-    if not out.is_dir() and ending != result and ending in ({".sstr"} if result == ".wav" else AUDIO):
+    if not out.is_dir() and ending != result and ending in ({".sstr"} if result == ".wav" else {*AUDIO, *FOREIGN}):
         raise InputError(f"{out}: the name must end in {result}, or be a folder's")
     jobs = batch.targets(found, out, result)
     if len(jobs) == 1 and jobs[0].target == out and out.exists() and not given.force:

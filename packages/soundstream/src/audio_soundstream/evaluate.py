@@ -249,7 +249,8 @@ def report(result: Result, path: str | Path, name: str) -> None:
     page.heading("Codebooks")
     bits, total = layout.bits(config), sum(result.entropy)
     page.text(
-        f"The codes of a frame hold {total:.1f} of {bits * config.layers} bits; the rest is what entropy coding saves. "
+        f"The codes of a frame hold {total:.1f} of {bits * config.layers} bits; the rest is what entropy coding "
+        "saves at most, in long files. "
         f"Fewer than {10 * config.size} frames make it look less than it is; here are {result.frames}."
     )
     books = zip(layout.bitrates(config), result.entropy, result.used, strict=True)

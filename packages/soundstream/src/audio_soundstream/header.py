@@ -134,6 +134,6 @@ def expect(header: Header, name: str, **wanted: Any) -> None:
         found = getattr(header, what)
         if what == "fingerprint" and found != value:
             marks = f"fingerprint {found.hex()}, this one is {value.hex()}"
-            raise InputError(f"{name}: was made by another model ({marks})")
+            raise InputError(f"{name}: was made by another model ({marks}); give that one")
         if found > value if what == "layers" else found != value:
             raise InputError(f"{name}: was made by another codec ({what} {found}, this one has {value})")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from audio_core import audio, metrics
 from audio_core.files import InputError
+from audio_core.loss.spectral import MelLoss
 
 from .bitstream import from_packet, to_packet
 from .codec import blocks, encoded, length, rebuilt
@@ -56,6 +57,11 @@ def transmit(
         value = float(metrics.si_sdr(torch.from_numpy(found), torch.from_numpy(sound))[0])
         return round(value, 3) if sound.any() else None  # of silence there is none
 
+    mel = MelLoss(model.sample_rate)
+
+    def distance(found: np.ndarray) -> float:
+        return round(float(mel(*(torch.from_numpy(each)[None] for each in (found, sound)))), 3)
+
     return {
         "packets": len(packets),
         "lost": int(lost.sum()),
@@ -65,6 +71,9 @@ def transmit(
         "si_sdr_without_loss": quality(whole),
         "si_sdr": quality(bridged),
         "si_sdr_silent_gaps": quality(silent),
+        "mel_without_loss": distance(whole),
+        "mel": distance(bridged),
+        "mel_silent_gaps": distance(silent),
     }
 
 
