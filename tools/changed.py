@@ -8,7 +8,7 @@ from pathlib import Path
 from workspace import ROOT, packages
 
 # A change in one of these can break any package.
-SHARED = ("packages/audio-core/", "tools/", ".ci/", ".github/", "hatch.toml", "pyproject.toml")
+SHARED = ("packages/audio-core/", "tools/", ".ci/", ".github/", "conftest.py", "hatch.toml", "pyproject.toml")
 
 
 def changed(root: Path, base: str) -> list[str]:

@@ -1,23 +1,7 @@
-from pathlib import Path
-
 import pytest
-import torch
 from audio_acdnet import layout, original
 from audio_acdnet.model import ACDNet
 from audio_core.testing import Case
-
-
-@pytest.fixture(autouse=True)
-def _same_start():
-    """Every test starts from the same seed, on one thread."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def stored_case():
-    """A stored case by its name."""
-    return lambda name: Case.load(Path(__file__).parent / "fixtures" / name)
 
 
 @pytest.fixture

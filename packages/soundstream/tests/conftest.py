@@ -3,23 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 from audio_core import bundle
-from audio_core.testing import Case
 from audio_soundstream import __version__, cli, original
 from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, spread
-
-
-@pytest.fixture(autouse=True)
-def _same_start():
-    """Every test starts from the same seed, on one thread."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def stored_case():
-    """A stored case by its name."""
-    return lambda name: Case.load(Path(__file__).parent / "fixtures" / name)
 
 
 @pytest.fixture

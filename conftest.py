@@ -1,0 +1,30 @@
+"""What the tests of all packages share: the seed, one thread each, stored cases, when to run in parallel."""
+
+import os
+from collections.abc import Callable
+
+# Before torch counts the cores: the tests' workers share them, and so do the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from audio_core.testing import Case
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """No workers where single files are named: most files run faster than a worker starts."""
+    return 0 if all(".py" in argument for argument in config.args) else None
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    """Every test starts from the same seed, on one thread."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def stored_case(request: pytest.FixtureRequest) -> Callable[[str], Case]:
+    """A stored case by its name in the folder `fixtures` beside the test."""
+    return lambda name: Case.load(request.path.parent / "fixtures" / name)
