@@ -22,7 +22,6 @@ ROOMS = (
     ("dsp",),
     ("nn",),
     ("loss",),
-    ("whole",),
     ("audio",),
     ("data",),
     ("command", "draw"),

@@ -412,7 +412,10 @@ def test_a_wav_too_long_for_its_header_becomes_rf64(tmp_path):
 def test_wrong_encodings_and_channels_are_told(tmp_path):
     with pytest.raises(InputError, match="FLAC is written as PCM_16, PCM_24, not as FLOAT"):
         audio.write(tmp_path / "a.flac", music(10), RATE, "float")
-    with pytest.raises(ValueError, match="2 channels expected, got 1"), audio.Writer(tmp_path / "a.wav", RATE, 2) as w:
+    with (
+        pytest.raises(InputError, match="has 1 channels; 2 are expected"),
+        audio.Writer(tmp_path / "a.wav", RATE, 2) as w,
+    ):
         w.write(music(10, 1))
     audio.write(tmp_path / "a.wav", music(10), RATE)
     with pytest.raises(InputError, match="exists already"):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import audio, draw
-from .files import InputError, write_text
+from .files import write_text
 
 Sound = tuple[str, ArrayLike, int]  # label, samples (T,) or (C, T), rate
 
@@ -117,7 +117,7 @@ class Report:
 
     def row(self, sounds: Sequence[Sound], spectrogram: bool = True) -> None:
         """Players side by side, their spectrograms on one scale of levels: a reference and its estimates."""
-        checked = [(label, _samples(label, samples), rate) for label, samples, rate in sounds]
+        checked = [(label, audio.samples(samples, label), rate) for label, samples, rate in sounds]
         top = 0.0
         if spectrogram:
             loudest = max(draw.spectrogram(samples, rate).max() for _, samples, rate in checked)
@@ -179,16 +179,6 @@ def _column(cells: Sequence[object]) -> tuple[bool, list[str]]:
         return True, [draw.number(cell) for cell in cells]
     form = f",.{0 if whole else max(0, decimals)}f"
     return True, [format(cell, form) if draw.number(cell) != "–" else "–" for cell in cells]
-
-
-def _samples(label: str, samples: ArrayLike) -> np.ndarray:
-    """float32 (C, T), fit to be shown and heard."""
-    array = np.atleast_2d(np.asarray(samples, np.float32))
-    if array.ndim != 2 or not array.size:
-        raise ValueError(f"{label}: samples (T,) or (C, T) expected, got {np.shape(samples)}")
-    if not np.isfinite(array).all():
-        raise InputError(f"{label}: holds NaN or infinity, which cannot be played")
-    return array
 
 
 def _flac(samples: np.ndarray, rate: int) -> str:

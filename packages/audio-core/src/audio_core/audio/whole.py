@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .files import InputError
+from ..files import InputError
 
 # kbit/s of layer III by the four bits of a frame's head, for MPEG 1 and for MPEG 2 and 2.5.
 _KBITS = {

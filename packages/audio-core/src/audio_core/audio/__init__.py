@@ -1,0 +1,31 @@
+"""Audio files: look, read, seek, convert and write, always in blocks, so that an hour costs what a minute costs.
+
+Samples are float32 numpy arrays (C, T).
+"""
+
+from .arrays import Samples, batch, samples, to_int16
+from .converting import convert_channels, regroup, resample
+from .formats import BLOCK, FOREIGN, FORMATS, supported
+from .reading import Audio, Info, blocks, info, read
+from .writing import Writer, write
+
+__all__ = [
+    "BLOCK",
+    "FOREIGN",
+    "FORMATS",
+    "Audio",
+    "Info",
+    "Samples",
+    "Writer",
+    "batch",
+    "blocks",
+    "convert_channels",
+    "info",
+    "read",
+    "regroup",
+    "resample",
+    "samples",
+    "supported",
+    "to_int16",
+    "write",
+]
