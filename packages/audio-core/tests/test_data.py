@@ -16,8 +16,10 @@ import soundfile
 import torch
 from audio_core import audio
 from audio_core.data import augment, pack
+from audio_core.data.combine import Mixture
 from audio_core.data.manifest import File, Manifest, find_audio, scan
-from audio_core.data.segments import Fixed, Segments, cut, shuffled
+from audio_core.data.seeds import mix, shuffled
+from audio_core.data.segments import Fixed, Segments, cut
 from audio_core.files import InputError
 from torch.utils.data import DataLoader, Subset
 
@@ -157,6 +159,43 @@ def test_an_epoch_holds_every_number_once_in_an_order_of_its_own():
     assert [shuffled(at, 50, seed=3) for at in range(50)] == epochs[0]
     assert [shuffled(at, 50, seed=4) for at in range(50)] != epochs[0]
     assert 0 <= shuffled(10**15, 50, seed=3) < 50
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 16, 17, 1000, 4097])
+def test_an_epoch_of_any_length_is_whole(length):
+    assert sorted(shuffled(at, length, seed=0) for at in range(length)) == list(range(length))
+
+
+def test_a_shuffled_order_is_not_permuted_in_advance():
+    """The order of 2^60 numbers could not be kept anywhere, and an epoch of it never ends."""
+    length = 2**60 - 1
+    places = [shuffled(at, length, seed=1) for at in range(1000)]
+    assert len(set(places)) == 1000 and max(places) < length
+    steps = np.diff(np.array(places, float) / length)
+    assert abs(np.corrcoef(steps[:-1], steps[1:])[0, 1] + 0.5) < 0.1  # -1/2 for independent places
+    hundredths = Counter(place * 10 // length for place in places)
+    assert min(hundredths.values()) > 60 and max(hundredths.values()) < 140
+
+
+def test_every_order_of_few_items_comes_about_equally_often():
+    orders = Counter(tuple(shuffled(4 * epoch + at, 4, seed=5) for at in range(4)) for epoch in range(4800))
+    assert len(orders) == 24 and min(orders.values()) > 120 and max(orders.values()) < 280
+
+
+def test_sources_take_turns_by_their_shares(items):
+    first, second, third = (Segments(items, frames=10, seed=mix(0, at)) for at in range(3))
+    equal = Mixture([first, second, third])
+    assert [equal.place(index) for index in range(7)] == [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2)]
+    assert torch.equal(equal[7], second[2]) and equal.name(7) == second.name(2)
+    shared = Mixture([first, second], shares=(3, 1))
+    places = [shared.place(index) for index in range(400)]
+    for source, share in enumerate((3, 1)):  # by share, and without a gap or a repetition
+        assert [at for which, at in places if which == source] == list(range(100 * share))
+    assert {source for source, _ in places[2:6]} == {0, 1}  # evenly spread
+    assert shared.place(4 * 10**15) == (0, 3 * 10**15)
+    for wrong in ((1,), (1, 0), (1, 0.5)):
+        with pytest.raises(ValueError, match="a whole number above 0 for each of 2 sources"):
+            Mixture([first, second], shares=wrong)
 
 
 def test_a_segment_is_the_very_piece_of_the_file_that_its_name_says(items):

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 from audio_core import config
+from audio_core.data.seeds import mix
 from audio_core.files import InputError
 from audio_core.train.average import Average, warming
-from audio_core.train.fit import mix
 from audio_core.train.optimize import SGD, AdamW, Constant, Cosine, Milestones, Staircase
 from audio_core.train.plan import Plan
 from audio_core.train.run import Run, stale

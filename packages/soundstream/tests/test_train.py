@@ -157,6 +157,15 @@ def test_samples_are_normalised_and_each_root_has_its_share(sounds, tmp_path):
     assert float(held[0].abs().max()) == pytest.approx(0.95, rel=1e-3)
 
 
+def test_roots_and_runs_with_neighbouring_seeds_draw_different_samples(sounds):
+    chosen = Data(sounds, (sounds,), held_out=0, seconds=0.25)
+    files = data.files(sounds)
+    first, second = data.samples(chosen, [files, files], RATE, 1), data.samples(chosen, [files, files], RATE, 2)
+    drawn = {source.seed for mixture in (first, second) for source in mixture.sources}
+    assert len(drawn) == 4
+    assert [first.sources[1].place(at) for at in range(20)] != [second.sources[0].place(at) for at in range(20)]
+
+
 def test_what_is_nearly_silent_stays_soft():
     rng = np.random.default_rng(0)
     assert data.Peak(0.95)(np.full((1, 4), 2.0**-15, np.float32), rng).max() < 0.01

@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import torch
 from audio_core import command, config
+from audio_core.data.seeds import mix
 from audio_core.files import InputError, note, read_json, write_text
 from audio_core.report import Report
-from audio_core.train.fit import Watcher, mix
+from audio_core.train.fit import Watcher
 from audio_core.train.plan import processes
 from audio_core.train.player import Task
 from audio_core.train.run import Run, states

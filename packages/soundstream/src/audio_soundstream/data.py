@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from audio_core.audio import Samples
 from audio_core.data.augment import Chain, Gain
+from audio_core.data.combine import Mixture
 from audio_core.data.manifest import File, Manifest, find_audio
+from audio_core.data.seeds import mix
 from audio_core.data.segments import Augment, Fixed, Segments
 from audio_core.files import InputError, note
 from torch import Tensor
@@ -25,19 +27,6 @@ class Peak:
     def __call__(self, samples: Samples, rng: np.random.Generator) -> Samples:
         loudest = np.abs(samples).max(initial=0)
         return samples * min(self.peak / loudest, np.float32(100)) if loudest > 1e-9 else samples
-
-
-class Mixture:
-    """Endless samples (1, T) from several sources, each as often as the others: sample i is one of source i mod n."""
-
-    def __init__(self, sources: list[Segments]):
-        self.sources = sources
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.sources[index % len(self.sources)][index // len(self.sources)]
-
-    def name(self, index: int) -> str:
-        return self.sources[index % len(self.sources)].name(index // len(self.sources))
 
 
 def corpora(data: Data, quiet: bool = False) -> list[tuple[list[File], list[File]]]:
@@ -86,7 +75,7 @@ def samples(data: Data, trained: list[list[File]], rate: int, seed: int) -> Mixt
     augment = Chain(*steps) if steps else None
     return Mixture(
         [
-            Segments(items, seconds=data.seconds, rate=rate, channels=1, seed=seed + at, augment=augment)
+            Segments(items, seconds=data.seconds, rate=rate, channels=1, seed=mix(seed, at), augment=augment)
             for at, items in enumerate(trained)
         ]
     )

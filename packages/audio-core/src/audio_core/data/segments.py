@@ -7,7 +7,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 from .. import audio
 from ..files import InputError
 from .manifest import Item
+from .seeds import shuffled
 
 Augment = Callable[[audio.Samples, np.random.Generator], audio.Samples]
 
@@ -28,18 +28,6 @@ class Place(NamedTuple):
 
     item: int
     start: int
-
-
-def shuffled(index: int, length: int, seed: int) -> int:
-    """The place of `index` in an endless order that holds every number below `length` once an epoch."""
-    epoch, at = divmod(index, length)
-    return int(_permutation(length, seed, epoch)[at])
-
-
-@lru_cache(maxsize=8)  # the current epoch of a few sources that are read side by side
-def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
-    # The 1 keeps this stream apart from that of sample `epoch`, which (seed, epoch) alone would repeat.
-    return np.random.default_rng((seed, epoch, 1)).permutation(length)
 
 
 @dataclass(eq=False, repr=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import signal
 import threading
@@ -16,6 +15,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..data.seeds import mix
 from ..files import InputError, note
 from .plan import Plan
 from .player import Task
@@ -93,12 +93,6 @@ class _Batches:
         while True:
             yield list(range(at, at + self.size))
             at += self.stride
-
-
-def mix(*numbers: int) -> int:
-    """One seed from several numbers, unrelated to the seeds of their neighbours."""
-    digest = hashlib.blake2b(repr(numbers).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 def _seed(seed: int) -> None:
