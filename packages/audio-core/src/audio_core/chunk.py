@@ -1,25 +1,34 @@
-"""Long audio through a model piece by piece: any length in is the same length out, memory bounded by the segment.
+"""Long audio through a model piece by piece, in memory that one segment bounds.
 
-Segments of `segment` samples start every hop = segment - overlap - 2 * margin samples. Of each the first and last
-`margin` samples only serve as context and are dropped (not at the ends of the audio); what is kept overlaps its
-neighbour by `overlap` samples, where a linear cross-fade, two windows that sum to one, leads from one to the next:
+Segments of `segment` samples start every hop = segment - overlap - 2 * margin samples. The first and last `margin`
+samples of a segment only serve as context and are dropped, but not at the ends of the audio. What is kept overlaps its
+neighbour by `overlap` samples. There a linear cross-fade, two windows that sum to one, leads from one to the next:
 
     segment k     |margin|~~~~~~~~~~~~~~~~~~~~|fade|margin|
     segment k+1                        |margin|fade|~~~~~~~~~~~~~~~~~~~~|margin|
 
-The seam error. A model that hears at most R samples to either side is wrong only where a segment's cut end is within
-R. With margin >= R the result therefore equals the one computed in one go. With less, it can differ only from
-max(0, R - margin - overlap) samples before each cross-fade to as many after it. A model that hears the whole segment
-(recurrence, attention, normalisation over time) differs everywhere, and most at the seams, which the fade smooths.
+Lengths have a fixed `ratio`: T samples in, T * ratio samples out. It is 1 for a filter, 1/hop for an encoder (T samples
+become frames of `hop` samples each) and hop for a decoder. `segment`, `overlap` and `margin` count inputs and must be
+multiples of the ratio's denominator, so that every segment begins where a frame begins.
 
-The last piece is no longer than what is left, padded with zeros up to a multiple of `multiple`. There the last R
-samples of a model of several layers may differ from those computed in one go, unless `multiple` is 1, the default.
+The seam error. Let an output depend on at most R inputs to either side beyond its own frame: the receptive field. The
+outputs of a segment are wrong only within R of its cut end. With margin >= R the result therefore equals the one
+computed in one go. With less, it can differ only from max(0, R - margin - overlap) inputs before each cross-fade to as
+many after it. A model whose receptive field is the whole segment (recurrence, attention, normalisation over time)
+differs everywhere, and most at the seams, which the fade smooths.
+
+The last piece is no longer than what is left. It is padded with zeros up to a multiple of `multiple`, by default of the
+ratio's denominator. Where samples are padded, the last R outputs of a model of several layers may differ from those
+computed in one go, unless the model computed in one go is padded alike.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,45 +38,81 @@ from tqdm import tqdm
 from . import audio
 from .files import InputError
 
-Model = Callable[[Tensor], Tensor]  # (B, C, T) -> (B, ..., T)
+Output = TypeVar("Output", bound=Tensor | Mapping[str, Tensor] | tuple[Tensor, ...])
+"""(B, ..., T * ratio), or several of them by name or in order; blocks come in the form that the model returns."""
+Model = Callable[[Tensor], Output]  # of (B, C, T)
 
 
-def process(model: Model, samples: Tensor, segment: int, **options: Any) -> Tensor:
+class Piece(NamedTuple):
+    start: int
+    samples: Tensor  # (..., segment)
+    last: bool  # the last piece may be shorter
+
+
+def pieces(blocks: Iterable[Tensor], segment: int, hop: int) -> Iterator[Piece]:
+    """Overlapping pieces of `segment` samples that start `hop` apart, of blocks (..., any) as they come.
+
+    The last piece is the first that reaches the end, and no piece begins after it.
+    """
+    held: list[Tensor] = []
+    start = count = 0
+    for block in blocks:
+        held.append(block)
+        count += block.shape[-1]
+        if count > segment:
+            joined = torch.cat(held, -1) if len(held) > 1 else block
+            at = 0
+            while count > segment:
+                yield Piece(start, joined[..., at : at + segment], False)
+                at, start, count = at + hop, start + hop, count - hop
+            held = [joined[..., at:]]
+    if count:
+        yield Piece(start, torch.cat(held, -1), True)
+
+
+def process(model: Model[Output], samples: Tensor, segment: int, **options: Any) -> Output:
     """`model` over (B, C, T) of any T >= 1, options as of `process_blocks`. The result is where `samples` are."""
     if not samples.shape[-1]:
         raise ValueError("there is no audio to process: 0 samples")
-    return torch.cat(list(process_blocks(model, [samples], segment, **options)), -1)
+    return _each(lambda *parts: torch.cat(parts, -1), *process_blocks(model, [samples], segment, **options))
 
 
 def process_blocks(
-    model: Model,
+    model: Model[Output],
     blocks: Iterable[Tensor],
     segment: int,
     overlap: int | None = None,
     margin: int = 0,
     batch: int = 1,
-    multiple: int = 1,
+    multiple: int | None = None,
     device: str | torch.device | None = None,
-) -> Iterator[Tensor]:
-    """`model` over blocks (B, C, any) as they come; yields (B, ..., any) blocks of the same length in total.
+    ratio: int | Fraction = 1,
+) -> Iterator[Output]:
+    """`model` over blocks (B, C, any) as they come; yields (B, ..., any) blocks of ceil(T * ratio) samples in total.
 
-    `overlap` is an eighth of `segment` unless given. `batch` segments go through the model at once. `multiple` is what
-    the model wants lengths to divide by. The model may return any channels or stems (B, ..., T), but the length that
-    it was given. `device` is where the model is, if not where the blocks are. No gradients are kept.
+    `overlap` is by default an eighth of `segment`. `batch` segments go through the model at once. `device` is where
+    the model is, if not where the blocks are. No gradients are kept.
+
+    `multiple` is what the model needs lengths to divide by. With `multiple=1` nothing is padded, and the end of the
+    result is what the model returns for the last piece: its length may differ from T * ratio by less than one frame.
     """
-    overlap = segment // 8 if overlap is None else overlap
+    unit = Fraction(ratio).denominator
+    overlap = segment // 8 // unit * unit if overlap is None else overlap
+    multiple = unit if multiple is None else multiple
     hop = segment - overlap - 2 * margin
+    sizes = f"segment {segment}, overlap {overlap}, margin {margin}, batch {batch}, multiple {multiple}"
     if min(overlap, margin) < 0 or min(segment, batch, multiple) < 1 or hop < max(1, overlap):
-        found = f"segment {segment}, overlap {overlap}, margin {margin}, batch {batch}, multiple {multiple}"
-        raise InputError(f"a segment must hold two overlaps and two margins, in whole samples; got {found}")
-    pieces = _run(model, _pieces(blocks, segment, hop), segment, batch, multiple, device)
-    return _joined(pieces, overlap, margin)
+        raise InputError(f"a segment must hold two overlaps and two margins, in whole samples; got {sizes}")
+    if segment % unit or overlap % unit or margin % unit:
+        raise InputError(f"segment, overlap and margin must be multiples of {unit} samples, one frame; got {sizes}")
+    results = _run(model, pieces(blocks, segment, hop), segment, batch, multiple, device, Fraction(ratio))
+    return _joined(results, int(overlap * ratio), int(margin * ratio))
 
 
 def process_file(
-    model: Model,
+    model: Model[Any],
     source: str | Path,
-    target: str | Path,
+    target: str | Path | Mapping[str, str | Path],
     segment: int,
     rate: int | None = None,
     channels: int | None = None,
@@ -78,99 +123,148 @@ def process_file(
 ) -> int:
     """`model` from file to file, reading and writing as it goes: an hour takes the memory of a minute.
 
-    `rate` and `channels` are what the model wants (the file's own unless given), and the result has that rate.
-    Further options as of `process_blocks`. Returns how many samples were beyond full scale and cut off, as integer
-    and lossy encodings do.
+    Several outputs go to several files in one pass: `target` then maps the names of outputs to files, and the model
+    returns a mapping that holds at least these. All files are written or none. `rate` and `channels` are what the model
+    expects (by default the file's own), and the results have that rate. Further options as of `process_blocks`, without
+    `ratio`. Returns how many samples were beyond full scale and cut off, as integer and lossy encodings do.
     """
-    if Path(target).exists() and Path(target).samefile(source):
-        raise InputError(f"{target}: the result would overwrite the input")
-    if not force and Path(target).exists():  # said before the work and not after
-        raise InputError(f"{target}: exists already; give --force to overwrite it")
+    if "ratio" in options:
+        raise ValueError("process_file keeps the length; use process_blocks for a model with a ratio")
+    targets = dict(target) if isinstance(target, Mapping) else {"": target}
+    _check_targets(source, targets, force)
     header = audio.info(source)
     rate = rate or header.rate
     total = -(-header.frames * rate // header.rate)
     blocks = (torch.from_numpy(block)[None] for block in audio.blocks(source, rate=rate, channels=channels))
-    done = process_blocks(model, blocks, segment, **options)
-    writer = None
+    writers: dict[str, audio.Writer] = {}
     with (
         ExitStack() as stack,
         tqdm(total=total // rate, desc=Path(source).name, unit="s", disable=None if progress else True) as bar,
     ):
-        for block in done:
-            if block.ndim != 3:
-                raise ValueError(f"one file holds (C, T), the model returned {tuple(block.shape[1:])} a segment")
-            if writer is None:  # only now is it known how many channels the model makes
-                writer = audio.Writer(target, rate, block.shape[1], encoding, total, force)
-                stack.enter_context(writer)
-            writer.write(block[0].float().numpy())
-            bar.update(writer.frames // rate - bar.n)
-    return writer.clipped if writer else 0
+        for result in process_blocks(model, blocks, segment, **options):
+            outputs = _named(result, targets) if isinstance(target, Mapping) else {"": result}
+            for name, block in outputs.items():
+                if not isinstance(block, Tensor) or block.ndim != 3:
+                    shape = tuple(block.shape[1:]) if isinstance(block, Tensor) else type(block).__name__
+                    raise ValueError(f"one file holds (C, T), the model returned {shape} a segment")
+                if name not in writers:  # the first block shows how many channels there are
+                    writer = audio.Writer(targets[name], rate, block.shape[1], encoding, total, force)
+                    writers[name] = stack.enter_context(writer)
+                writers[name].write(block[0].float().numpy())
+                bar.update(writers[name].frames // rate - bar.n)
+        for writer in writers.values():  # a full disk shows here, before the first file takes its name
+            writer.close()
+    return sum(writer.clipped for writer in writers.values())
 
 
-def _pieces(blocks: Iterable[Tensor], segment: int, hop: int) -> Iterator[tuple[Tensor, bool]]:
-    """(B, C, segment) pieces `hop` apart, and whether a piece is the last one, which may be shorter."""
-    held: list[Tensor] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += block.shape[-1]
-        if count > segment:
-            joined = torch.cat(held, -1) if len(held) > 1 else block
-            at = 0
-            while count > segment:
-                yield joined[..., at : at + segment], False
-                at, count = at + hop, count - hop
-            held = [joined[..., at:]]
-    if count:
-        yield torch.cat(held, -1), True
+def _check_targets(source: str | Path, targets: Mapping[str, str | Path], force: bool) -> None:
+    """What would stop the writing at the end stops it before the work."""
+    places: dict[Path, str] = {}
+    for name, path in targets.items():
+        place = Path(path)
+        if place.exists() and place.samefile(source):
+            raise InputError(f"{path}: the result would overwrite the input")
+        if place.is_dir():
+            raise InputError(f"{path}: is a folder, and a file was to be written")
+        if not force and place.exists():
+            raise InputError(f"{path}: exists already; give --force to overwrite it")
+        if place.resolve() in places:
+            raise InputError(f"{path}: would be the result of both {places[place.resolve()]} and {name}")
+        places[place.resolve()] = name
+
+
+def _named(result: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(result, Mapping) or set(targets) - set(result):
+        returned = ", ".join(result) if isinstance(result, Mapping) else type(result).__name__
+        raise ValueError(f"there are files for {', '.join(targets)}, but the model returned {returned}")
+    return {name: result[name] for name in targets}
+
+
+def _each(function: Callable[..., Any], *outputs: Any) -> Any:
+    """`function` of the tensors at the same place in all `outputs`, in the form of the first."""
+    first = outputs[0]
+    if isinstance(first, Tensor):
+        return function(*outputs)
+    if isinstance(first, Mapping):
+        return {name: function(*(output[name] for output in outputs)) for name in first}
+    return tuple(function(*parts) for parts in zip(*outputs, strict=True))
 
 
 def _run(
-    model: Model,
-    pieces: Iterable[tuple[Tensor, bool]],
+    model: Model[Output],
+    source: Iterable[Piece],
     segment: int,
     batch: int,
     multiple: int,
     device: str | torch.device | None,
-) -> Iterator[tuple[Tensor, bool]]:
-    """What the model makes of each piece, `batch` equally long ones at a time."""
+    ratio: Fraction,
+) -> Iterator[tuple[Output, bool]]:
+    """The output of each piece, `batch` equally long ones at a time, and whether it is the last."""
     group: list[Tensor] = []
-    for piece, last in pieces:
+    for _, piece, last in source:
         length = piece.shape[-1]
         padded = min(segment, -(-length // multiple) * multiple) if last else segment
         if group and padded != segment:
-            yield from ((out, False) for out in _call(model, group, device))
+            yield from ((output, False) for output in _call(model, group, device, ratio))
             group = []
         group.append(pad(piece, (0, padded - length)))
         if last or len(group) == batch:
-            *before, out = _call(model, group, device)
+            *before, output = _call(model, group, device, ratio)
             yield from ((earlier, False) for earlier in before)
-            yield out[..., :length], last
+            if padded != length:
+                output = _each(partial(_part, end=math.ceil(length * ratio)), output)
+            yield output, last
             group = []
 
 
-def _call(model: Model, group: list[Tensor], device: str | torch.device | None) -> tuple[Tensor, ...]:
-    given = torch.cat(group)  # (batch * B, C, T)
+def _call(
+    model: Model[Output], group: list[Tensor], device: str | torch.device | None, ratio: Fraction
+) -> list[Output]:
+    samples = torch.cat(group)  # (batch * B, C, T)
+    items = group[0].shape[0]
     with torch.no_grad():
-        made = model(given.to(device or given.device))
-    if made.shape[:1] + made.shape[-1:] != given.shape[:1] + given.shape[-1:]:
-        shapes = f"got {tuple(made.shape)} for {tuple(given.shape)}"
-        raise InputError(f"the model must keep the length of a segment, {shapes}; is it a multiple of its hop?")
-    return made.to(given.device).split(group[0].shape[0])
+        outputs = _each(partial(_checked, samples=samples, ratio=ratio), model(samples.to(device or samples.device)))
+    items_of = (partial(_items, start=at, count=items) for at in range(0, samples.shape[0], items))
+    return [_each(select, outputs) for select in items_of]
 
 
-def _joined(pieces: Iterable[tuple[Tensor, bool]], overlap: int, margin: int) -> Iterator[Tensor]:
+def _checked(output: Tensor, samples: Tensor, ratio: Fraction) -> Tensor:
+    """Whole frames have one length; what ends within a frame, as the last piece may, can be rounded up or down."""
+    expected = samples.shape[-1] * ratio
+    if output.shape[:1] != samples.shape[:1] or abs(output.shape[-1] - expected) >= max(1, ratio):
+        shapes = f"got {tuple(output.shape)} for {tuple(samples.shape)}"
+        keep = "length of a segment" if ratio == 1 else f"ratio {ratio} of lengths"
+        raise InputError(f"the model must keep the {keep}, {shapes}; is it a multiple of its hop?")
+    return output.to(samples.device)
+
+
+def _items(output: Tensor, start: int, count: int) -> Tensor:
+    return output[start : start + count]
+
+
+def _part(output: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+    return output[..., start:end]
+
+
+def _joined(results: Iterable[tuple[Output, bool]], overlap: int, margin: int) -> Iterator[Output]:
     """Without margins, and each overlap faded from the piece before to the piece after."""
-    tail: Tensor | None = None  # (B, ..., overlap), the end of the piece before
-    for piece, last in pieces:
-        end = piece.shape[-1] if last else piece.shape[-1] - margin
-        if tail is not None:
-            piece, end = piece[..., margin:], end - margin
-            rising = torch.arange(1, overlap + 1, device=piece.device) / (overlap + 1)
-            yield torch.lerp(tail, piece[..., :overlap], rising.to(piece.dtype))
-        begin = 0 if tail is None else overlap
-        if last:
-            yield piece[..., begin:end]
-        else:
-            yield piece[..., begin : end - overlap]
-            tail = piece[..., end - overlap : end]
+    tail: Output | None = None  # (B, ..., overlap), the end of the piece before
+    for output, last in results:
+        keep = partial(_kept, overlap=overlap, margin=margin, last=last)
+        yield _each(keep, output) if tail is None else _each(keep, output, tail)
+        if not last:
+            tail = _each(partial(_part, start=-margin - overlap, end=-margin or None), output)
+
+
+def _kept(output: Tensor, tail: Tensor | None = None, *, overlap: int, margin: int, last: bool) -> Tensor:
+    """What is final of a piece, once the piece before it has left its `tail`."""
+    end = output.shape[-1] - (0 if last else margin + overlap)
+    if overlap and not (output.is_floating_point() or output.is_complex()):
+        raise InputError("whole numbers such as codes cannot be faded; use overlap=0, and a margin as context")
+    if tail is None:
+        return output[..., :end]
+    if not overlap:
+        return output[..., margin:end]
+    rising = torch.arange(1, overlap + 1, device=output.device) / (overlap + 1)
+    faded = torch.lerp(tail, output[..., margin : margin + overlap], rising.to(output.dtype))
+    return torch.cat([faded, output[..., margin + overlap : end]], -1)

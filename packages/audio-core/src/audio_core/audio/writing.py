@@ -78,17 +78,27 @@ class Writer:
     def __exit__(self, *exception: Any) -> None:
         self._stack.__exit__(*exception)
 
-    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Closing writes what encoders still hold, and libsndfile keeps quiet about a full disk: read the end again."""
+    def close(self) -> None:
+        """Write what encoders still hold; the file takes its name only when the `with` block ends.
+
+        libsndfile says nothing of a full disk, so the end is read again.
+        """
+        if self._file.closed:
+            return
         temporary = Path(os.fsdecode(self._file.name))
         self._file.close()
-        if kind is None and self.frames:
+        if self.frames:
             try:
                 end = read(temporary, max(0, self.frames - _TAIL))
             except InputError:
                 end = None
             if end is None or end.samples.shape[1] != min(self.frames, _TAIL):
                 raise InputError(f"{self.path}: cannot be written to its end (is the disk full?)")
+
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        self._file.close()
 
     def write(self, samples: Samples) -> None:
         """A block (C, T) or (T,) of floating-point samples; T may be 0."""
