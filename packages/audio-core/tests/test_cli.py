@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from audio_core import audio, bundle, cli, command
+from audio_core import __version__, audio, bundle, cli, command
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from torch import nn
@@ -77,6 +77,8 @@ def test_compare_measures_pairs_and_writes_a_page(sounds, tmp_path, capsys):
     assert code == 0 and values["SDR"] == pytest.approx(10 * np.log10(0.125 / 1e-6), abs=0.3)
     page = (tmp_path / "page.html").read_text()
     assert page.count("<audio") == 4 and "SI-SDR" in page
+    foot = (tmp_path / "page.html").read_text().rpartition("<footer>")[2]
+    assert f"audio-core {__version__} · <code>audio-core compare {sounds} {made} -o " in foot
     code, _, err = run(capsys, "compare", sounds, made, "-o", tmp_path / "page.html")
     assert code == 2 and "exists already; give --force" in err
     audio.write(made / "a.wav", tone().numpy(), 16000)

@@ -1,4 +1,5 @@
 import base64
+import datetime
 import io
 import math
 import re
@@ -87,7 +88,7 @@ def test_the_page_is_well_formed_and_all_text_is_literal():
     for text in ('tone "440" <&>', "<loss>", "<train>", "<steps>", "<bars>", "<a>", "<matrix>", "<cat>", 'd"og'):
         assert text in words
     assert not {"script", "b>", "u"} & {tag for tag, _ in page.tags}
-    assert any(attributes.get("title") == '<cat> found as d"og: 1 (25 %)' for attributes in page.all("td"))
+    assert any(attributes.get("title") == '<cat> predicted as d"og: 1 (25 %)' for attributes in page.all("td"))
 
 
 def test_the_page_loads_nothing():
@@ -171,6 +172,31 @@ def test_a_tone_is_a_line_at_its_frequency_and_level(rate, hertz):
     assert np.median(middle) < -80
 
 
+@pytest.mark.parametrize(
+    ("rate", "hertz"),
+    [
+        (44_100, ["0", "1", "2", "4", "8", "16 kHz"]),
+        (8000, ["0", "1", "2", "4 kHz"]),
+        (1000, ["0", "0.1", "0.2", "0.3", "0.4", "0.5 kHz"]),
+    ],
+)
+def test_the_axes_of_a_spectrogram_have_round_numbers(rate, hertz):
+    words = Page(draw.spectrogram_plot(tone(100, 3.7, rate), rate, -5.0)).words
+    assert words == [*hertz, "-20 dB", "-40", "-60", "-80", "0", "1", "2", "3", "s"]
+
+
+def test_the_foot_says_when_with_what_and_how_the_page_was_written():
+    report = Report("r")
+    assert "footer" not in {tag for tag, _ in Page(report.html()).tags}
+    report.foot("audio-acdnet 0.1.0", "audio-acdnet evaluate run 'my <clips>'", datetime.date(2026, 1, 9))
+    assert Page(report.html()).words[-2:] == [
+        "2026-01-09 · audio-acdnet 0.1.0 ·",
+        "audio-acdnet evaluate run 'my <clips>'",
+    ]
+    report.foot("audio-acdnet 0.1.0", "")
+    assert str(datetime.date.today().year) in report.html()
+
+
 def test_time_runs_to_the_right_and_frequency_up():
     samples = np.concatenate([tone(300), tone(6000)])
     pixels = draw.spectrogram_image(samples, RATE).astype(int).sum(-1)
@@ -216,7 +242,7 @@ def test_curves_are_drawn_to_scale_with_gaps_where_there_is_no_number():
     (path,) = paths(text)
     assert path == "M0.00 96.30h0L25.00 3.70M75.00 3.70h0L100.00 96.30"
     words = Page(text).words
-    assert words[:2] == ["a", "0"] and {"0", "20", "40", "0.5", "1"} <= set(words)
+    assert words[:3] == ["at 40:", "a", "0"] and {"0", "20", "40", "0.5", "1"} <= set(words)
 
 
 def test_a_logarithmic_curve_has_decades_and_skips_what_has_no_logarithm():
@@ -242,6 +268,24 @@ def test_curves_of_almost_nothing_are_drawn(y):
     Page(text)
 
 
+def legend(lines, **options):
+    return Page(draw.curve(lines, **options).partition("</div>")[0] + "</div>").words
+
+
+def test_the_legend_reads_all_lines_at_the_last_x_that_they_share():
+    """A codec at 6 kbit/s against Opus at 12 is no comparison."""
+    codec, opus = ([1.5, 3, 6], [2.0, 4.0, 6.5]), ([4, 8], [1.0, 3.0])
+    assert legend({"codec": codec, "Opus": opus}, unit="kbit/s") == ["at 6 kbit/s:", "codec", "6.5", "Opus", "2"]
+    assert legend({"a": ([0, 2], [1, 100])}, log=True) == ["at 2:", "a", "100"]
+    assert legend({"a": ([0, 2], [1, 100]), "b": ([1], [7])}, log=True) == ["at 1:", "a", "10", "b", "7"]
+
+
+def test_the_legend_reads_lines_that_do_not_overlap_at_their_own_ends():
+    lines = {"codec": ([1, 3], [2.0, 4.0]), "Opus": ([6, 12, 14], [1.0, 3.0, math.nan]), "none": ([], [])}
+    assert legend(lines, unit="kbit/s") == ["codec", "4 at 3 kbit/s", "Opus", "3 at 12 kbit/s", "none", "–"]
+    assert legend({"none": ([1], [math.nan])}) == ["none", "–"]
+
+
 def test_a_curve_needs_as_many_x_as_y():
     with pytest.raises(ValueError, match="equally long"):
         draw.curve({"a": ([1, 2], [1])})
@@ -252,7 +296,8 @@ def test_a_curve_needs_as_many_x_as_y():
     [
         (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
         (-3, 7, [-2, 0, 2, 4, 6]),
-        (0, 3.2, [0, 1, 2, 3]),
+        (0, 3.2, [0, 0.5, 1, 1.5, 2, 2.5, 3]),
+        (1.5, 12.3, [2, 4, 6, 8, 10, 12]),
         (5, 5, [5]),
         (0, 1e-7, [0, 2e-8, 4e-8, 6e-8, 8e-8, 1e-7]),
     ],
@@ -274,7 +319,7 @@ def test_a_matrix_shades_by_share_of_the_row_and_tells_what_was_right():
     page = Page(draw.matrix(["cat", "dog", "cat"], np.array([[3, 1, 0], [0, 10, 0], [0, 0, 0]])))
     cells = page.all("td")
     assert [cell.get("style") for cell in cells[:3]] == ["--share:0.750", "--share:0.250", "--share:0.000"]
-    assert cells[0]["title"] == "cat found as cat: 3 (75 %)" and cells[0]["class"] == "strong"
+    assert cells[0]["title"] == "cat predicted as cat: 3 (75 %)" and cells[0]["class"] == "strong"
     assert [word for word in page.words if word.endswith("%")] == ["75 %", "100 %", "0 %"]
     with pytest.raises(ValueError, match="do not fit 2 labels"):
         draw.matrix(["a", "b"], [[1, 2, 3]])

@@ -145,6 +145,7 @@ def _compare(given: argparse.Namespace) -> int:
     table = [(name, *row.values()) for name, row in rows.items()]
     if given.out and rows:
         report.table(header, table, "All in dB: SDR and SI-SDR higher, LSD (log-spectral distance) lower is better.")
+        report.foot(given.program, given.line)
         report.save(given.out)
         note(f"wrote {given.out}")
     if rows:

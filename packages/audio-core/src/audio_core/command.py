@@ -13,6 +13,7 @@ import importlib.resources
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import textwrap
@@ -63,6 +64,7 @@ class Parser(argparse.ArgumentParser):
 def program(name: str, description: str, version: str) -> tuple[Parser, Any]:
     """The command's parser and the place for its verbs."""
     parser = Parser(prog=name, description=description)
+    parser.set_defaults(program=f"{name} {version}")
     parser.add_argument("--version", action="version", version=f"{name} {version}")
     return parser, parser.add_subparsers(metavar="VERB", required=True, title="verbs")
 
@@ -105,9 +107,13 @@ def add_quiet(parser: Parser) -> None:
 
 
 def main(parser: Parser, arguments: Sequence[str] | None = None) -> int:
-    """Run the verb that was asked for; every error becomes one line and an exit code."""
+    """Run the verb that was asked for; every error becomes one line and an exit code.
+
+    The verb's arguments tell also the `program` with its version and the command `line`, for the foot of a report.
+    """
     try:
         given = parser.parse_args(arguments)
+        given.line = shlex.join([parser.prog, *(sys.argv[1:] if arguments is None else arguments)])
     except SystemExit as leaving:  # --help, --version, wrong usage
         return int(leaving.code or 0)
     try:

@@ -9,7 +9,7 @@ import base64
 import math
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -49,7 +49,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     if not (math.isfinite(rough) and rough > 0):
         return [low]
     unit = 10.0 ** math.floor(math.log10(rough))
-    step = unit * next(n for n in (1, 2, 5, 10) if n * unit >= rough * 0.999)
+    step = unit * next(n for n in (1, 2, 5, 10) if n * unit >= rough * 0.75)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
@@ -124,11 +124,12 @@ def spectrogram_plot(samples: np.ndarray, rate: int, top_db: float) -> str:
     data = base64.b64encode(png(spectrogram_image(samples, rate, top_db))).decode()
     image = f'<img alt="spectrogram" src="data:image/png;base64,{data}">'
     seconds, top_hz = np.shape(samples)[-1] / rate, rate / 2
-    hertz = [0, *(1000 * 2**octave for octave in range(10) if 1000 * 2**octave <= 0.92 * top_hz), top_hz]
-    y = [(float(_mel(hz) / _mel(top_hz)), f"{hz / 1000:.2g}" + " kHz" * (hz == top_hz)) for hz in hertz]
+    octaves = [0.0, *(1000.0 * 2**octave for octave in range(10) if 1000 * 2**octave <= top_hz)]
+    hertz = octaves if top_hz >= 1000 else ticks(0, top_hz)
+    y = [(float(_mel(hz) / _mel(top_hz)), f"{hz / 1000:g}" + " kHz" * (hz == hertz[-1])) for hz in hertz]
     x = [(at / seconds, f"{at:g}") for at in ticks(0, seconds)]
-    steps = [top_db - step * RANGE_DB / 4 for step in range(5)]
-    labels = "".join(f'<span style="top:{25 * at}%">{db:.0f}</span>' for at, db in enumerate(steps))
+    levels = ticks(top_db - RANGE_DB, top_db, 4)[::-1]
+    labels = "".join(f'<span style="top:{100 * (top_db - db) / RANGE_DB:g}%">{db:.0f}</span>' for db in levels)
     scale = f'<div class="scale" title="dB re full scale">{labels.replace("</span>", " dB</span>", 1)}</div>'
     return _axes(image, x, y, "s", scale)
 
@@ -137,7 +138,10 @@ def spectrogram_plot(samples: np.ndarray, rate: int, top_db: float) -> str:
 
 
 def curve(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], log: bool = False, unit: str = "") -> str:
-    """Line plots over one pair of axes; `log` scales y, `unit` is that of x. NaN leaves a gap."""
+    """Line plots over one pair of axes; `log` scales y, `unit` is that of x. NaN leaves a gap.
+
+    The legend gives each line's value at the last x that all of them reach, between two points on the line drawn.
+    """
     series = {label: _thinned(np.asarray(x, float), np.asarray(y, float), log) for label, (x, y) in lines.items()}
     shown = [points[:, np.isfinite(points).all(0)] for points in series.values()]
     every = np.concatenate([np.zeros((2, 0)), *shown], 1)
@@ -153,8 +157,9 @@ def curve(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], log: bool = False, u
     x = [(place(at, 0), _short(at)) for at in ticks(low[0], high[0])]
     y = [(place(at, 1), _short(10.0**at if log else at)) for at in _log_ticks(low[1], high[1], log)]
     drawn = "".join(f'<path class="grid" d="M0 {100 - 100 * at:.2f}H100"/>' for at, _ in y)
-    legend = ""
-    for index, (label, points) in enumerate(series.items()):
+    where, values = _readings(lines.values(), log, unit)
+    legend = f"<i>{escape(where)}</i>" if where else ""
+    for index, ((label, points), value) in enumerate(zip(series.items(), values, strict=True)):
         style = f"line s{index % SERIES}" + (" dashed" if index >= SERIES else "")
         path, pen = "", "M"
         for a, b in points.T:
@@ -164,13 +169,29 @@ def curve(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], log: bool = False, u
                 path += f"M{spot}h0" if pen == "M" else f"L{spot}"  # h0 makes a point that stands alone visible
             pen = "L" if finite else "M"
         drawn += f'<path class="{style}" d="{path}"><title>{escape(label)}</title></path>'
-        last = np.asarray(lines[label][1], float)
-        last = last[np.isfinite(last)]
-        value = number(float(last[-1])) if last.size else "–"
         key = f'<svg viewBox="0 0 20 4"><path class="{style}" d="M1 2H19"/></svg>'
-        legend += f"<span>{key}{escape(label)} <b>{value}</b></span>"
+        legend += f"<span>{key}{escape(label)} <b>{escape(value)}</b></span>"
     svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img">{drawn}</svg>'
     return f'<div class="legend">{legend}</div>{_axes(svg, x, y, unit)}'
+
+
+def _readings(lines: Iterable[tuple[ArrayLike, ArrayLike]], log: bool, unit: str) -> tuple[str, list[str]]:
+    """Where the legend reads the lines, and what it reads there: at the last x that all of them reach.
+
+    Lines that do not overlap are read at their own ends.
+    """
+    unit = f" {unit}" if unit else ""
+    points = [np.array([x, y], float) for x, y in lines]
+    points = [each[:, np.isfinite(each).all(0) & ((each[1] > 0) | (not log))] for each in points]
+    reached = [each for each in points if each.size]
+    at = min((float(x.max()) for x, _ in reached), default=0.0)
+    if not all(x.min() <= at for x, _ in reached):
+        return "", [f"{number(y[-1])} at {number(x[-1])}{unit}" if y.size else "–" for x, y in points]
+    if log:
+        values = [10 ** np.interp(at, x, np.log10(y)) if y.size else None for x, y in points]
+    else:
+        values = [np.interp(at, x, y) if y.size else None for x, y in points]
+    return f"at {number(at)}{unit}:" if reached else "", list(map(number, values))
 
 
 def _thinned(x: np.ndarray, y: np.ndarray, log: bool) -> np.ndarray:
@@ -211,21 +232,21 @@ def bars(values: Mapping[str, float]) -> str:
 
 
 def matrix(labels: Sequence[str], counts: ArrayLike) -> str:
-    """A confusion matrix: a row for each true class, shaded by share of the row, with the share found right."""
+    """A confusion matrix: a row for each true class, shaded by share of the row, with the recall of the class."""
     table = np.asarray(counts)
     if table.shape != (len(labels), len(labels)):
         raise ValueError(f"counts {table.shape} do not fit {len(labels)} labels")
     names = [escape(label) for label in labels]
     head = "".join(f"<th><span>{name}</span></th>" for name in names)
-    rows = f'<tr><th class="corner">true \\ found</th>{head}<th><span>right</span></th></tr>'
+    rows = f'<tr><th class="corner">true \\ predicted</th>{head}<th><span>recall</span></th></tr>'
     for name, line in zip(names, table, strict=True):
         total = line.sum() or 1
         cells = ""
         for other, count in zip(names, line, strict=True):
             share = count / total
-            note = f"{name} found as {other}: {number(count)} ({100 * share:.0f} %)"
+            note = f"{name} predicted as {other}: {number(count)} ({100 * share:.0f} %)"
             strong = ' class="strong"' if share > 0.5 else ""
             cells += f'<td{strong} style="--share:{share:.3f}" title="{note}">{number(count) if count else ""}</td>'
-        right = line[names.index(name)] / total
-        rows += f'<tr><th>{name}</th>{cells}<td class="right">{100 * right:.0f} %</td></tr>'
+        recall = line[names.index(name)] / total
+        rows += f'<tr><th>{name}</th>{cells}<td class="right">{100 * recall:.0f} %</td></tr>'
     return f'<div class="scroll"><table class="matrix">{rows}</table></div>'

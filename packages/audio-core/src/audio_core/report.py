@@ -6,6 +6,7 @@ It loads nothing from anywhere and runs no script; a Content-Security-Policy in 
 from __future__ import annotations
 
 import base64
+import datetime
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,9 +24,9 @@ Sound = tuple[str, ArrayLike, int]  # label, samples (T,) or (C, T), rate
 
 _STYLE = """
 :root{color-scheme:light dark;--page:#f7f7f5;--card:#fff;--text:#1d2127;--dim:#646b76;--rule:#e1e3e6;--blue:37 99 205;
---s0:#2563cd;--s1:#d9650b;--s2:#0b8a67;--s3:#b8379a;--s4:#8a6a00;--s5:#6750c8}
+--shade:#0004;--s0:#2563cd;--s1:#d9650b;--s2:#0b8a67;--s3:#b8379a;--s4:#8a6a00;--s5:#6750c8}
 @media(prefers-color-scheme:dark){:root{--page:#121417;--card:#1a1d22;--text:#e6e8eb;--dim:#99a1ad;--rule:#2e333b;
---blue:74 134 240;--s0:#6ea2ff;--s1:#ff9d52;--s2:#41c79c;--s3:#ee86d2;--s4:#dcb640;--s5:#a998ff}}
+--blue:74 134 240;--shade:#000c;--s0:#6ea2ff;--s1:#ff9d52;--s2:#41c79c;--s3:#ee86d2;--s4:#dcb640;--s5:#a998ff}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:2.5rem 1.25rem 4rem;max-width:1080px;background:var(--page);color:var(--text);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
@@ -36,7 +37,11 @@ figure{margin:1rem 0;padding:1rem 1.1rem;min-width:0;
 background:var(--card);border:1px solid var(--rule);border-radius:10px}
 figcaption{display:flex;flex-wrap:wrap;gap:0 .6em;align-items:baseline;font-weight:600;margin-bottom:.5rem}
 figcaption small{font-weight:400;color:var(--dim);white-space:nowrap}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto;
+background:linear-gradient(to right,var(--card) 30%,transparent) 0 0/2.5rem 100% no-repeat local,
+linear-gradient(to left,var(--card) 30%,transparent) 100% 0/2.5rem 100% no-repeat local,
+linear-gradient(to right,var(--shade),transparent) 0 0/.9rem 100% no-repeat scroll,
+linear-gradient(to left,var(--shade),transparent) 100% 0/.9rem 100% no-repeat scroll}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.925rem}
 .data{width:100%}
 .data th,.data td{text-align:left;padding:.4rem .9rem .4rem 0;border-bottom:1px solid var(--rule)}
@@ -67,6 +72,7 @@ font-size:.75rem;line-height:1;color:var(--dim);font-variant-numeric:tabular-num
 .legend{display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;font-size:.85rem;margin:0 0 .9rem}
 .legend svg{width:20px;height:4px;margin-right:.5em;vertical-align:middle}
 .legend b{font-weight:500;color:var(--dim);font-variant-numeric:tabular-nums}
+.legend i{font-style:normal;color:var(--dim)}
 .bars{display:grid;grid-template-columns:fit-content(45%) 1fr max-content;gap:.4rem .9rem;
 align-items:center;font-size:.925rem}
 .bars div{position:relative;height:1rem;background:rgb(var(--blue)/.08);border-radius:3px}
@@ -81,6 +87,9 @@ background:rgb(var(--blue)/calc(.05 + .95*var(--share,0)));border-radius:4px}
 .matrix .strong{color:#fff}
 .matrix .right{background:none;text-align:right;padding-left:.6rem;color:var(--dim);white-space:nowrap}
 .matrix .corner{font-weight:400}
+.matrix th:first-child{position:sticky;left:0;background:var(--card)}
+footer{margin-top:3rem;padding-top:.75rem;border-top:1px solid var(--rule);font-size:.8rem;color:var(--dim)}
+footer code{font-size:.95em;overflow-wrap:anywhere}
 """.replace("MAP", ",".join(f"#{code}" for code in draw.ANCHORS))
 _STYLE += "".join(f".s{index}{{stroke:var(--s{index})}}" for index in range(draw.SERIES))
 
@@ -91,6 +100,7 @@ class Report:
     def __init__(self, title: str):
         self.title = title
         self._parts: list[str] = []
+        self._foot = ""
 
     def heading(self, text: str) -> None:
         self._parts.append(f"<h2>{escape(text)}</h2>")
@@ -137,15 +147,24 @@ class Report:
     def curve(
         self, title: str, lines: Mapping[str, tuple[ArrayLike, ArrayLike]], log: bool = False, unit: str = ""
     ) -> None:
-        """Lines {label: (x, y)} over one pair of axes; `log` scales y, `unit` is that of x. NaN leaves a gap."""
+        """Lines {label: (x, y)} over one pair of axes; `log` scales y, `unit` is that of x. NaN leaves a gap.
+
+        The legend gives each line's value at the last x that all lines reach, so that they can be compared.
+        """
         self._figure(title, draw.curve(lines, log, unit))
 
     def bars(self, title: str, values: Mapping[str, float]) -> None:
         self._figure(title, draw.bars(values))
 
     def matrix(self, title: str, labels: Sequence[str], counts: ArrayLike) -> None:
-        """A confusion matrix: counts[true, found]."""
+        """A confusion matrix: counts[true, predicted]."""
         self._figure(title, draw.matrix(labels, counts))
+
+    def foot(self, program: str, command: str, date: datetime.date | None = None) -> None:
+        """Say at the end what made the page: a program with its version, the command line and the day, by default
+        today."""
+        day = (date or datetime.date.today()).isoformat()
+        self._foot = f"<footer>{day} · {escape(program)} · <code>{escape(command)}</code></footer>\n"
 
     def html(self) -> str:
         title, body = escape(self.title), "\n".join(self._parts)
@@ -156,7 +175,7 @@ class Report:
 <title>{title}</title><style>{_STYLE}</style></head>
 <body><h1>{title}</h1>
 {body}
-</body></html>
+{self._foot}</body></html>
 """
 
     def save(self, path: str | Path) -> None:
