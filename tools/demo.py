@@ -14,7 +14,7 @@ import audio_acdnet
 import audio_soundstream
 import numpy as np
 import torch
-from audio_acdnet.classifier import events, windows
+from audio_acdnet.classify import events, windows
 from audio_acdnet.model import folded
 from audio_core import audio, bundle, chunk, metrics
 from audio_core.data.manifest import Manifest, scan
@@ -32,8 +32,8 @@ from audio_core.train.plan import Plan
 from audio_core.train.player import Player
 from audio_core.train.run import Run
 from audio_core.train.watch import Journal, Log, Save
-from audio_soundstream import bitstream
 from audio_soundstream import evaluate as measuring
+from audio_soundstream.sstr import bitstream
 from torch import Tensor, nn
 
 RATE = 16_000

@@ -14,10 +14,12 @@ from pathlib import Path
 import audio_acdnet
 import numpy as np
 import torch
-from audio_acdnet import c_code, calibrate, layout, mix
-from audio_acdnet.classifier import events, windows
+from audio_acdnet.classify import events, windows
+from audio_acdnet.config import ACDNET, MICRO, ACDNetConfig
+from audio_acdnet.data import mix
+from audio_acdnet.export import c_code, calibrate
+from audio_acdnet.export.quantise import quantise
 from audio_acdnet.model import ACDNet, folded
-from audio_acdnet.quantise import quantise
 from audio_core import audio
 
 RATE, SAMPLES = 20000, 30225
@@ -87,8 +89,8 @@ def mixing() -> None:
 
 @torch.inference_mode()
 def folding() -> None:
-    for name, channels in (("Micro-ACDNet", layout.MICRO), ("ACDNet", layout.ACDNET)):
-        model = ACDNet(layout.ACDNetConfig(channels=channels)).eval()
+    for name, channels in (("Micro-ACDNet", MICRO), ("ACDNet", ACDNET)):
+        model = ACDNet(ACDNetConfig(channels=channels)).eval()
         quick, crop = folded(model), torch.randn(1, 1, SAMPLES)
         ours, other = compared(lambda q=quick, c=crop: q(c), lambda m=model, c=crop: m(c), 60)
         told(f"{name}, folded, one crop", ours, other, "unfolded")

@@ -21,9 +21,9 @@ from audio_core import audio
 from audio_core.nn.conv import Conv1d, ConvTranspose1d
 from audio_core.nn.residual import Residual
 from audio_soundstream.codec import PIECE, encoded, reconstruct_file
-from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.live.stream import DecoderStream
 from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, spread
-from audio_soundstream.stream import DecoderStream
 from torch import Tensor, nn
 
 

@@ -1,5 +1,6 @@
 import pytest
-from audio_acdnet import layout, original
+from audio_acdnet import original
+from audio_acdnet.config import ACDNET, ACDNetConfig
 from audio_acdnet.model import ACDNet
 from audio_core.testing import Case
 
@@ -11,8 +12,8 @@ def stored(stored_case):
     def load(name: str, **settings) -> tuple[Case, ACDNet]:
         case = stored_case(name)
         labels = tuple(f"class {number}" for number in range(case.config["n_class"]))
-        channels = tuple(case.config["ch_config"] or (*layout.ACDNET[:11], len(labels)))
-        config = layout.ACDNetConfig(case.config["sr"], case.config["input_length"], channels, labels, **settings)
+        channels = tuple(case.config["ch_config"] or (*ACDNET[:11], len(labels)))
+        config = ACDNetConfig(case.config["sr"], case.config["input_length"], channels, labels, **settings)
         model, state = ACDNet(config), case.state()
         tensors = {ours: state.pop(theirs) for ours, theirs in original.names(config).items()}
         assert not state

@@ -10,8 +10,9 @@ import audio_acdnet
 import numpy as np
 import pytest
 import torch
-from audio_acdnet import c_code, layout, quantise
-from audio_acdnet.layout import MICRO, ACDNetConfig
+from audio_acdnet import cost
+from audio_acdnet.config import MICRO, ACDNetConfig
+from audio_acdnet.export import c_code, quantise
 from audio_acdnet.model import ACDNet
 
 # A height of 8 and 59 columns: pools of 2, of 1 along the height, left out ones, and an odd end that is cut off.
@@ -98,7 +99,7 @@ def test_the_header_tells_scale_and_zero_of_the_input():
     model, _ = integers(TINY)
     header = c_code.sources(model)["acdnet_model.h"]
     assert "#define ACDNET_INPUT_SCALE 3.0517578125e-05" in header and "#define ACDNET_INPUT_ZERO 0" in header
-    assert f"{sum(layout.device_memory(TINY).values()):,} bytes of memory" in header
+    assert f"{sum(cost.device_memory(TINY).values()):,} bytes of memory" in header
 
 
 def test_the_engine_is_cpp_as_well(tmp_path):

@@ -8,7 +8,7 @@ import audio_acdnet
 import numpy as np
 import pytest
 from audio_acdnet import cli
-from audio_acdnet.classifier import Window, events
+from audio_acdnet.classify import Window, events
 from audio_core import audio
 from audio_core.testing import noise, tone
 

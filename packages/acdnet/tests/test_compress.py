@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from audio_acdnet import cli, layout, prune
-from audio_acdnet import compress as compression
+from audio_acdnet import cli, cost
 from audio_acdnet import train as training
-from audio_acdnet.evaluate import evaluate, load
-from audio_acdnet.layout import ACDNetConfig
-from audio_acdnet.model import ACDNet
+from audio_acdnet.compress import prune
+from audio_acdnet.compress import run as compression
+from audio_acdnet.compress.stages import Compression
+from audio_acdnet.config import ACDNetConfig
+from audio_acdnet.evaluate import evaluate
+from audio_acdnet.model import ACDNet, load
 from audio_acdnet.recipe import Data, Recipe
-from audio_acdnet.stages import Compression
 from audio_core import audio, config
 from audio_core.files import InputError
 from audio_core.train.optimize import AdamW
@@ -90,7 +91,7 @@ def test_the_result_is_small_enough_and_every_stage_is_told(root, made):
 def test_rounds_come_down_by_equal_shares_and_leave_their_journals(made):
     rows, out = made
     rounds = sorted((out / "prune").iterdir())
-    counts = [layout.parameters(config.load(Recipe, place / "recipe.yaml").model) for place in rounds]
+    counts = [cost.parameters(config.load(Recipe, place / "recipe.yaml").model) for place in rounds]
     aims = [rows[0].parameters * (TARGET / rows[0].parameters) ** (number / 3) for number in (1, 2, 3)]
     for count, aim in zip(counts, aims, strict=True):
         assert 0.8 * aim < count <= round(aim)
@@ -214,7 +215,7 @@ def test_what_cannot_be_compressed_is_one_line(root, tmp_path, capsys):
         return err
 
     run = root / "run"
-    size = layout.parameters(load(run / "bundle").config)
+    size = cost.parameters(load(run / "bundle").config)
     assert "target: expected micro | int, got 'tiny'" in refused(run, "--target", "tiny")
     assert f"has {size:,} parameters, which is not more than the target" in refused(run, "--target", "micro")
     assert "cannot have fewer than" in refused(run, "--target", 100)
@@ -266,7 +267,7 @@ def test_processes_of_torchrun_are_refused(root, monkeypatch):
 
 def test_superfluous_channels_are_the_first_of_the_ranking_that_may_go():
     ranking = [prune.Channel(name, channel, 0.1) for name in ("conv2", "conv5", "conv9") for channel in range(6)]
-    aim = layout.parameters(replace(TINY, channels=(4, 32, 4, 6, 3, 8, 8, 8, 8, 10, 10, 8)))
+    aim = cost.parameters(replace(TINY, channels=(4, 32, 4, 6, 3, 8, 8, 8, 8, 10, 10, 8)))
     found = prune.superfluous(ranking, TINY, aim)
     assert found == [("conv5", 2), ("conv2", 1), ("conv5", 1), ("conv2", 0), ("conv5", 0)]
     assert prune.remove(ACDNet(TINY), found).config.channels == (4, 32, 4, 6, 3, 8, 8, 8, 8, 10, 10, 8)

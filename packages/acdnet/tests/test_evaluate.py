@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from audio_acdnet import data
-from audio_acdnet.evaluate import evaluate, labels_of, load, matrix_image, probabilities, report
-from audio_acdnet.layout import ACDNetConfig
-from audio_acdnet.model import ACDNet, folded
+from audio_acdnet.config import ACDNetConfig
+from audio_acdnet.data import clips
+from audio_acdnet.evaluate import evaluate, labels_of, matrix_image, probabilities, report
+from audio_acdnet.model import ACDNet, folded, load
 from audio_core import audio, bundle
 from audio_core.files import InputError
 from torch import nn
@@ -35,13 +35,13 @@ class Loudness(nn.Module):
         return -self.sharp * (level - 0.1 * (torch.arange(4) + 1)).abs()
 
 
-def clip(label: int, level: float, fold: int = 1, seconds: float = 1.0) -> data.Clip:
+def clip(label: int, level: float, fold: int = 1, seconds: float = 1.0) -> clips.Clip:
     samples = np.full(int(seconds * RATE), round(level * 32768), np.int16)
-    return data.Clip(Path(f"{fold}-{label}.wav"), label, fold, samples)
+    return clips.Clip(Path(f"{fold}-{label}.wav"), label, fold, samples)
 
 
-def dataset(clips, labels=LABELS) -> data.Dataset:
-    return data.Dataset(Path("set"), labels, RATE, tuple(clips))
+def dataset(clips, labels=LABELS) -> clips.Dataset:
+    return clips.Dataset(Path("set"), labels, RATE, tuple(clips))
 
 
 MIXED = dataset([clip(0, 0.1), clip(0, 0.1), clip(1, 0.2), clip(1, 0.4), clip(2, 0.3, fold=2), clip(2, 0.19, fold=2)])

@@ -11,9 +11,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from audio_acdnet import FORMATS, calibrate, cli
-from audio_acdnet.export import export
-from audio_acdnet.layout import ACDNetConfig
+from audio_acdnet import FORMATS, cli
+from audio_acdnet.config import ACDNetConfig
+from audio_acdnet.export import calibrate
+from audio_acdnet.export.write import export
 from audio_acdnet.model import ACDNet
 from audio_core import audio, bundle
 from audio_core.files import InputError

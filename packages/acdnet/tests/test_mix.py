@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from audio_acdnet import mix
+from audio_acdnet.data import mix
 from audio_core.testing import Case, close
 
 FIXTURES = Path(__file__).with_name("fixtures")

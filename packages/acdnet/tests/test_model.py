@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from audio_acdnet import layout
-from audio_acdnet.labels import ESC10
-from audio_acdnet.layout import MICRO, ACDNetConfig
+from audio_acdnet.config import MICRO, ACDNetConfig, accepted
+from audio_acdnet.data.labels import ESC10
 from audio_acdnet.model import ACDNet, PairwiseMax, convolutions, folded
 from audio_core.testing import check_bundle, check_gradients, check_repeats, close
 from torch import nn
@@ -82,7 +81,7 @@ def test_a_small_picture_leaves_pools_out_and_needs_no_average():
 @pytest.mark.parametrize("end", [0, 1])
 def test_lengths_that_fit_run_and_others_are_refused(end):
     model = ACDNet(TINY).eval()
-    length = layout.accepted(TINY)[end]
+    length = accepted(TINY)[end]
     assert model(torch.zeros(1, 1, length)).shape == (1, 3)
     with pytest.raises(ValueError, match=rf"{length + 2 * end - 1} samples; a model made for 12000"):
         model(torch.zeros(1, 1, length + 2 * end - 1))

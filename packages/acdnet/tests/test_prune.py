@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from audio_acdnet import layout, original, prune
-from audio_acdnet.layout import CONVOLUTIONS, SECOND_BLOCK, ACDNetConfig
+from audio_acdnet import cost, original
+from audio_acdnet.compress import prune
+from audio_acdnet.config import CONVOLUTIONS, SECOND_BLOCK, ACDNetConfig
 from audio_acdnet.model import ACDNet
 from audio_core.testing import close
 from torch import nn
@@ -66,7 +67,7 @@ def test_channels_are_taken_out_one_after_the_other(pruning, area):
     ]
     smaller = prune.remove(model, pairs)
     assert list(smaller.config.channels) == case.outputs[f"removed_{area}_channels"].tolist()
-    assert sum(weight.numel() for weight in smaller.parameters()) == layout.parameters(smaller.config)
+    assert sum(weight.numel() for weight in smaller.parameters()) == cost.parameters(smaller.config)
     assert not smaller.training
     with torch.no_grad():
         close(smaller.probabilities(case.inputs["x"][:, None]), case.outputs[f"removed_{area}_probs"])

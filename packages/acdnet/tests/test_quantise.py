@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from audio_acdnet import layout, quantise
-from audio_acdnet.layout import MICRO, ACDNetConfig
+from audio_acdnet.config import FIRST_BLOCK, MICRO, ACDNetConfig
+from audio_acdnet.export import quantise
 from audio_acdnet.model import ACDNet
 
 TINY = ACDNetConfig(20000, 12000, (2, 8, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8), ("a", "b", "c"))
@@ -74,7 +74,7 @@ def test_every_layer_computes_what_its_formula_says(input_type, map_type):
     maps = values[:, :, None]
     for layer in model.layers[:-1]:
         maps = maps.transpose(0, 2, 1, 3) if layer.name == "conv3" else maps
-        part = maps[..., :900] if layer.name in layout.FIRST_BLOCK else maps  # loops in Python are slow
+        part = maps[..., :900] if layer.name in FIRST_BLOCK else maps  # loops in Python are slow
         assert np.array_equal(layer(part)[0], by_hand(layer, part[0])), layer.name
         maps = layer(maps)
     height, width = quantise.average_window(TINY)

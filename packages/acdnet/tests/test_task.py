@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from audio_acdnet.layout import ACDNetConfig
+from audio_acdnet.config import ACDNetConfig
 from audio_acdnet.model import ACDNet
 from audio_acdnet.recipe import Cosine, Distil, Recipe, Steps
 from audio_acdnet.task import Classification, clip_probabilities, distillation, divergence

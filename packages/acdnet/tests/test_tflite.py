@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tflite as schema
 import torch
-from audio_acdnet import tflite
-from audio_acdnet.layout import ACDNetConfig
+from audio_acdnet.config import ACDNetConfig
+from audio_acdnet.export import tflite
+from audio_acdnet.export.quantise import IntegerLayer, IntegerModel, _fixed_point, average_window, quantise
 from audio_acdnet.model import ACDNet
-from audio_acdnet.quantise import IntegerLayer, IntegerModel, _fixed_point, average_window, quantise
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from audio_core.tflite import arena

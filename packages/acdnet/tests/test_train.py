@@ -9,8 +9,9 @@ import pytest
 import safetensors.torch
 import torch
 from audio_acdnet import train as training
-from audio_acdnet.evaluate import evaluate, load
-from audio_acdnet.layout import ACDNetConfig
+from audio_acdnet.config import ACDNetConfig
+from audio_acdnet.evaluate import evaluate
+from audio_acdnet.model import load
 from audio_acdnet.recipe import Cosine, Data, Distil, Recipe
 from audio_core import audio
 from audio_core.files import InputError

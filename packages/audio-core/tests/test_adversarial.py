@@ -10,10 +10,10 @@ import torch
 from audio_core.loss.adversarial import (
     Balancer,
     feature_matching,
+    hinge_discriminator,
     hinge_generator,
-    hinge_judge,
+    least_squares_discriminator,
     least_squares_generator,
-    least_squares_judge,
     linear_generator,
 )
 from audio_core.loss.spectral import PowerMelLoss
@@ -30,7 +30,7 @@ def test_hinge_and_feature_matching_are_soundstream_s():
     reals, fakes = (
         [[case.inputs[f"{side}_feat_{i}_{j}"] for j in (0, 1)] for i in (0, 1)] for side in ("real", "fake")
     )
-    close(hinge_judge(real, fake), case.outputs["hinge_discriminator"], 1e-6)
+    close(hinge_discriminator(real, fake), case.outputs["hinge_discriminator"], 1e-6)
     close(hinge_generator(fake), case.outputs["hinge_generator"], 1e-6)
     close(feature_matching(reals, fakes), case.outputs["feature_matching"], 1e-6)
     mel = PowerMelLoss(24000)(case.inputs["pred"], case.inputs["target"])
@@ -38,12 +38,12 @@ def test_hinge_and_feature_matching_are_soundstream_s():
     close(total, case.outputs["generator_total"], 1e-6)
 
 
-def test_each_loss_has_its_formula_and_each_judge_one_voice():
+def test_each_loss_has_its_formula_and_each_discriminator_one_voice():
     real, fake = [torch.tensor([2.0, 0.0])], [torch.tensor([-3.0, 0.5, 2.0])]
-    assert hinge_judge(real, fake).item() == pytest.approx(1 / 2 + (0 + 1.5 + 3) / 3)
+    assert hinge_discriminator(real, fake).item() == pytest.approx(1 / 2 + (0 + 1.5 + 3) / 3)
     assert hinge_generator(fake).item() == pytest.approx((4 + 0.5 + 0) / 3)
     assert linear_generator(fake).item() == pytest.approx(0.5 / 3)
-    assert least_squares_judge(real, fake).item() == pytest.approx(1 + (9 + 0.25 + 4) / 3)
+    assert least_squares_discriminator(real, fake).item() == pytest.approx(1 + (9 + 0.25 + 4) / 3)
     assert least_squares_generator(fake).item() == pytest.approx((16 + 0.25 + 1) / 3)
     long = torch.zeros(1000)  # says 0 everywhere, and counts once
     assert hinge_generator([*fake, long]).item() == pytest.approx((1.5 + 1) / 2)
@@ -71,7 +71,7 @@ def test_losses_of_half_precision_logits_are_float32_and_of_double_ones_double()
     logits = [torch.full((3000,), 0.3)]
     for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
         given = [x.to(dtype) for x in logits]
-        for loss in (hinge_judge(given, given), linear_generator(given), feature_matching([given], [given])):
+        for loss in (hinge_discriminator(given, given), linear_generator(given), feature_matching([given], [given])):
             assert loss.dtype == expected
         exact = 1 - given[0][0].double()
         assert hinge_generator(given).item() == pytest.approx(exact.item(), rel=1e-5)

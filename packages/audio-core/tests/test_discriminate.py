@@ -1,11 +1,11 @@
-"""Judges against stored outputs of an original, and their own promises. SoundStream's are tested in its package."""
+"""Discriminators against stored outputs of an original, and their properties; SoundStream's are tested there."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from audio_core.nn.discriminate import (
-    Judges,
+    Discriminators,
     MultiResolutionSTFTDiscriminator,
     STFTDiscriminator,
     WaveDiscriminator,
@@ -24,27 +24,27 @@ SMALL = {
 
 
 class Score(nn.Module):
-    """All that a judge says as (B, N), for checks that want one tensor."""
+    """All that a discriminator says as (B, N), for checks that want one tensor."""
 
-    def __init__(self, judge: nn.Module):
+    def __init__(self, discriminator: nn.Module):
         super().__init__()
-        self.judge = judge
+        self.discriminator = discriminator
 
     def forward(self, audio):
-        logits, features = self.judge(audio)
+        logits, features = self.discriminator(audio)
         return torch.cat([x.flatten(1) for x in [*logits, *(x for each in features for x in each)]], 1)
 
 
-def test_the_multi_resolution_judge_is_encodec_s():
+def test_the_multi_resolution_discriminator_is_encodec_s():
     case = Case.load(FIXTURES / "msstft_discriminator_encodec")
-    judge = MultiResolutionSTFTDiscriminator(width=case.config["filters"], windows=case.config["n_ffts"])
+    discriminator = MultiResolutionSTFTDiscriminator(width=case.config["filters"], windows=case.config["n_ffts"])
     swaps = {"discriminators.": "resolutions.", "convs.": "layers.", "conv_post": "last", ".conv.": "."}
     state = case.state()
     for theirs, ours in swaps.items():
         state = {name.replace(theirs, ours): value for name, value in state.items()}
-    judge.load_state_dict(fit_weight_norm(state, judge))
+    discriminator.load_state_dict(fit_weight_norm(state, discriminator))
     with torch.no_grad():
-        logits, features = judge(case.inputs["x"])
+        logits, features = discriminator(case.inputs["x"])
     for place in range(2):
         name = f"logits{place}"
         close(logits[place], case.outputs[name], case.tolerance(name))
@@ -54,21 +54,21 @@ def test_the_multi_resolution_judge_is_encodec_s():
 
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_judges_judge_each_item_alone_and_every_weight_learns(kind, channels):
-    judge = Score(SMALL[kind](channels=channels))
+def test_discriminators_see_each_item_alone_and_every_weight_learns(kind, channels):
+    discriminator = Score(SMALL[kind](channels=channels))
     audio = torch.stack([noise(seed, 0.3, channels=channels) for seed in (1, 2)])
     with torch.no_grad():
-        together = judge(audio)
+        together = discriminator(audio)
         for item, alone in enumerate(audio.split(1)):
-            close(judge(alone)[0], together[item], 1e-5)
-    check_gradients(judge, audio)
+            close(discriminator(alone)[0], together[item], 1e-5)
+    check_gradients(discriminator, audio)
 
 
-def test_several_judges_speak_in_their_order():
+def test_several_discriminators_speak_in_their_order():
     wave, spectral = SMALL["wave"](), SMALL["stft"]()
     audio = noise(3, 0.3)[None]
     with torch.no_grad():
-        joined, first, second = Judges(wave=wave, stft=spectral)(audio), wave(audio), spectral(audio)
+        joined, first, second = Discriminators(wave=wave, stft=spectral)(audio), wave(audio), spectral(audio)
     assert [len(each) for each in joined.features] == [6, 6, 6, 6]
     assert all(torch.equal(a, b) for a, b in zip(joined.logits, first.logits + second.logits, strict=True))
     expected = [x for each in first.features + second.features for x in each]
@@ -77,25 +77,25 @@ def test_several_judges_speak_in_their_order():
 
 
 @pytest.mark.parametrize(("swapped", "shortest"), [(False, 1792), (True, 16128)])
-def test_the_stft_judge_takes_short_audio_unless_its_axes_are_swapped(swapped, shortest):
-    judge = STFTDiscriminator(width=4, swapped=swapped)
+def test_the_stft_discriminator_takes_short_audio_unless_its_axes_are_swapped(swapped, shortest):
+    discriminator = STFTDiscriminator(width=4, swapped=swapped)
     for length in (shortest, shortest + 255, shortest + 8000):
-        (logits,) = judge(torch.randn(1, 1, length)).logits
+        (logits,) = discriminator(torch.randn(1, 1, length)).logits
         frames = 1 + length // 256
         assert logits.shape == (1, 1, 64 if swapped else frames // 8)
     with pytest.raises(ValueError, match=f"at least {shortest} samples, got {shortest - 1}"):
-        judge(torch.randn(1, 1, shortest - 1))
+        discriminator(torch.randn(1, 1, shortest - 1))
 
 
-def test_the_stft_judge_says_when_and_the_swapped_one_at_which_frequency():
+def test_the_stft_discriminator_says_when_and_the_swapped_one_at_which_frequency():
     """A click moves the logits around it alone; with swapped axes a click moves them all."""
     calm = noise(4, 2.0)[None]
     clicked = calm.clone()
     clicked[..., 16000] += 1000
     for swapped in (False, True):
-        judge = STFTDiscriminator(width=4, swapped=swapped)
+        discriminator = STFTDiscriminator(width=4, swapped=swapped)
         with torch.no_grad():
-            moved = (judge(clicked).logits[0] - judge(calm).logits[0])[0, 0].abs() > 1e-6
+            moved = (discriminator(clicked).logits[0] - discriminator(calm).logits[0])[0, 0].abs() > 1e-6
         if swapped:
             assert moved.all()
         else:
@@ -105,8 +105,8 @@ def test_the_stft_judge_says_when_and_the_swapped_one_at_which_frequency():
 
 
 def test_a_quarter_of_the_width_costs_a_tenth_of_the_parameters_or_less():
-    def size(judge):
-        return sum(parameter.numel() for parameter in judge.parameters())
+    def size(discriminator):
+        return sum(parameter.numel() for parameter in discriminator.parameters())
 
     for kind, width in ((WaveDiscriminator, 16), (STFTDiscriminator, 32), (MultiResolutionSTFTDiscriminator, 32)):
         assert size(kind(width=width)) == size(kind())
@@ -126,11 +126,11 @@ def test_weight_norm_changes_no_verdict(kind):
         close(Score(normed)(audio), Score(plain)(audio))
 
 
-def test_the_multi_resolution_judge_has_the_shapes_of_both_its_originals():
+def test_the_multi_resolution_discriminator_has_the_shapes_of_both_its_originals():
     audio = noise(6, 3000 / 16000)[None]
     for stride, bins in ((2, 33), (1, 257)):
-        judge = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), stride=stride)
-        assert judge(audio).logits[0].shape == (1, 1, 20, bins)
+        discriminator = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), stride=stride)
+        assert discriminator(audio).logits[0].shape == (1, 1, 20, bins)
 
 
 def test_unnormalised_spectra_are_larger_and_a_power_of_minus_one_forgets_the_volume():
@@ -138,9 +138,9 @@ def test_unnormalised_spectra_are_larger_and_a_power_of_minus_one_forgets_the_vo
     first = nn.Parameter(torch.ones(4, 2, 3, 9))
 
     def peak(x, **given):
-        judge = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), **given)
-        judge.resolutions[0].layers[0].weight, judge.resolutions[0].layers[0].bias = first, None
-        return judge(x).features[0][0].max()
+        discriminator = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), **given)
+        discriminator.resolutions[0].layers[0].weight, discriminator.resolutions[0].layers[0].bias = first, None
+        return discriminator(x).features[0][0].max()
 
     close(peak(audio, normalized=False), peak(audio) * (3 / 8 * 512) ** 0.5, 1e-4)  # a Hann window's energy
     close(peak(audio), peak(10 * audio) / 10, 1e-4)
@@ -149,13 +149,13 @@ def test_unnormalised_spectra_are_larger_and_a_power_of_minus_one_forgets_the_vo
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_under_autocast_a_verdict_is_right_to_the_precision_of_bfloat16(kind):
-    judge, audio = Score(SMALL[kind]()), noise(8, 0.3)[None]
+    discriminator, audio = Score(SMALL[kind]()), noise(8, 0.3)[None]
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        half = judge(audio)
-        rounded = judge(audio.bfloat16())  # as a codec under autocast hands its audio over
+        half = discriminator(audio)
+        rounded = discriminator(audio.bfloat16())  # as a codec under autocast hands its audio over
     with torch.no_grad():
-        close(half.float(), judge(audio), 0.03)
-        close(rounded.float(), judge(audio), 0.03)
+        close(half.float(), discriminator(audio), 0.03)
+        close(rounded.float(), discriminator(audio), 0.03)
 
 
 def test_silence_has_a_verdict_and_a_finite_gradient():

@@ -146,7 +146,7 @@ def test_a_loss_that_is_not_a_number_stops_with_step_term_and_files(tmp_path):
     with pytest.raises(InputError) as caught:
         toys.train("VaeGan", tmp_path, toys.Recipe(), nan_at=17)  # batch 4: sample 17 comes at step 4
     message = str(caught.value)
-    assert message.startswith("step 4: close, fool, spot, the loss of codec, the loss of judge not finite")
+    assert message.startswith("step 4: close, fool, spot, the loss of codec, the loss of discriminator not finite")
     assert "the state of step 3 is kept" in message and "clip-17.wav" in message and "\n" not in message
     assert list(Run(tmp_path, toys.Recipe(), "cpu").states()) == [3]
 
@@ -204,14 +204,14 @@ def test_a_damaged_state_is_named(tmp_path):
         toys.train("Language", tmp_path, toys.Recipe(steps=6))
 
 
-def test_a_judge_that_is_not_frozen_learns_from_the_generator(tmp_path):
-    """What `judging` prevents: the generator's gradient in the judge."""
+def test_a_discriminator_that_is_not_frozen_learns_from_the_generator(tmp_path):
+    """What `judging` prevents: the generator's gradient in the discriminator."""
     task = toys.VaeGan(0.0)
     made = torch.randn(4, toys.WIDTH, requires_grad=True)
-    with task.judge.judging() as judge:
-        judge(made).mean().backward()
-    assert made.grad is not None and all(p.grad is None for p in task.judge.raw.parameters())
-    assert all(p.requires_grad for p in task.judge.raw.parameters())
+    with task.discriminator.judging() as discriminator:
+        discriminator(made).mean().backward()
+    assert made.grad is not None and all(p.grad is None for p in task.discriminator.raw.parameters())
+    assert all(p.requires_grad for p in task.discriminator.raw.parameters())
 
 
 def test_schedules_are_functions_of_the_update():

@@ -101,41 +101,43 @@ class Vae(nn.Module):
 
 
 class VaeGan:
-    """Two players: a variational autoencoder and its judge."""
+    """Two players: a variational autoencoder and its discriminator."""
 
     def __init__(self, dropout: float):
-        self.codec, self.judge = player(Vae(dropout)), player(mlp(WIDTH, 1))
-        self.players = {"codec": self.codec, "judge": self.judge}
+        self.codec, self.discriminator = player(Vae(dropout)), player(mlp(WIDTH, 1))
+        self.players = {"codec": self.codec, "discriminator": self.discriminator}
 
     def step(self, batch, at):
         x = batch["x"]
         made, penalty = self.codec(x, batch["noise"])
-        with self.judge.judging() as judge:
-            fool = -judge(made).mean()
+        with self.discriminator.judging() as discriminator:
+            fool = -discriminator(made).mean()
         close = F.l1_loss(made, x)
         self.codec.update(close + 0.1 * fool + 1e-2 * penalty)
-        spot = F.relu(1 - self.judge(x)).mean() + F.relu(1 + self.judge(made.detach())).mean()
-        self.judge.update(spot)
+        spot = F.relu(1 - self.discriminator(x)).mean() + F.relu(1 + self.discriminator(made.detach())).mean()
+        self.discriminator.update(spot)
         return {"close": close.detach(), "fool": fool.detach(), "spot": spot.detach()}
 
 
 class MetricGan:
-    """A judge that learns to tell a score, and a net that pleases it."""
+    """A discriminator that learns to tell a score, and a net that pleases it."""
 
     def __init__(self, dropout: float):
-        self.net, self.judge = player(mlp(WIDTH, WIDTH, dropout)), player(mlp(2 * WIDTH, 1))
-        self.players = {"net": self.net, "judge": self.judge}
+        self.net, self.discriminator = player(mlp(WIDTH, WIDTH, dropout)), player(mlp(2 * WIDTH, 1))
+        self.players = {"net": self.net, "discriminator": self.discriminator}
 
     def step(self, batch, at):
         clean, noisy = batch["x"], batch["x"] + 0.5 * batch["noise"]
         made = self.net(noisy)
-        with self.judge.judging() as judge:
-            please = (1 - judge(torch.cat([clean, made], -1))).square().mean()
+        with self.discriminator.judging() as discriminator:
+            please = (1 - discriminator(torch.cat([clean, made], -1))).square().mean()
         self.net.update(please + F.mse_loss(made, clean))
         score = 1 / (1 + (made.detach() - clean).square().mean(-1, keepdim=True))
-        told = self.judge(torch.cat([clean, made.detach()], -1))
-        spot = F.mse_loss(told, score) + F.mse_loss(self.judge(torch.cat([clean, clean], -1)), torch.ones_like(score))
-        self.judge.update(spot)
+        told = self.discriminator(torch.cat([clean, made.detach()], -1))
+        spot = F.mse_loss(told, score) + F.mse_loss(
+            self.discriminator(torch.cat([clean, clean], -1)), torch.ones_like(score)
+        )
+        self.discriminator.update(spot)
         return {"please": please.detach(), "spot": spot.detach()}
 
 

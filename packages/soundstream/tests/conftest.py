@@ -4,7 +4,7 @@ import pytest
 import torch
 from audio_core import bundle
 from audio_soundstream import __version__, cli, original
-from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, spread
 
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from audio_core.files import InputError
-from audio_soundstream import bitstream, entropy
-from audio_soundstream.bitstream import Packet, Reader, Writer, from_packet, to_packet
-from audio_soundstream.entropy import Tables
-from audio_soundstream.header import Header, expect
+from audio_soundstream.sstr import bitstream, entropy
+from audio_soundstream.sstr.bitstream import Packet, Reader, Writer, from_packet, to_packet
+from audio_soundstream.sstr.entropy import Tables
+from audio_soundstream.sstr.header import Header, expect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

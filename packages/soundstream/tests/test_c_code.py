@@ -12,11 +12,11 @@ import pytest
 import torch
 from audio_core.files import InputError
 from audio_core.testing import noise
-from audio_soundstream import c_code, calibrate, chain, export, quantise
-from audio_soundstream.bitstream import Reader
 from audio_soundstream.codec import fingerprint
-from audio_soundstream.layout import PRESETS, TinyStreamConfig
+from audio_soundstream.config import PRESETS, TinyStreamConfig
+from audio_soundstream.export import c_code, calibrate, chain, quantise, write
 from audio_soundstream.model import NeuralCodec, TinyStream
+from audio_soundstream.sstr.bitstream import Reader
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="standard streams change binary data there")
 HERE = Path(__file__).parent
@@ -226,25 +226,25 @@ def test_the_example_writes_a_stream_that_decoders_read(frames, integer, tmp_pat
 @pytest.mark.parametrize("format", ["c", "c-int8"])
 def test_an_export_is_a_folder_and_tells_what_it_costs(format, tmp_path):
     model, out = small(), tmp_path / "made"
-    facts = export.export(model, out, format)
+    facts = write.export(model, out, format)
     made = quantise.quantise(model, calibrate.sounds(model.config)) if format == "c-int8" else model
     assert {path.name: path.read_text(encoding="utf-8") for path in out.iterdir()} == c_code.sources(made)
     assert facts["flash_bytes"] == c_code.flash(made) and facts["memory_bytes"] == c_code.memory(made)
     assert facts["macs_per_second"]["search"] == 3 * 50 * 20 * 62.5
-    text = export.told(facts)
+    text = write.told(facts)
     assert "estimated, not measured" in text and "MB of codebooks" in text and str(facts["memory_bytes"]) in text
     with pytest.raises(InputError, match="--force"):
-        export.export(model, out, format)
-    export.export(model, out, format, force=True)
+        write.export(model, out, format)
+    write.export(model, out, format, force=True)
     (out / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds notes\.txt"):
-        export.export(model, out, format, force=True)
+        write.export(model, out, format, force=True)
     assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"format: expected c, c-int8.*, got 'c64'"):
-        export.export(small(), tmp_path / "made", "c64")
+        write.export(small(), tmp_path / "made", "c64")
 
 
 def test_programs_in_cpp_can_use_it(tmp_path):

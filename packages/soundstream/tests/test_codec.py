@@ -11,9 +11,11 @@ import torch
 from audio_core import audio, bundle
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
-from audio_soundstream import bitstream, codec, layout
-from audio_soundstream.header import HEADER_BYTES
+from audio_soundstream import codec
+from audio_soundstream.config import bitrates
 from audio_soundstream.model import TinyStream, finished
+from audio_soundstream.sstr import bitstream
+from audio_soundstream.sstr.header import HEADER_BYTES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +55,7 @@ def test_a_file_comes_back_as_the_model_alone_makes_it(make, kind, layers):
     np.testing.assert_allclose(found, alone.numpy(), atol=1.6 * LSB)
     facts = bitstream.describe(path)
     assert facts["samples"] == sound.shape[-1] and facts["layers"] == (layers or 4)
-    assert facts["nominal_kbps"] == layout.bitrates(model.config)[(layers or 4) - 1]
+    assert facts["nominal_kbps"] == bitrates(model.config)[(layers or 4) - 1]
 
 
 @pytest.mark.parametrize("samples", [1, 2, 255, 256, 257, 5000])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from audio_soundstream.conceal import FADE, HOLD, Concealer, gilbert
-from audio_soundstream.stream import DecoderStream
+from audio_soundstream.live.conceal import FADE, HOLD, Concealer, gilbert
+from audio_soundstream.live.stream import DecoderStream
 
 FRAMES = 40
 

@@ -1,35 +1,35 @@
-"""The judges of the original and the losses between them and the codec, against its stored outputs."""
+"""The discriminators of the original and the losses between them and the codec, against its stored outputs."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from audio_core.loss.adversarial import feature_matching, hinge_generator, hinge_judge
+from audio_core.loss.adversarial import feature_matching, hinge_discriminator, hinge_generator
 from audio_core.loss.spectral import PowerMelLoss
-from audio_core.nn.discriminate import Judges, STFTDiscriminator, Verdict, WaveDiscriminator
+from audio_core.nn.discriminate import DiscriminatorOutput, Discriminators, STFTDiscriminator, WaveDiscriminator
 from audio_core.testing import Case
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NAMES = (  # the original's, ours
-    ("wave_disc.discriminators.", "judges.wave.scales."),
-    ("stft_disc.initial_conv.", "judges.stft.first."),
-    ("stft_disc.blocks.", "judges.stft.blocks.layers."),
-    ("stft_disc.final_conv.", "judges.stft.blocks.last."),
+    ("wave_disc.discriminators.", "discriminators.wave.scales."),
+    ("stft_disc.initial_conv.", "discriminators.stft.first."),
+    ("stft_disc.blocks.", "discriminators.stft.blocks.layers."),
+    ("stft_disc.final_conv.", "discriminators.stft.blocks.last."),
     (".convs.", ".layers."),
     (".final_conv.", ".last."),
 )
 
 
 def our_name(theirs: str) -> str:
-    """`wave_disc.discriminators.0.convs.1.bias` -> `judges.wave.scales.0.layers.1.bias`, of the judge's tensors."""
+    """`wave_disc.discriminators.0.convs.1.bias` -> `discriminators.wave.scales.0.layers.1.bias`."""
     for old, new in NAMES:
         theirs = theirs.replace(old, new)
     return theirs
 
 
-def judges(case: Case, prefix: str = "") -> Judges:
-    """The original's pair of judges with the weights of a case; a case of one judge leaves the other as it is."""
-    pair = Judges(wave=WaveDiscriminator(), stft=STFTDiscriminator(swapped=True))
+def discriminators(case: Case, prefix: str = "") -> Discriminators:
+    """The original's pair with the weights of a case; a case of one discriminator leaves the other as it is."""
+    pair = Discriminators(wave=WaveDiscriminator(), stft=STFTDiscriminator(swapped=True))
     state = {our_name(prefix + name): value for name, value in case.state().items()}
     missing, unexpected = pair.load_state_dict(state, strict=False)
     assert not unexpected and (prefix or not missing)
@@ -52,44 +52,46 @@ def check_features(features: list[torch.Tensor], case: Case, stem: str) -> None:
 
 
 @torch.no_grad()
-def test_the_wave_judge_is_the_original_s():
+def test_the_wave_discriminator_is_the_original_s():
     case = Case.load(FIXTURES / "disc_wave")
-    judge = judges(case, "wave_disc.").judges["wave"]
-    verdict = judge(case.inputs["x"])
-    for scale, logits in enumerate(verdict.logits):
+    discriminator = discriminators(case, "wave_disc.").discriminators["wave"]
+    output = discriminator(case.inputs["x"])
+    for scale, logits in enumerate(output.logits):
         near(logits, case.outputs[f"logits_{scale}"])
-        check_features(verdict.features[scale], case, f"feature_{scale}_")
-    assert len(verdict.logits) == 3
-    assert [logits.shape[-1] for logits in judge(torch.zeros(1, 1, 48000)).logits] == [188, 94, 47]
+        check_features(output.features[scale], case, f"feature_{scale}_")
+    assert len(output.logits) == 3
+    assert [logits.shape[-1] for logits in discriminator(torch.zeros(1, 1, 48000)).logits] == [188, 94, 47]
 
 
 @torch.no_grad()
-def test_the_stft_judge_is_the_original_s_with_its_axes_swapped():
+def test_the_stft_discriminator_is_the_original_s_with_its_axes_swapped():
     case = Case.load(FIXTURES / "disc_stft")
-    (logits,), (features,) = judges(case, "stft_disc.").judges["stft"](case.inputs["x"])
+    (logits,), (features,) = discriminators(case, "stft_disc.").discriminators["stft"](case.inputs["x"])
     near(logits, case.outputs["logits"])
     check_features(features, case, "feature_")
 
 
 @pytest.fixture(scope="module")
-def combined() -> tuple[Case, Judges, Verdict, Verdict]:
+def combined() -> tuple[Case, Discriminators, DiscriminatorOutput, DiscriminatorOutput]:
     case = Case.load(FIXTURES / "disc_combined_losses")
-    pair = judges(case)
+    pair = discriminators(case)
     with torch.no_grad():
         return case, pair, pair(case.inputs["real"]), pair(case.inputs["fake"])
 
 
-def test_the_judges_are_as_large_as_the_original_s(combined):
-    sizes = [sum(p.numel() for p in judge.parameters()) for judge in combined[1].judges.values()]
+def test_the_discriminators_are_as_large_as_the_original_s(combined):
+    sizes = [
+        sum(p.numel() for p in discriminator.parameters()) for discriminator in combined[1].discriminators.values()
+    ]
     assert sizes == [3 * 5_637_953, 2_792_257] and sum(sizes) == 19_706_116
 
 
 def test_verdicts_and_losses_of_a_training_step_are_the_original_s(combined):
     case, _, real, fake = combined
-    for side, verdict in (("real", real), ("fake", fake)):
-        for place, logits in enumerate(verdict.logits):
+    for side, output in (("real", real), ("fake", fake)):
+        for place, logits in enumerate(output.logits):
             near(logits, case.outputs[f"{side}_logits_{place}"])
-    spot, fool = hinge_judge(real.logits, fake.logits), hinge_generator(fake.logits)
+    spot, fool = hinge_discriminator(real.logits, fake.logits), hinge_generator(fake.logits)
     matched = feature_matching(real.features, fake.features)
     rebuilt = PowerMelLoss(case.config["sample_rate"])(case.inputs["fake"], case.inputs["real"])
     near(spot, case.outputs["disc_loss"])

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audio_core.testing import Case
-from audio_soundstream import entropy
-from audio_soundstream.entropy import Tables
+from audio_soundstream.sstr import entropy
+from audio_soundstream.sstr.entropy import Tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ import torch
 from audio_core import audio, bundle
 from audio_core.testing import noise
 from audio_soundstream import FORMATS, cli
-from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.model import SoundStream, TinyStream, spread
 
 FILES = {"c": "soundstream.c", "c-int8": "soundstream_integer.c"}

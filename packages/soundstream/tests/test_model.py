@@ -3,10 +3,10 @@
 import pytest
 import torch
 from audio_core import codec, testing
-from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.cost import decoder_context, describe, history
+from audio_soundstream.live.stream import DecoderStream, EncoderStream, latency
 from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, finished, spread
-from audio_soundstream.sizes import decoder_context, describe, history
-from audio_soundstream.stream import DecoderStream, EncoderStream, latency
 
 CONFIGS = {
     "soundstream": SoundStreamConfig(4, 16, layers=4, size=32),

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 import torch
 from audio_core.files import InputError
-from audio_soundstream import onnx
-from audio_soundstream.layout import TinyStreamConfig
+from audio_soundstream.config import TinyStreamConfig
+from audio_soundstream.export import onnx
 from audio_soundstream.model import NeuralCodec, TinyStream, spread
 
 

@@ -5,7 +5,7 @@ import torch
 from audio_core.files import InputError
 from audio_soundstream import original
 from audio_soundstream.cli import main
-from audio_soundstream.codec import load
+from audio_soundstream.model import load
 
 
 @pytest.mark.parametrize(("name", "rate"), [("ss_small", 22050), ("ts_ultra_tiny", None)])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from audio_core.nn.quantize import ResidualQuantizer
-from audio_soundstream import compat, layout
-from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream import original
+from audio_soundstream.config import PRESETS, SoundStreamConfig, TinyStreamConfig, bitrates
 from audio_soundstream.model import SoundStream, TinyStream
 
 CASES = ["ss_small", "ss_default", "ss_c16_d256", "ts_ultra_tiny", "ts_tiny", "ts_medium", "ts_full"]
@@ -29,7 +29,7 @@ def test_a_codec_equals_the_original(stored, name):
     assert torch.equal(quantised.codes, out["codes"])
     near(0.25 * quantised.losses.sum(), out["commitment_loss"])
     near(model.decoder(model.from_codes(codes)), out["audio_decode"])
-    near(compat.rebuild(model, x), out["recon_forward"])
+    near(original.rebuild(model, x), out["recon_forward"])
     if "audio_decode_partial" in out:
         few = model.from_codes(codes[:, : case.config["partial_quantizers"]])
         near(model.decoder(few), out["audio_decode_partial"])
@@ -86,7 +86,7 @@ def test_the_quantizer_equals_the_library_that_teaches_it(stored_case):
 
 def test_moving_codebooks_learn_as_the_original(stored_case):
     case = stored_case("rvq_ema_steps")
-    quantizer = compat.MovingQuantizer(8, 3, 24).train()
+    quantizer = original.MovingQuantizer(8, 3, 24).train()
     quantizer.codebooks.copy_(case.inputs["codebooks"])
     for step, batch in enumerate(case.inputs["batches"]):
         x = batch.clone().requires_grad_()
@@ -105,7 +105,7 @@ def test_moving_codebooks_learn_as_the_original(stored_case):
 
 def test_codebooks_follow_gradients_as_the_original(stored_case):
     case = stored_case("tiny_rvq_grads")
-    quantizer = compat.GradientQuantizer(8, 3, 20).train()
+    quantizer = original.GradientQuantizer(8, 3, 20).train()
     quantizer.load_codebooks(case.inputs["codebooks"])
     z = case.inputs["z"].clone().requires_grad_()
     latents, codes, losses = quantizer(z)
@@ -125,7 +125,7 @@ def test_sizes_and_rates_are_the_true_ones(stored_case):
         strides = {320: (2, 4, 5, 8), 256: (4, 4, 4, 4)}.get(hop)
         if strides:
             config = SoundStreamConfig(layers=layers, size=size, rate=rate, strides=strides)
-            assert layout.bitrates(config)[-1] == pytest.approx(kbps)
+            assert bitrates(config)[-1] == pytest.approx(kbps)
     for kind, cls, config in (("tiny", TinyStream, TinyStreamConfig), ("soundstream", SoundStream, SoundStreamConfig)):
         for sizes, counts in zip(case.config[kind], case.outputs[f"{kind}_params"].tolist(), strict=True):
             with torch.device("meta"):
@@ -133,4 +133,4 @@ def test_sizes_and_rates_are_the_true_ones(stored_case):
             found = [sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.decoder)]
             assert [found[0], model.quantizer.codebooks.numel(), found[1]] == counts[:3]
             assert sum(counts[:3]) == counts[3]
-    assert [tuple(row) for row in case.config["tiny"]] == list(layout.PRESETS.values())
+    assert [tuple(row) for row in case.config["tiny"]] == list(PRESETS.values())

@@ -14,8 +14,10 @@ import pytest
 from audio_core import audio
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
-from audio_soundstream import bitstream, codec, pipe
-from audio_soundstream.header import HEADER_BYTES
+from audio_soundstream import codec
+from audio_soundstream.live import pipe
+from audio_soundstream.sstr import bitstream
+from audio_soundstream.sstr.header import HEADER_BYTES
 
 LSB = 1 / 2**15
 

@@ -8,10 +8,10 @@ import torch
 from audio_core import audio
 from audio_core.files import InputError
 from audio_core.testing import noise
-from audio_soundstream import calibrate, chain
-from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.export import calibrate, chain
+from audio_soundstream.export.quantise import IntegerModel, quantise, recorded
 from audio_soundstream.model import SoundStream, TinyStream
-from audio_soundstream.quantise import IntegerModel, quantise, recorded
 
 
 def agreement(made: IntegerModel, model, x: torch.Tensor) -> list[float]:

@@ -6,18 +6,18 @@ from accelerate import Accelerator
 from audio_core import config
 from audio_core.train.player import Player
 from audio_soundstream import original, task
-from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.model import SoundStream, TinyStream
 from audio_soundstream.recipe import Recipe
 
 from .test_discriminators import our_name
 
 ORIGINAL = {
-    "judges": {"wave": 16, "stft": 32, "swapped": True, "heard_early": True, "begin": 0},
+    "discriminators": {"wave": 16, "stft": 32, "swapped": True, "from_start": True, "begin": 0},
     "weights": {"mel": 0, "power": 1, "wave": 0, "adversarial": 1, "features": 100, "commitment": 0.25},
     "relative_features": False,
     "optimizer": {"lr": 1e-4, "betas": [0.8, 0.9]},
-    "judge_optimizer": {"lr": 1e-4, "betas": [0.8, 0.9]},
+    "discriminator_optimizer": {"lr": 1e-4, "betas": [0.8, 0.9]},
     "average": 0,
 }
 BOOKS = {"embeddings.weight": "codebooks", "ema_cluster_size": "counts", "ema_w": "sums"}
@@ -41,14 +41,14 @@ def test_two_steps_equal_the_original(stored_case, kind):
     if not tiny:
         codec.quantizer.counts.zero_()
         codec.quantizer.sums.zero_()
-    judges = task.judges(recipe)
+    discriminators = task.discriminators(recipe)
     theirs = [name for name in state if name.startswith(("wave_disc.", "stft_disc."))]
-    judges.load_state_dict({our_name(name): state[name] for name in theirs})
+    discriminators.load_state_dict({our_name(name): state[name] for name in theirs})
 
     accelerator = Accelerator(cpu=True)
     players = [
         Player(net, rule.build(net.parameters()), recipe.schedule, recipe.clip)
-        for net, rule in ((task.Learner(codec), recipe.optimizer), (judges, recipe.judge_optimizer))
+        for net, rule in ((task.Learner(codec), recipe.optimizer), (discriminators, recipe.discriminator_optimizer))
     ]
     for player in players:
         player.join(accelerator)
@@ -62,7 +62,7 @@ def test_two_steps_equal_the_original(stored_case, kind):
         }
         found = {
             **{"g_total": told["total"], "g_adv": told["adversarial"], "g_feat": told["features"]},
-            **{"g_rec": told["power"], "commitment": told["commitment"], "d_loss": told["judges"]},
+            **{"g_rec": told["power"], "commitment": told["commitment"], "d_loss": told["discriminators"]},
             **{"g_grad_norm": players[0].norm, "d_grad_norm": players[1].norm},
             "g_lr": 1e-4 * recipe.schedule(players[0].updates),
             "d_lr": 1e-4 * recipe.schedule(players[1].updates),
@@ -75,7 +75,7 @@ def test_two_steps_equal_the_original(stored_case, kind):
             continue
         name = name.removeprefix("after.")
         if name.startswith("discriminator."):
-            ours = judges.state_dict()[our_name(name.removeprefix("discriminator."))]
+            ours = discriminators.state_dict()[our_name(name.removeprefix("discriminator."))]
         elif name.startswith("quantizer."):
             _, _, at, leaf = name.split(".", 3)
             ours = codec.state_dict()[f"quantizer.{BOOKS[leaf]}"][int(at)]

@@ -12,10 +12,10 @@ import torch
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from audio_core.tflite import arena
-from audio_soundstream import chain, tflite
-from audio_soundstream.layout import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.export import chain, tflite
+from audio_soundstream.export.quantise import IntegerModel, quantise, recorded
 from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, spread
-from audio_soundstream.quantise import IntegerModel, quantise, recorded
 
 TINY = TinyStreamConfig(4, 16, layers=3, size=32, causal=True, learning="none")
 KINDS = [TINY, replace(TINY, activation="hardswish"), replace(TINY, causal=False, strides=(2, 4, 2, 6))]

@@ -11,14 +11,15 @@ from audio_core import audio, config
 from audio_core.files import InputError
 from audio_core.loss.spectral import MelLoss
 from audio_core.testing import noise, tone
-from audio_soundstream import codec, data, layout
+from audio_soundstream import codec, data
+from audio_soundstream.config import bitrates
 from audio_soundstream.recipe import Data, Recipe
 from audio_soundstream.train import build, release, train, trained
 
 RATE = 8000
 TOY = {
     "model": {"kind": "TinyStream", "channels": 4, "width": 8, "layers": 2, "size": 8, "rate": RATE, "causal": True},
-    "judges": {"wave": 4, "stft": 4, "begin": 2},
+    "discriminators": {"wave": 4, "stft": 4, "begin": 2},
     "optimizer": {"lr": 0.003},
     "batch": 4,
     "workers": 0,
@@ -64,7 +65,9 @@ def test_balanced_losses_resume_to_the_bit_as_well(sounds, tmp_path):
 
 
 def test_the_codec_learns(sounds, tmp_path):
-    recipe = toy(sounds, steps=60, judges={"wave": 0, "stft": 0}, evaluate_every=60, weights={"mel": 1, "wave": 5})
+    recipe = toy(
+        sounds, steps=60, discriminators={"wave": 0, "stft": 0}, evaluate_every=60, weights={"mel": 1, "wave": 5}
+    )
     train(recipe, tmp_path / "run", "cpu", quiet=True)
     torch.manual_seed(recipe.seed)
     begun, (_, model) = build(recipe.model).eval(), trained(tmp_path / "run")
@@ -90,9 +93,9 @@ def test_a_run_becomes_a_bundle_that_codes(sounds, tmp_path):
         release(sounds, tmp_path / "other")
 
 
-def test_judges_are_not_heard_before_they_begin(sounds, tmp_path):
+def test_discriminators_are_not_heard_before_they_begin(sounds, tmp_path):
     run = tmp_path / "run"
-    train(toy(sounds, steps=4, log_every=1, judges={"wave": 4, "stft": 4, "begin": 2}), run, "cpu", quiet=True)
+    train(toy(sounds, steps=4, log_every=1, discriminators={"wave": 4, "stft": 4, "begin": 2}), run, "cpu", quiet=True)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     lines = [line for line in lines if line["kind"] == "train"]
     assert ["adversarial" in line for line in lines] == [False, False, True, True]
@@ -103,7 +106,9 @@ def test_judges_are_not_heard_before_they_begin(sounds, tmp_path):
 @pytest.mark.parametrize("kind", ["SoundStream", "TinyStream"])
 def test_every_way_of_learning_trains(sounds, tmp_path, kind, learning):
     model = {"kind": kind, "channels": 4, "width": 8, "layers": 2, "size": 8, "rate": RATE, "learning": learning}
-    run = train(toy(sounds, model=model, steps=2, judges={"wave": 0, "stft": 0}), tmp_path / "run", "cpu", quiet=True)
+    run = train(
+        toy(sounds, model=model, steps=2, discriminators={"wave": 0, "stft": 0}), tmp_path / "run", "cpu", quiet=True
+    )
     assert run.step == 2
     assert codec.load(tmp_path / "run/bundle").config.learning == "none"
 
@@ -111,7 +116,7 @@ def test_every_way_of_learning_trains(sounds, tmp_path, kind, learning):
 def test_two_processes_train_one_codec(sounds, tmp_path):
     settings = ["model.channels=4", "model.width=8", "model.layers=2", "model.size=8", f"model.rate={RATE}"]
     settings += [f"data.root={sounds}", "data.seconds=0.5", "data.held_out=3", "steps=3", "batch=2", "workers=0"]
-    settings += ["judges.wave=4", "judges.stft=0", "judges.begin=1", "save_every=3"]
+    settings += ["discriminators.wave=4", "discriminators.stft=0", "discriminators.begin=1", "save_every=3"]
     program = (
         "import sys; from audio_soundstream.cli import main; code = main(sys.argv[1:]); from torch import distributed"
     )
@@ -198,7 +203,7 @@ def test_every_recipe_builds():
     assert all(names.values()) and {"soundstream", "tinystream-medium-causal", "tinystream-ladder"} <= set(names)
     for name in names:
         recipe = command.load_recipe(Recipe, "audio_soundstream", name)
-        kbps = f"{layout.bitrates(recipe.model)[-1]:g}"
+        kbps = f"{bitrates(recipe.model)[-1]:g}"
         with torch.device("meta"):
             build(recipe.model)
         if "kbit/s" in names[name]:

@@ -21,7 +21,7 @@ FORMATS = {
     "c-16x8": "-c-16x8",
 }
 """What `export` writes, and how the names end that it gives by itself."""
-_HOMES = {"ACDNet": ".model", "ACDNetConfig": ".layout", "classify": ".classifier", "load": ".evaluate"}
+_HOMES = {"ACDNet": ".model", "ACDNetConfig": ".config", "classify": ".classify", "load": ".model"}
 
 
 def __getattr__(name: str) -> Any:

@@ -169,7 +169,8 @@ def _train(given: argparse.Namespace) -> int:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    from .evaluate import evaluate, load, report
+    from .evaluate import evaluate, report
+    from .model import load
 
     if given.out and given.out.is_file():
         raise InputError(f"{given.out}: is a file, and the report needs a folder")
@@ -177,8 +178,8 @@ def _evaluate(given: argparse.Namespace) -> int:
         raise InputError(f"{given.out}: holds a report already; give --force to overwrite it")
     model = load(given.bundle, "cpu" if given.integers else command.device(given.device))
     if given.integers:
-        from . import calibrate
-        from .quantise import Emulated, quantise
+        from .export import calibrate
+        from .export.quantise import Emulated, quantise
 
         map_type = "int8" if given.integers == "c" else "int16"
         recorded = given.calibrate and calibrate.recordings(model.config, given.calibrate)
@@ -207,9 +208,8 @@ def _evaluate(given: argparse.Namespace) -> int:
 def _classify(given: argparse.Namespace) -> int:
     from audio_core import batch
 
-    from .classifier import check, classify_file, events, windows
-    from .evaluate import load
-    from .model import folded
+    from .classify import check, classify_file, events, windows
+    from .model import folded, load
 
     check(given.top, given.threshold)
     files = [found.file for found in batch.find(given.inputs)]
@@ -242,7 +242,7 @@ def _told(event: dict) -> str:
 
 
 def _stages() -> str:
-    from .stages import Compression
+    from .compress.stages import Compression
 
     return command.fields(Compression)
 
@@ -250,10 +250,10 @@ def _stages() -> str:
 def _compress(given: argparse.Namespace) -> int:
     from audio_core import config
 
-    from .stages import Compression
+    from .compress.stages import Compression
 
     settings = config.build(Compression, {}, [*given.settings, f"target={given.target}"])
-    from .compress import compress, plain, table
+    from .compress.run import compress, plain, table
 
     out = given.out or given.run / "compressed"
     rows = compress(given.run, settings, out, given.device, given.quiet)
@@ -280,9 +280,9 @@ def _export(given: argparse.Namespace) -> int:
     out = given.out or Path(name + FORMATS[given.format])
     if out.exists() and not given.force:
         raise InputError(f"{out}: exists already; give --force to overwrite it")
-    from . import calibrate
-    from .evaluate import load
-    from .export import export, told
+    from .export import calibrate
+    from .export.write import export, told
+    from .model import load
 
     if run:
         from .train import trained
@@ -335,19 +335,19 @@ def _convert(given: argparse.Namespace) -> int:
 
 
 def _describe(given: argparse.Namespace) -> int:
-    from . import layout
+    from . import cost
     from .recipe import Recipe
 
     if given.model in SHIPPED or Path(given.model).is_dir():
         if given.settings:
             raise InputError(f"{given.model}: is a bundle, which has no settings to change")
-        from .evaluate import load
+        from .model import load
 
         settings = load(given.model).config
     else:
         settings = command.load_recipe(Recipe, "audio_acdnet", given.model, given.settings).model
-    layers = layout.layers(settings)
-    device, whole = layout.device_memory(settings), layout.layer_memory(settings)
+    layers = cost.layers(settings)
+    device, whole = cost.device_memory(settings), cost.layer_memory(settings)
     memory = {"device": sum(device.values()), "layers": max(whole.values())}
     plain = {
         "rate": settings.rate,
@@ -355,9 +355,9 @@ def _describe(given: argparse.Namespace) -> int:
         "classes": len(settings.labels),
         "labels": list(settings.labels),
         "channels": list(settings.channels),
-        "parameters": layout.parameters(settings),
-        "flops": layout.flops(settings),
-        "macs": layout.macs(settings),
+        "parameters": cost.parameters(settings),
+        "flops": cost.flops(settings),
+        "macs": cost.macs(settings),
         "int8_memory_bytes": memory,
         "layers": [layer._asdict() for layer in layers],
     }

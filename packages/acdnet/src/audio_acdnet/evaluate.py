@@ -13,26 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from audio_core import bundle
 from audio_core.files import InputError, replacing
 from audio_core.report import Report
 from torch import nn
 from tqdm import tqdm
 
-from . import SHIPPED, data, mix
-from .model import ACDNet
+from .data import clips, listing, mix
 from .task import clip_probabilities
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-def load(path: str | Path = "default", device: str = "cpu") -> ACDNet:
-    """The model of a bundle, a folder or a Hub id, or one that comes with the package: `default` or `quiet`."""
-    shipped = SHIPPED.get(path) if isinstance(path, str) else None  # ./quiet is a folder
-    model = bundle.load(shipped or path, [ACDNet], "audio-acdnet", device)
-    assert isinstance(model, ACDNet)
-    return model
 
 
 def labels_of(model: nn.Module, labels: Sequence[str], name: str = "the data") -> list[int]:
@@ -53,7 +43,7 @@ class Result:
 
     labels: tuple[str, ...]
     """The classes between which it decided."""
-    clips: tuple[data.Clip, ...]
+    clips: tuple[clips.Clip, ...]
     rate: int
     truth: np.ndarray
     """(N,), numbers in `labels`."""
@@ -119,7 +109,7 @@ class Result:
 
 def evaluate(
     model: nn.Module,
-    source: str | Path | data.Listing | data.Dataset,
+    source: str | Path | listing.Listing | clips.Dataset,
     fold: int | None = None,
     crops: int = 10,
     restrict: bool = False,
@@ -138,7 +128,7 @@ def evaluate(
     if not -200 <= gain_db <= 200:
         raise InputError(f"gain: expected decibels from -200 to 200, got {gain_db}")
     if isinstance(source, str | Path):
-        source = data.find(source)
+        source = listing.find(source)
     labels_of(model, source.labels, str(source.root))
     folds = source.folds if fold is None else (fold,)
     rest = tuple(number for number in folds if number not in model.config.folds)
@@ -150,7 +140,7 @@ def evaluate(
     folds = rest or folds
     if folds:  # else the data set has none
         source = source.of_folds(folds)
-    dataset = data.read(source, model.config.rate) if isinstance(source, data.Listing) else source
+    dataset = clips.read(source, model.config.rate) if isinstance(source, listing.Listing) else source
     if dataset.rate != model.config.rate:
         raise ValueError(f"the clips were read at {dataset.rate} Hz, the model hears {model.config.rate} Hz")
     numbers = labels_of(model, dataset.labels, str(dataset.root))

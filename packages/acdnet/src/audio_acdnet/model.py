@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from pathlib import Path
 
 import torch
+from audio_core import bundle
 from torch import Tensor, nn
 
-from . import layout
-from .layout import ACDNetConfig
+from . import SHIPPED
+from .config import FIRST_KERNELS, POOL_AFTER, ACDNetConfig, accepted, pools
 
 
 class ACDNet(nn.Module):
@@ -24,7 +26,7 @@ class ACDNet(nn.Module):
     def __init__(self, config: ACDNetConfig):
         super().__init__()
         self.config = config
-        self.accepted = layout.accepted(config)
+        self.accepted = accepted(config)
         self.hearing = _hearing(config)
         self.seeing = _seeing(config)
         self.output = nn.Linear(config.channels[-1], len(config.labels))
@@ -56,19 +58,19 @@ def _hearing(config: ACDNetConfig) -> nn.Sequential:
     """(B, 1, T) -> (B, c2, frames)."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     wide = 1
-    for at, (kernel, stride) in enumerate(layout.FIRST_KERNELS, 1):
+    for at, (kernel, stride) in enumerate(FIRST_KERNELS, 1):
         out = config.channels[at - 1]
         parts[f"conv{at}"] = nn.Conv1d(wide, out, kernel, stride, bias=False)
         parts[f"norm{at}"] = nn.BatchNorm1d(out, config.eps)
         parts[f"relu{at}"] = nn.ReLU()
         wide = out
-    parts["pool"] = nn.MaxPool1d(layout.pools(config).first)
+    parts["pool"] = nn.MaxPool1d(pools(config).first)
     return nn.Sequential(parts)
 
 
 def _seeing(config: ACDNetConfig) -> nn.Sequential:
     """(B, 1, c2, frames) -> (B, c12, 1, 1). A pool of a single point is left out."""
-    plan = layout.pools(config)
+    plan = pools(config)
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     wide = 1
     for at, out in enumerate(config.channels[2:], 3):
@@ -78,7 +80,7 @@ def _seeing(config: ACDNetConfig) -> nn.Sequential:
         parts[f"conv{at}"] = nn.Conv2d(wide, out, kernel, padding=padding, bias=False)
         parts[f"norm{at}"] = nn.BatchNorm2d(out, config.eps)
         parts[f"relu{at}"] = nn.ReLU()
-        pool = layout.POOL_AFTER.get(f"conv{at}")
+        pool = POOL_AFTER.get(f"conv{at}")
         if pool and plan.maxima[int(pool[-1]) - 1] != (1, 1):
             parts[pool] = nn.MaxPool2d(plan.maxima[int(pool[-1]) - 1])
         wide = out
@@ -107,6 +109,14 @@ def initialise(model: ACDNet) -> None:
     nn.init.kaiming_normal_(model.output.weight, nonlinearity="sigmoid")
     limit = model.output.in_features**-0.5
     nn.init.uniform_(model.output.bias, -limit, limit)
+
+
+def load(path: str | Path = "default", device: str = "cpu") -> ACDNet:
+    """The model of a bundle, a folder or a Hub id, or one that comes with the package: `default` or `quiet`."""
+    shipped = SHIPPED.get(path) if isinstance(path, str) else None  # ./quiet is a folder
+    model = bundle.load(shipped or path, [ACDNet], "audio-acdnet", device)
+    assert isinstance(model, ACDNet)
+    return model
 
 
 # --- inference ---------------------------------------------------------------------------------------------

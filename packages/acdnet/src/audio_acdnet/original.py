@@ -20,9 +20,8 @@ from audio_core.bundle import read_checkpoint
 from audio_core.files import InputError, reason
 from torch import Tensor
 
-from . import layout
-from .labels import ESC50
-from .layout import ACDNetConfig
+from .config import FIRST_KERNELS, POOL_AFTER, ACDNetConfig, pools
+from .data.labels import ESC50
 from .model import ACDNet
 
 _WRAPPERS = ("weight", "model_state_dict", "state_dict", "model")
@@ -79,13 +78,13 @@ def modules(settings: ACDNetConfig) -> list[str]:
 
     Theirs are numbered, so a pool that is left out shifts the numbers of all that follow.
     """
-    plan = layout.pools(settings)
+    plan = pools(settings)
     first = [f"hearing.{part}" for part in ("conv1", "norm1", "relu1", "conv2", "norm2", "relu2", "pool")]
     second = []
     for at in range(3, 13):
         second += ["seeing.dropout"] if at == 12 else []
         second += [f"seeing.{part}{at}" for part in ("conv", "norm", "relu")]
-        pool = layout.POOL_AFTER.get(f"conv{at}")
+        pool = POOL_AFTER.get(f"conv{at}")
         second += [f"seeing.{pool}"] if pool and plan.maxima[int(pool[-1]) - 1] != (1, 1) else []
     second += [] if plan.average == (1, 1) else ["seeing.average"]
     return [*first, *second, "", "output"]
@@ -241,7 +240,7 @@ def _from_uverd(stored: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Ten
 def _with_uverd_pools(settings: ACDNetConfig, path: Path) -> ACDNetConfig:
     """Its first pool is the width of the second convolution over the frames of 10 ms, which are not a whole number."""
     width = settings.samples
-    for kernel, stride in layout.FIRST_KERNELS:
+    for kernel, stride in FIRST_KERNELS:
         width = (width - kernel) // stride + 1
     pool = int(width / (settings.samples / settings.rate * 100))
     settings = dataclasses.replace(settings, first_pool=pool)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from audio_core.train.optimize import SGD, AdamW
 from audio_core.train.plan import Plan, processes
 
-from .layout import ACDNetConfig
+from .config import ACDNetConfig
 
 
 @dataclass(frozen=True)

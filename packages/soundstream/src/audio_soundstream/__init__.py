@@ -30,15 +30,15 @@ SHIPPED = {"default": Path(__file__).with_name("default")}
 FORMATS = {"c": "-c", "c-int8": "-c-int8", "onnx": ".onnx", "tflite-int8": "-int8.tflite"}
 """What `export` writes, and how the names end that it gives by itself."""
 _HOMES = {
-    "DecoderStream": ".stream",
-    "EncoderStream": ".stream",
+    "DecoderStream": ".live.stream",
+    "EncoderStream": ".live.stream",
     "SoundStream": ".model",
-    "SoundStreamConfig": ".layout",
+    "SoundStreamConfig": ".config",
     "TinyStream": ".model",
-    "TinyStreamConfig": ".layout",
+    "TinyStreamConfig": ".config",
     "decode_file": ".codec",
     "encode_file": ".codec",
-    "load": ".codec",
+    "load": ".model",
 }
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _loaded(given: argparse.Namespace) -> NeuralCodec:
-    from .codec import load
+    from .model import load
 
     return load(given.model, command.device(given.device))
 
@@ -82,8 +82,9 @@ def encode(given: argparse.Namespace) -> int:
     live = _live(given, "encode")
     if live and given.entropy:
         raise InputError("--entropy needs many frames at once, and --stream sends each alone")
-    from . import codec, pipe
-    from .layout import layers_for
+    from . import codec
+    from .config import layers_for
+    from .live import pipe
 
     model = _loaded(given)
     layers = layers_for(model.config, given.kbps)
@@ -105,8 +106,9 @@ def decode(given: argparse.Namespace) -> int:
         raise InputError("--start and --seconds need a file, which can be entered in the middle")
     if given.seconds == 0:
         raise InputError("--seconds 0: would leave nothing")
-    from . import codec, pipe
-    from .layout import layers_for
+    from . import codec
+    from .config import layers_for
+    from .live import pipe
 
     model = _loaded(given)
     layers = None if given.kbps is None else layers_for(model.config, given.kbps)
@@ -159,7 +161,7 @@ def reconstruct(given: argparse.Namespace) -> int:
     from audio_core.audio import FORMATS as AUDIO
 
     from .codec import reconstruct_file
-    from .layout import bitrates, layers_for
+    from .config import bitrates, layers_for
 
     model = _loaded(given)
     wanted = sorted({layers_for(model.config, rate) for rate in given.kbps or [None]})
@@ -185,15 +187,15 @@ def reconstruct(given: argparse.Namespace) -> int:
 def transmit(given: argparse.Namespace) -> int:
     from audio_core.audio import FORMATS as AUDIO
 
-    from . import network
-    from .codec import load
-    from .layout import layers_for
+    from .config import layers_for
+    from .live import transmit
+    from .model import load
 
     command.check_out(given, tuple(AUDIO), [given.input])
     model = load(given.model)
     layers = layers_for(model.config, given.kbps)
     how = (given.loss, given.burst, given.frames, given.seed, given.force)
-    facts = network.transmit(model, given.input, given.out, layers, *how)
+    facts = transmit.transmit(model, given.input, given.out, layers, *how)
     note(f"wrote {given.out}")
     shown = {name: "silence has none" if value is None else value for name, value in facts.items()}
     command.show(facts, given.json, command.columns(shown.items()))
@@ -201,7 +203,7 @@ def transmit(given: argparse.Namespace) -> int:
 
 
 def info(given: argparse.Namespace) -> int:
-    from . import bitstream
+    from .sstr import bitstream
 
     rows, wrong = [], 0
     for path in given.inputs:
@@ -222,8 +224,8 @@ def info(given: argparse.Namespace) -> int:
 def cut(given: argparse.Namespace) -> int:
     from audio_core.files import reason, replacing
 
-    from . import bitstream
-    from .header import HEADER_BYTES, Header
+    from .sstr import bitstream
+    from .sstr.header import HEADER_BYTES, Header
 
     command.check_out(given, (".sstr",), [given.input])
     try:
@@ -248,7 +250,7 @@ def cut(given: argparse.Namespace) -> int:
 
 def evaluate(given: argparse.Namespace) -> int:
     from . import evaluate as measuring
-    from .codec import load
+    from .model import load
 
     if given.out:
         command.check_out(given, (".html",))
@@ -284,9 +286,9 @@ def export(given: argparse.Namespace) -> int:
     out = given.out or Path(name + FORMATS[given.format])
     if out.exists() and not given.force:
         raise InputError(f"{out}: exists already; give --force to overwrite it")
-    from . import calibrate
-    from . import export as exporting
-    from .codec import load
+    from .export import calibrate
+    from .export import write as exporting
+    from .model import load
 
     if run:
         from .train import trained
@@ -305,7 +307,7 @@ def convert(given: argparse.Namespace) -> int:
     from audio_core import bundle
 
     from . import original
-    from .layout import bitrates
+    from .config import bitrates
 
     model = original.convert(given.original)
     kind, rate = type(model).__name__, model.sample_rate
@@ -326,13 +328,13 @@ def convert(given: argparse.Namespace) -> int:
 def describe(given: argparse.Namespace) -> int:
     import torch
 
-    from . import sizes
+    from . import cost
 
     file = Path(given.model).suffix in (".yaml", ".yml", ".json")
     if given.model in SHIPPED or Path(given.model).is_dir() or ("/" in given.model and not file):
         if given.settings:
             raise InputError(f"{given.model}: is a bundle, which has no settings to change")
-        from .codec import load
+        from .model import load
 
         model = load(given.model)
     else:
@@ -342,6 +344,6 @@ def describe(given: argparse.Namespace) -> int:
         recipe = command.load_recipe(Recipe, "audio_soundstream", given.model, given.settings)
         with torch.device("meta"):
             model = build(recipe.model)
-    facts = sizes.describe(model)
-    command.show(facts, given.json, sizes.table(facts))
+    facts = cost.describe(model)
+    command.show(facts, given.json, cost.table(facts))
     return 0

@@ -11,31 +11,21 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from audio_core import audio, bundle
+from audio_core import audio
 from audio_core.files import InputError, note, reason, replacing
 from torch import Tensor
 from tqdm import tqdm
 
-from . import SHIPPED
-from .bitstream import Reader, Writer
-from .conceal import Concealer
-from .entropy import Tables, quantised_cdf
-from .header import Header, expect
-from .layout import bitrates
-from .model import NeuralCodec, SoundStream, TinyStream
-from .sizes import decoder_context
-from .stream import DecoderStream, EncoderStream
+from .config import bitrates
+from .cost import decoder_context
+from .live.conceal import Concealer
+from .live.stream import DecoderStream, EncoderStream
+from .model import NeuralCodec
+from .sstr.bitstream import Reader, Writer
+from .sstr.entropy import Tables, quantised_cdf
+from .sstr.header import Header, expect
 
 PIECE = 2.0  # seconds that go through a network at once: what fits into a processor's cache
-
-
-def load(path: str | Path = "default", device: str = "cpu") -> NeuralCodec:
-    """The codec of a bundle: a folder, a Hub id, or `default`, which comes with the package."""
-    model = bundle.load(SHIPPED.get(str(path), path), [SoundStream, TinyStream], "audio-soundstream", device)
-    for name, tensor in model.state_dict().items():
-        if not tensor.isfinite().all() or (name == "quantizer.counts" and tensor.min() < 0):
-            raise InputError(f"{path}: {name} holds values that are not finite, or counts below 0")
-    return model
 
 
 def fingerprint(model: NeuralCodec) -> bytes:
@@ -228,7 +218,7 @@ def _part(made: Tensor, at: int, first: int, last: int | None) -> Iterator[Tenso
         yield made[..., begin:end]
 
 
-def rebuilt(model: NeuralCodec, codes: np.ndarray, samples: int) -> np.ndarray:
+def reconstruct(model: NeuralCodec, codes: np.ndarray, samples: int) -> np.ndarray:
     """Audio (1, samples) of codes (N, frames)."""
     stream, step = DecoderStream(model, samples), math.ceil(PIECE * model.sample_rate / model.hop)
     whole = torch.from_numpy(codes)[None].to(next(model.parameters()).device)

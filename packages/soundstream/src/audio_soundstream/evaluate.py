@@ -22,8 +22,9 @@ from audio_core.report import Report
 from torch import Tensor
 from tqdm import tqdm
 
-from . import layout, sizes
-from .codec import encoded, rebuilt
+from . import cost
+from .codec import encoded, reconstruct
+from .config import bitrates, bits, layers_for
 from .model import NeuralCodec
 
 LONGEST = 30.0  # seconds of a file that are looked at
@@ -81,7 +82,7 @@ class Result:
             "bitrates": [row(rung) for rung in self.rungs],
             "opus": [row(rung) for rung in self.opus],
             "codebooks": books,
-            "nominal_kbps": layout.bitrates(self.model.config)[-1],
+            "nominal_kbps": bitrates(self.model.config)[-1],
             "entropy_kbps": round(sum(self.entropy) * self.model.sample_rate / self.model.hop / 1000, 4),
         }
 
@@ -98,9 +99,9 @@ def evaluate(
     """Measure at each of `kbps`, by default four of the codec's bitrates."""
     if files < 1:
         raise InputError(f"--files: expected at least 1, got {files}")
-    counts = [layout.layers_for(model.config, rate) for rate in kbps] if kbps else _few(model.config.layers)
+    counts = [layers_for(model.config, rate) for rate in kbps] if kbps else _few(model.config.layers)
     counts = sorted(set(counts))
-    rates = layout.bitrates(model.config)
+    rates = bitrates(model.config)
     rungs = [Rung(f"{rates[count - 1]:g} kbit/s", rates[count - 1]) for count in counts]
     opus = [Rung(f"Opus, {rate:g} kbit/s", rate) for rate in OPUS]
     distance = MelLoss(model.sample_rate)
@@ -119,7 +120,7 @@ def evaluate(
         codes.append(torch.from_numpy(found))
         sounds = [("as recorded", samples, model.sample_rate)]
         for rung, count in zip(rungs, counts, strict=True):
-            made = np.clip(rebuilt(model, found[:count], samples.shape[1]), -1, 1)
+            made = np.clip(reconstruct(model, found[:count], samples.shape[1]), -1, 1)
             _measure(rung, made, samples, model.sample_rate, distance)
             sounds.append((rung.name, made, model.sample_rate))
         for rung in opus:
@@ -211,11 +212,11 @@ def table(result: Result) -> str:
     for rung in [*result.rungs, *result.opus]:
         name = "Opus" if rung in result.opus else type(result.model).__name__
         rows.append((name, round(rung.kbps, 3), *(round(rung.mean(measure), 3) for measure in measures)))
-    bits = sum(result.entropy)
-    whole = result.model.config.layers * layout.bits(result.model.config)
+    entropy = sum(result.entropy)
+    whole = result.model.config.layers * bits(result.model.config)
     used = 100 * sum(result.used) / len(result.used)
     return (
-        f"{columns(rows)}\n\n{result.files} files; codes hold {bits:.1f} of {whole} bits a frame; "
+        f"{columns(rows)}\n\n{result.files} files; codes hold {entropy:.1f} of {whole} bits a frame; "
         f"{used:.0f} % of the entries occur in {result.frames} frames"
     )
 
@@ -223,7 +224,7 @@ def table(result: Result) -> str:
 def report(result: Result, path: str | Path, name: str) -> None:
     kind, config = type(result.model).__name__, result.model.config
     page = Report(f"{kind} {name}")
-    facts = sizes.describe(result.model)
+    facts = cost.describe(result.model)
     seconds, frame = result.frames / facts["frames_per_second"], 1000 / facts["frames_per_second"]
     page.text(
         f"{facts['parameters']['total']:,} parameters; {facts['rate']} Hz, frames of {frame:.3g} ms, a delay of "
@@ -247,15 +248,15 @@ def report(result: Result, path: str | Path, name: str) -> None:
             }
             page.curve(MEASURES[measure], lines, unit="kbit/s")
     page.heading("Codebooks")
-    bits, total = layout.bits(config), sum(result.entropy)
+    width, total = bits(config), sum(result.entropy)
     page.text(
-        f"The codes of a frame hold {total:.1f} of {bits * config.layers} bits; the rest is what entropy coding "
+        f"The codes of a frame hold {total:.1f} of {width * config.layers} bits; the rest is what entropy coding "
         "saves at most, in long files. "
         f"Fewer than {10 * config.size} frames make it look less than it is; here are {result.frames}."
     )
-    books = zip(layout.bitrates(config), result.entropy, result.used, strict=True)
+    books = zip(bitrates(config), result.entropy, result.used, strict=True)
     page.table(
-        ["layer", "kbit/s up to it", f"entropy, of {bits} bits", "entries that occur, %"],
+        ["layer", "kbit/s up to it", f"entropy, of {width} bits", "entries that occur, %"],
         [[at, rate, entropy, 100 * share] for at, (rate, entropy, share) in enumerate(books, 1)],
     )
     if result.heard:

@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from audio_core import bundle
+from audio_core.files import InputError
 from audio_core.nn.conv import Conv1d, ConvTranspose1d, Padding
 from audio_core.nn.quantize import ResidualQuantizer
 from audio_core.nn.residual import Residual
 from audio_core.nn.stream import Sequential
 from torch import Tensor, nn
 
-from .compat import GradientQuantizer, MovingQuantizer
-from .layout import SoundStreamConfig, TinyStreamConfig
+from . import SHIPPED
+from .config import SoundStreamConfig, TinyStreamConfig
 
-_QUANTIZERS: dict[str, Callable[[int, int, int], ResidualQuantizer]] = {
-    "moving": ResidualQuantizer,
-    "none": partial(ResidualQuantizer, learns=False),
-    "moving_original": MovingQuantizer,
-    "gradient_original": GradientQuantizer,
-}
 _DILATIONS = (1, 3, 9)
 
 
-class Rebuilt(NamedTuple):
+class Reconstruction(NamedTuple):
     """What a training needs of one pass."""
 
     audio: Tensor  # (B, 1, T)
@@ -57,7 +52,7 @@ class NeuralCodec(nn.Module):
         super().__init__()
         self.config = config
         self.sample_rate, self.hop, self.width = config.rate, config.hop, config.width
-        self.quantizer = _QUANTIZERS[config.learning](config.width, config.layers, config.size)
+        self.quantizer = _quantizer(config)
 
     @property
     def codebooks(self) -> tuple[int, ...]:
@@ -80,10 +75,19 @@ class NeuralCodec(nn.Module):
         """Codes (B, N, F) of any number of layers -> latents (B, width, F)."""
         return self.quantizer.from_codes(codes)
 
-    def forward(self, audio: Tensor, counts: Tensor | None = None) -> Rebuilt:
+    def forward(self, audio: Tensor, counts: Tensor | None = None) -> Reconstruction:
         """Audio of the same length; `counts` (B,) tells from how many layers each item is rebuilt."""
         latents, codes, losses = self.quantizer(self.encode(audio), counts)
-        return Rebuilt(self.decode(latents)[..., : audio.shape[-1]], codes, losses)
+        return Reconstruction(self.decode(latents)[..., : audio.shape[-1]], codes, losses)
+
+
+def _quantizer(config: SoundStreamConfig | TinyStreamConfig) -> ResidualQuantizer:
+    size = config.width, config.layers, config.size
+    if config.learning in ("moving", "none"):
+        return ResidualQuantizer(*size, learns=config.learning == "moving")
+    from . import original  # which imports this module
+
+    return (original.MovingQuantizer if config.learning == "moving_original" else original.GradientQuantizer)(*size)
 
 
 @torch.no_grad()
@@ -208,3 +212,12 @@ def _chain(first: nn.Module, blocks: list[Sequential], last: nn.Module, *after_f
     parts = [("first", first), *(("activation", layer) for layer in after_first)]
     parts += [(f"block{at}", block) for at, block in enumerate(blocks)]
     return Sequential(OrderedDict([*parts, ("last", last)]))
+
+
+def load(path: str | Path = "default", device: str = "cpu") -> NeuralCodec:
+    """The codec of a bundle: a folder, a Hub id, or `default`, which comes with the package."""
+    model = bundle.load(SHIPPED.get(str(path), path), [SoundStream, TinyStream], "audio-soundstream", device)
+    for name, tensor in model.state_dict().items():
+        if not tensor.isfinite().all() or (name == "quantizer.counts" and tensor.min() < 0):
+            raise InputError(f"{path}: {name} holds values that are not finite, or counts below 0")
+    return model

@@ -9,7 +9,7 @@ from typing import ClassVar
 from audio_core.train.optimize import AdamW, Cosine, Staircase
 from audio_core.train.plan import Plan
 
-from .layout import SoundStreamConfig, TinyStreamConfig
+from .config import SoundStreamConfig, TinyStreamConfig
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Judges:
+class Discriminators:
     """Who tells made audio from real."""
 
     wave: int = 4
@@ -46,7 +46,7 @@ class Judges:
     """The latter with time and frequency confused, as in the original."""
     begin: int = 5000
     """The step with which they begin to learn and to be heard."""
-    heard_early: bool = False
+    from_start: bool = False
     """They are heard before they have learnt anything, as in the original."""
 
 
@@ -62,7 +62,7 @@ class Weights:
     """Power of the difference of samples, over the power of the audio."""
     adversarial: float = 1.0
     features: float = 2.0
-    """What the judges see on the way."""
+    """What the discriminators see on the way."""
     commitment: float = 0.25
     """Distance of latents to the entries they are rounded to."""
     balanced: bool = False
@@ -71,18 +71,18 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Plan):
-    """A codec and its judges."""
+    """A codec and its discriminators."""
 
     data: Data = field(default_factory=Data)
     model: SoundStreamConfig | TinyStreamConfig = field(default_factory=SoundStreamConfig)
-    judges: Judges = field(default_factory=Judges)
+    discriminators: Discriminators = field(default_factory=Discriminators)
     weights: Weights = field(default_factory=Weights)
     relative_features: bool = True
     """Features are compared relative to how large the real ones are."""
     dropout: float = 0.5
     """Share of the samples that are rebuilt from a random number of layers."""
     optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
-    judge_optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
+    discriminator_optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
     schedule: Staircase | Cosine = field(default_factory=lambda: Staircase(every=1, factor=0.999996))
     """Of both learning rates, each counted from its player's first update."""
     clip: float = 1.0

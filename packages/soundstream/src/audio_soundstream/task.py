@@ -8,12 +8,12 @@ import torch
 from audio_core import metrics
 from audio_core.loss import adversarial
 from audio_core.loss.spectral import MelLoss, PowerMelLoss
-from audio_core.nn.discriminate import Judges, STFTDiscriminator, Verdict, WaveDiscriminator
+from audio_core.nn.discriminate import DiscriminatorOutput, Discriminators, STFTDiscriminator, WaveDiscriminator
 from audio_core.nn.quantize import usage
 from audio_core.train.player import Metrics, Player
 from torch import Tensor, nn
 
-from .model import NeuralCodec, Rebuilt
+from .model import NeuralCodec, Reconstruction
 from .recipe import Recipe
 
 
@@ -24,16 +24,18 @@ class Learner(nn.Module):
         super().__init__()
         self.codec, self.balancer = codec, balancer
 
-    def forward(self, audio: Tensor, counts: Tensor | None) -> Rebuilt:
+    def forward(self, audio: Tensor, counts: Tensor | None) -> Reconstruction:
         return self.codec(audio, counts)
 
 
 class Coding:
-    """Two players, the codec and its judges; or one, while nobody judges."""
+    """Two players, the codec and its discriminators; or one, while nobody discriminators."""
 
-    def __init__(self, learner: Player, judges: Player | None, recipe: Recipe):
-        self.learner, self.judges, self.recipe = learner, judges, recipe
-        self.players: Mapping[str, Player] = {"codec": learner} | ({"judges": judges} if judges else {})
+    def __init__(self, learner: Player, discriminators: Player | None, recipe: Recipe):
+        self.learner, self.discriminators, self.recipe = learner, discriminators, recipe
+        self.players: Mapping[str, Player] = {"codec": learner} | (
+            {"discriminators": discriminators} if discriminators else {}
+        )
         rate = recipe.model.rate
         self.mel, self.power = MelLoss(rate), PowerMelLoss(rate)
         self.together = recipe.model.learning == "moving_original"  # uses so many layers for all of a batch
@@ -43,14 +45,14 @@ class Coding:
         recipe, counts = self.recipe, self._counts(len(batch), batch.device)
         made, codes, rounding = self.learner(batch, counts)
         losses = self._distances(made, batch)
-        learning = self.judges is not None and at >= recipe.judges.begin
-        verdict: Verdict | None = None
-        if self.judges and (learning or recipe.judges.heard_early):
-            verdict = self._judged(batch, made, learning)
-            with self.judges.judging() as judge:
-                said = judge(made)
+        learning = self.discriminators is not None and at >= recipe.discriminators.begin
+        output: DiscriminatorOutput | None = None
+        if self.discriminators and (learning or recipe.discriminators.from_start):
+            output = self._discriminated(batch, made, learning)
+            with self.discriminators.judging() as discriminator:
+                said = discriminator(made)
             losses["adversarial"] = adversarial.hinge_generator(said.logits)
-            real = [[each[: len(batch)] for each in features] for features in verdict.features]
+            real = [[each[: len(batch)] for each in features] for features in output.features]
             losses["features"] = adversarial.feature_matching(real, said.features, recipe.relative_features)
         weights = recipe.weights
         commitment = weights.commitment * rounding.sum()
@@ -60,21 +62,21 @@ class Coding:
             total = torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
         self.learner.update(total + commitment)
         told = {**losses, "commitment": commitment, "total": total + commitment}
-        if self.judges and learning and verdict:
-            real_logits, made_logits = zip(*(each.split(len(batch)) for each in verdict.logits), strict=True)
-            told["judges"] = adversarial.hinge_judge(real_logits, made_logits)
-            self.judges.update(told["judges"])
+        if self.discriminators and learning and output:
+            real_logits, made_logits = zip(*(each.split(len(batch)) for each in output.logits), strict=True)
+            told["discriminators"] = adversarial.hinge_discriminator(real_logits, made_logits)
+            self.discriminators.update(told["discriminators"])
         entropy, share = usage(codes, recipe.model.size)
         told |= {"bits": entropy.sum(), "used": share.mean()}
         return {name: value.detach() for name, value in told.items()}
 
-    def _judged(self, audio: Tensor, made: Tensor, learning: bool) -> Verdict:
-        """What judges say of both: one pass serves their own lesson and, where audio is real, the codec's."""
-        assert self.judges
+    def _discriminated(self, audio: Tensor, made: Tensor, learning: bool) -> DiscriminatorOutput:
+        """What discriminators say of both: one pass serves their own lesson and, where audio is real, the codec's."""
+        assert self.discriminators
         if learning:
-            return self.judges(torch.cat([audio, made.detach()]))
+            return self.discriminators(torch.cat([audio, made.detach()]))
         with torch.no_grad():
-            return self.judges.raw(audio)
+            return self.discriminators.raw(audio)
 
     def _counts(self, items: int, device: torch.device) -> Tensor | None:
         """How many layers each item is rebuilt from."""
@@ -117,14 +119,14 @@ def relative_error(made: Tensor, audio: Tensor) -> Tensor:
     return ((made - audio).square().mean((1, 2)) / (audio.square().mean((1, 2)) + 1e-4)).mean()
 
 
-def judges(recipe: Recipe) -> Judges | None:
+def discriminators(recipe: Recipe) -> Discriminators | None:
     """Those that the recipe names, if any."""
-    chosen, found = recipe.judges, {}
+    chosen, found = recipe.discriminators, {}
     if chosen.wave:
         found["wave"] = WaveDiscriminator(width=chosen.wave)
     if chosen.stft:
         found["stft"] = STFTDiscriminator(width=chosen.stft, swapped=chosen.swapped)
-    return Judges(**found) if found else None
+    return Discriminators(**found) if found else None
 
 
 def learner(codec: NeuralCodec, recipe: Recipe) -> Learner:

@@ -17,12 +17,12 @@ from audio_core.train.run import Run, load_state
 from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
 from torch import Tensor
 
-from . import data, layout
+from . import data
 from .__about__ import __version__
-from .layout import CodecConfig
+from .config import CodecConfig, TinyStreamConfig, bitrates
 from .model import NeuralCodec, SoundStream, TinyStream, finished, spread
 from .recipe import Recipe
-from .task import Coding, judges, learner
+from .task import Coding, discriminators, learner
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Run:
@@ -49,18 +49,20 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
 
 
 def _task(recipe: Recipe) -> Coding:
-    net, judge = learner(build(recipe.model), recipe), judges(recipe)
+    net, discriminator = learner(build(recipe.model), recipe), discriminators(recipe)
     average = Average(net, warming(recipe.average)) if recipe.average else None
     clip = recipe.clip or None
     player = Player(net, recipe.optimizer.build(net.parameters()), recipe.schedule, clip, average)
-    if judge is None:
+    if discriminator is None:
         return Coding(player, None, recipe)
-    other = Player(judge, recipe.judge_optimizer.build(judge.parameters()), recipe.schedule, clip)
+    other = Player(
+        discriminator, recipe.discriminator_optimizer.build(discriminator.parameters()), recipe.schedule, clip
+    )
     return Coding(player, other, recipe)
 
 
 def build(settings: CodecConfig) -> NeuralCodec:
-    model = TinyStream(settings) if isinstance(settings, layout.TinyStreamConfig) else SoundStream(settings)
+    model = TinyStream(settings) if isinstance(settings, TinyStreamConfig) else SoundStream(settings)
     if settings.learning == "moving":
         spread(model)
     return model
@@ -130,7 +132,7 @@ def results(folder: Path, best: bool = False) -> dict[str, float]:
 
 def _card(folder: Path, recipe: Recipe, best: bool) -> str:
     settings, found = recipe.model, results(folder, best)
-    rates = layout.bitrates(settings)
+    rates = bitrates(settings)
     named = {
         "mel": "distance of mel spectrograms",
         "si_sdr": "SI-SDR, dB",

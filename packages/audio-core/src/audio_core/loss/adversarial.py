@@ -1,12 +1,13 @@
-"""Losses between a generator and its judges, and the balance between them and other losses.
+"""Adversarial losses of a generator and its discriminators, and the balance between these and other losses.
 
-Logits and features are those of a `Verdict`. Every loss is a mean over the judges, whatever the sizes of what they say.
+Logits and features are those of a `DiscriminatorOutput`. Every loss is a mean over the discriminators,
+whatever the sizes of their logits.
 
-    hinge_judge               relu(1 - real) + relu(1 + fake)
-    hinge_generator           relu(1 - fake): SoundStream's and EnCodec's, without pull where the judge is well fooled
-    linear_generator          -fake: the usual one beside hinge_judge, and stable-audio-tools'
-    least_squares_judge       (1 - real)² + fake²
-    least_squares_generator   (1 - fake)²
+    hinge_discriminator          relu(1 - real) + relu(1 + fake)
+    hinge_generator              relu(1 - fake): SoundStream's and EnCodec's; no gradient where fake logits are above 1
+    linear_generator             -fake: the usual one beside hinge_discriminator, and stable-audio-tools'
+    least_squares_discriminator  (1 - real)² + fake²
+    least_squares_generator      (1 - fake)²
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ Logits = Sequence[Tensor]
 Features = Sequence[Sequence[Tensor]]
 
 
-def hinge_judge(real: Logits, fake: Logits) -> Tensor:
+def hinge_discriminator(real: Logits, fake: Logits) -> Tensor:
     return _mean([(1 - x).relu() for x in _wide(real)]) + _mean([(1 + x).relu() for x in _wide(fake)])
 
 
@@ -33,7 +34,7 @@ def linear_generator(fake: Logits) -> Tensor:
     return -_mean(_wide(fake))
 
 
-def least_squares_judge(real: Logits, fake: Logits) -> Tensor:
+def least_squares_discriminator(real: Logits, fake: Logits) -> Tensor:
     return _mean([(1 - x).square() for x in _wide(real)]) + _mean([x.square() for x in _wide(fake)])
 
 
@@ -42,19 +43,21 @@ def least_squares_generator(fake: Logits) -> Tensor:
 
 
 def feature_matching(real: Features, fake: Features, relative: bool = False) -> Tensor:
-    """Mean |real - fake| over a map, then over a judge's maps, then over the judges; real features are constants.
+    """Mean |real - fake| over a feature map, then over a discriminator's maps, then over the discriminators.
+
+    Real features carry no gradient.
 
     `relative` divides the mean of a map by its mean |real| + 1e-3: layers with large values do not drown the others.
     """
-    judges = []
+    discriminators = []
     for reals, fakes in zip(real, fake, strict=True):
         layers = []
         for r, f in zip(reals, fakes, strict=True):
             r = at_least_float32(r.detach())
             distance = F.l1_loss(at_least_float32(f), r)
             layers.append(distance / (r.abs().mean() + 1e-3) if relative else distance)
-        judges.append(torch.stack(layers).mean())
-    return torch.stack(judges).mean()
+        discriminators.append(torch.stack(layers).mean())
+    return torch.stack(discriminators).mean()
 
 
 def _wide(logits: Logits) -> list[Tensor]:

@@ -1,7 +1,7 @@
-"""Judges for adversarial training: they tell made audio from real, by its samples and by its spectra.
+"""Discriminators for adversarial training: they tell generated audio from real, by its samples and by its spectra.
 
-Called on audio (B, C, T), each returns a `Verdict`. With its default width a judge is as large as its original; the
-work and the parameters of narrower ones fall with the square of `width`.
+Called on audio (B, C, T), each returns a `DiscriminatorOutput`. By default a discriminator is as large as its
+original; the work and the parameters of narrower ones fall with the square of `width`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,24 +17,24 @@ from ..dsp.stft import STFT, hann, stft
 from .conv import Conv1d
 
 
-class Verdict(NamedTuple):
-    """One entry for each judge, and for each resolution of a judge that has several."""
+class DiscriminatorOutput(NamedTuple):
+    """One entry for each discriminator, and for each resolution of a discriminator that has several."""
 
     logits: list[Tensor]  # (B, 1, ...): one value a place, high where it sounds real
     features: list[list[Tensor]]  # what its layers saw on the way, after their activations; without the logits
 
 
-class Judges(nn.Module):
-    """Several judges as one: `Judges(wave=WaveDiscriminator(), stft=STFTDiscriminator())`."""
+class Discriminators(nn.Module):
+    """Several discriminators as one: `Discriminators(wave=WaveDiscriminator(), stft=STFTDiscriminator())`."""
 
-    def __init__(self, **judges: nn.Module):
+    def __init__(self, **discriminators: nn.Module):
         super().__init__()
-        self.judges = nn.ModuleDict(judges)
+        self.discriminators = nn.ModuleDict(discriminators)
 
-    def forward(self, audio: Tensor) -> Verdict:
-        verdicts = [judge(audio) for judge in self.judges.values()]
-        logits = [each for verdict in verdicts for each in verdict.logits]
-        return Verdict(logits, [each for verdict in verdicts for each in verdict.features])
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
+        outputs = [discriminator(audio) for discriminator in self.discriminators.values()]
+        logits = [each for output in outputs for each in output.logits]
+        return DiscriminatorOutput(logits, [each for output in outputs for each in output.features])
 
 
 class Stack(nn.Module):
@@ -76,7 +76,7 @@ class WaveDiscriminator(nn.Module):
 
         self.scales = nn.ModuleList([stack() for _ in range(scales)])
 
-    def forward(self, audio: Tensor) -> Verdict:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         found = []
         for place, scale in enumerate(self.scales):
             if place:
@@ -110,14 +110,14 @@ class STFTDiscriminator(nn.Module):
         self.first = nn.Conv2d(2 * channels, width, 7, padding=3)
         self.blocks = Stack(blocks, nn.Conv2d(widths[-1], 1, 1))
 
-    def forward(self, audio: Tensor) -> Verdict:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         if audio.shape[-1] < self.needed:
             raise ValueError(f"the STFTDiscriminator needs at least {self.needed} samples, got {audio.shape[-1]}")
         x = _parts(self.stft(audio))  # (B, 2C, frames, F)
         if self.swapped:
             x = x.transpose(-1, -2)
         logits, features = self.blocks(F.leaky_relu(self.first(x), 0.2))
-        return Verdict([logits.mean(-1)], [features])
+        return DiscriminatorOutput([logits.mean(-1)], [features])
 
 
 class MultiResolutionSTFTDiscriminator(nn.Module):
@@ -162,7 +162,7 @@ class MultiResolutionSTFTDiscriminator(nn.Module):
             energy = window.square().sum() if normalized else torch.ones(())
             self.register_buffer(f"window_{size}", window / energy.sqrt(), persistent=False)
 
-    def forward(self, audio: Tensor) -> Verdict:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         found = []
         for size, resolution in zip(self.sizes, self.resolutions, strict=True):
             window = self.get_buffer(f"window_{size}")
@@ -178,6 +178,6 @@ def _parts(spectrum: Tensor) -> Tensor:
     return torch.cat([spectrum.real, spectrum.imag], 1).transpose(-1, -2)
 
 
-def _verdict(found: Iterable[tuple[Tensor, list[Tensor]]]) -> Verdict:
+def _verdict(found: Iterable[tuple[Tensor, list[Tensor]]]) -> DiscriminatorOutput:
     logits, features = zip(*found, strict=True)
-    return Verdict(list(logits), list(features))
+    return DiscriminatorOutput(list(logits), list(features))

@@ -88,11 +88,11 @@ class Task(Protocol):
         """Forward, losses, player.update(loss). The batch is on the device; random draws are seeded before.
 
         Accumulation equals a larger batch when no loss is computed by a net that moved earlier in the same step:
-        let the net learn from its judge first, then the judge from what the net had made.
+        let the net learn from its discriminator first, then the discriminator from what the net had made.
         """
 
     def evaluate(self, batch: Any) -> Metrics:
         """Without gradients, nets in eval mode; means over the batch, averaged over all batches by the watcher."""
 
     def release(self) -> nn.Module:
-        """What `export` saves: averaged weights, no judges."""
+        """What `export` saves: averaged weights, no discriminators."""

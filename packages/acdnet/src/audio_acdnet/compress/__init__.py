@@ -1,0 +1,1 @@
+"""From a trained ACDNet to a smaller one."""

@@ -1,0 +1,1 @@
+"""Labelled clips in folds, and mixes of two of them."""

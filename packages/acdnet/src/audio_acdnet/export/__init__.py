@@ -1,0 +1,1 @@
+"""A model for other machines: ONNX, TensorFlow Lite, C."""

@@ -1,0 +1,101 @@
+"""What the codecs are made of, as numbers: configurations, sizes and rates. Reading it needs no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Learning = Literal["moving", "none", "moving_original", "gradient_original"]
+"""How codebooks learn: as moving averages that begin with k-means and revive dead entries; not at all, as in finished
+models; or in one of the two ways of the original programs, each with its defects (see original.py)."""
+PRESETS = {"ultra_tiny": (4, 64, 2, 256), "tiny": (8, 128, 4, 512), "small": (12, 128, 4, 1024)}
+PRESETS |= {"medium": (16, 128, 5, 1024), "full": (16, 128, 6, 1024)}
+"""TinyStream's sizes: channels, width, layers and entries of the quantizer."""
+
+
+@dataclass(frozen=True)
+class SoundStreamConfig:
+    channels: int = 32
+    """Of the first layer; each of the four blocks doubles them."""
+    width: int = 512
+    """Values in a latent."""
+    strides: tuple[int, ...] = (2, 4, 5, 8)
+    layers: int = 8
+    """Of the quantizer; the first n alone are a lower bitrate."""
+    size: int = 1024
+    """Entries in the codebook of each layer."""
+    rate: int = 24000
+    learning: Learning = "moving"
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def hop(self) -> int:
+        return math.prod(self.strides)
+
+
+@dataclass(frozen=True)
+class TinyStreamConfig:
+    channels: int = 8
+    """Of the first layer; the blocks have 2, 3, 4 and 4 times as many."""
+    width: int = 128
+    """Values in a latent."""
+    strides: tuple[int, ...] = (4, 4, 4, 4)
+    layers: int = 4
+    """Of the quantizer; the first n alone are a lower bitrate."""
+    size: int = 512
+    """Entries in the codebook of each layer."""
+    rate: int = 16000
+    causal: bool = False
+    """Hear nothing that comes later, for a delay of one hop; the original looks 183 ms ahead."""
+    activation: Literal["relu", "hardswish"] = "relu"
+    learning: Learning = "moving"
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if any(stride % 2 for stride in self.strides):
+            raise ValueError(f"strides must be even, got {list(self.strides)}")
+
+    @property
+    def hop(self) -> int:
+        return math.prod(self.strides)
+
+
+CodecConfig = SoundStreamConfig | TinyStreamConfig
+
+
+def _check(config: CodecConfig) -> None:
+    for name in ("channels", "width", "layers", "size", "rate"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")
+    if len(config.strides) != 4 or min(config.strides) < 1:
+        raise ValueError(f"strides: four numbers from 1 on are expected, got {list(config.strides)}")
+    if config.layers > 255 or not 2 <= config.size <= 65536:
+        raise ValueError(f"layers up to 255 of 2 to 65536 entries are possible, got {config.layers} of {config.size}")
+
+
+def bits(config: CodecConfig) -> int:
+    """Of one code."""
+    return max(1, math.ceil(math.log2(config.size)))
+
+
+def bitrates(config: CodecConfig) -> tuple[float, ...]:
+    """In kbit/s, with 1, 2, ... layers."""
+    one = bits(config) * config.rate / config.hop / 1000
+    return tuple(one * count for count in range(1, config.layers + 1))
+
+
+def layers_for(config: CodecConfig, kbps: float | None) -> int:
+    """How many layers make `kbps`; all of them for None. The possible ones are named where it is none of them."""
+    from audio_core.files import InputError
+
+    rates = bitrates(config)
+    if kbps is None:
+        return config.layers
+    for count, possible in enumerate(rates, 1):
+        if math.isclose(possible, kbps, rel_tol=0.005):
+            return count
+    known = ", ".join(f"{possible:g}" for possible in rates)
+    raise InputError(f"{kbps:g} kbit/s is no bitrate of this codec; possible are {known}")

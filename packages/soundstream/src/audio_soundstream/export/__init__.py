@@ -1,0 +1,1 @@
+"""An encoder for other machines: ONNX, TensorFlow Lite, C."""

@@ -1,0 +1,1 @@
+"""Live audio: streams, pipes, lost packets."""

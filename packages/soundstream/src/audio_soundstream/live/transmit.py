@@ -1,0 +1,85 @@
+"""A network that loses packets: what arrives of a file, and how it sounds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from audio_core import audio, metrics
+from audio_core.files import InputError
+from audio_core.loss.spectral import MelLoss
+
+from ..codec import blocks, encoded, length, reconstruct
+from ..config import bitrates
+from ..model import NeuralCodec
+from ..sstr.bitstream import from_packet, to_packet
+from .conceal import Concealer, gilbert
+from .stream import DecoderStream
+
+
+def transmit(
+    model: NeuralCodec,
+    source: Path,
+    target: Path,
+    layers: int,
+    loss: float = 0.05,
+    burst: float = 1.5,
+    frames: int = 1,
+    seed: int = 0,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Send a file in packets of so many frames, lose some (`gilbert`), write what is played; returns the facts.
+
+    SI-SDR is against the file, and compares with what a network without loss and silence in the gaps would give.
+    """
+    samples, size = length(model, source), model.codebooks[0]
+    count = math.ceil(math.ceil(samples / model.hop) / frames)
+    try:
+        lost = gilbert(count, loss, burst, seed)
+    except ValueError as error:
+        raise InputError(f"--loss {loss:g}: {error}") from None
+    pieces = list(blocks(model, source))
+    sound, codes = np.concatenate(pieces, 1), np.concatenate(list(encoded(model, pieces, layers)), 1)
+    groups = [codes[:, at : at + frames] for at in range(0, codes.shape[1], frames)]
+    packets = [to_packet(number, group, size) for number, group in enumerate(groups)]
+    arrived = [None if gone else from_packet(packet, size)[1] for packet, gone in zip(packets, lost, strict=True)]
+    whole = reconstruct(model, codes, samples)
+    bridged = _played(model, arrived, groups, samples)
+    silent = whole.copy()
+    for number in np.flatnonzero(lost):
+        silent[:, number * frames * model.hop : (number + 1) * frames * model.hop] = 0
+    audio.write(target, np.clip(bridged, -1, 1), model.sample_rate, force=force)
+
+    def quality(found: np.ndarray) -> float | None:
+        value = float(metrics.si_sdr(torch.from_numpy(found), torch.from_numpy(sound))[0])
+        return round(value, 3) if sound.any() else None  # of silence there is none
+
+    mel = MelLoss(model.sample_rate)
+
+    def distance(found: np.ndarray) -> float:
+        return round(float(mel(*(torch.from_numpy(each)[None] for each in (found, sound)))), 3)
+
+    return {
+        "packets": len(packets),
+        "lost": int(lost.sum()),
+        "frames_per_packet": frames,
+        "kbps": bitrates(model.config)[layers - 1],
+        "kbps_with_packet_heads": round(sum(map(len, packets)) * 8 * model.sample_rate / samples / 1000, 3),
+        "si_sdr_without_loss": quality(whole),
+        "si_sdr": quality(bridged),
+        "si_sdr_silent_gaps": quality(silent),
+        "mel_without_loss": distance(whole),
+        "mel": distance(bridged),
+        "mel_silent_gaps": distance(silent),
+    }
+
+
+def _played(model: NeuralCodec, arrived: list[np.ndarray | None], sent: list[np.ndarray], samples: int) -> np.ndarray:
+    """(1, samples) of the packets that arrived."""
+    concealer = Concealer(model, DecoderStream(model, samples))
+    parts = [concealer.feed(codes, group.shape[1]) for codes, group in zip(arrived, sent, strict=True)]
+    parts.append(concealer.finish())
+    return torch.cat(parts, -1)[0].cpu().numpy()

@@ -1,0 +1,1 @@
+"""The .sstr format: header, packets, entropy coding."""
