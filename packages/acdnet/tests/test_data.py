@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_acdnet.data import clips, listing
+from audio_acdnet.data.clips import read, read_clip
+from audio_acdnet.data.listing import Listing, find
 from audio_core import audio
 from audio_core.files import InputError
 
@@ -25,14 +26,14 @@ def table(path: Path, columns: list[str], rows: list[list]) -> Path:
     return path
 
 
-def told(listing: listing.Listing) -> set[tuple[str, str, int]]:
+def told(listing: Listing) -> set[tuple[str, str, int]]:
     assert all(entry.path.is_file() for entry in listing.entries)
     return {(entry.path.name, entry.label, entry.fold) for entry in listing.entries}
 
 
 def refused(root: Path) -> str:
     with pytest.raises(InputError) as caught:
-        listing.find(root)
+        find(root)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -42,7 +43,7 @@ def test_esc50_is_found_with_its_classes_in_the_order_of_its_numbers(tmp_path):
     table(tmp_path / "meta/esc50.csv", ESC50_COLUMNS, rows)
     for row in rows:
         sound(tmp_path / "audio" / row[0])
-    found = listing.find(tmp_path)
+    found = find(tmp_path)
     assert found.labels == ("dog", "rooster", "rain") and found.folds == (1, 2)
     assert told(found) == {("1-1-A-10.wav", "rain", 1), ("2-2-A-0.wav", "dog", 2), ("2-3-A-1.wav", "rooster", 2)}
 
@@ -53,7 +54,7 @@ def test_urbansound8k_is_found_with_its_classes_in_the_order_of_its_numbers(tmp_
     table(tmp_path / "metadata/UrbanSound8K.csv", columns, rows)
     for row in rows:
         sound(tmp_path / f"audio/fold{row[5]}" / row[0])
-    found = listing.find(tmp_path)
+    found = find(tmp_path)
     assert found.labels == ("car_horn", "dog_bark")
     assert told(found) == {("9-3-0-0.wav", "dog_bark", 10), ("8-1-0-0.wav", "car_horn", 2)}
 
@@ -61,7 +62,7 @@ def test_urbansound8k_is_found_with_its_classes_in_the_order_of_its_numbers(tmp_
 def test_the_first_release_gets_the_labels_of_esc50(tmp_path):
     for folder in ("001 - Dog bark", "002 - Rain", "010 - Fire crackling"):
         sound(tmp_path / folder / "3-17-A.ogg")
-    found = listing.find(tmp_path)
+    found = find(tmp_path)
     assert found.labels == ("dog", "rain", "crackling_fire")
     assert {(label, fold) for _, label, fold in told(found)} == {("dog", 3), ("rain", 3), ("crackling_fire", 3)}
     sound(tmp_path / "001 - Dog bark/woof.ogg")
@@ -73,7 +74,7 @@ def test_folders_of_classes_inside_folders_of_folds(tmp_path, names, folds):
     for name in names:
         for label in ("bell", "applause"):
             sound(tmp_path / name / label / "deep" / f"{name}.wav")
-    found = listing.find(tmp_path)
+    found = find(tmp_path)
     assert found.labels == ("applause", "bell") and found.folds == folds
     (tmp_path / "notes").mkdir()
     assert "notes is no fold" in refused(tmp_path)
@@ -83,7 +84,7 @@ def test_folders_of_classes_alone_have_no_folds_until_they_are_divided(tmp_path)
     for take in range(4):
         for label in ("bell", "applause"):
             sound(tmp_path / label / f"{take}.wav")
-    found = listing.find(tmp_path)
+    found = find(tmp_path)
     assert found.folds == ()
     with pytest.raises(InputError, match="has no fold 1; it has no folds"):
         found.of_folds([1])
@@ -94,9 +95,9 @@ def test_folders_of_classes_alone_have_no_folds_until_they_are_divided(tmp_path)
 def test_a_table_of_files_may_have_folds(tmp_path):
     sound(tmp_path / "clips/a.wav"), sound(tmp_path / "clips/b.wav")
     rows = [["clips/a.wav", "yes", 1], ["clips/b.wav", "no", 2]]
-    found = listing.find(table(tmp_path / "list.csv", ["filename", "label", "fold"], rows))
+    found = find(table(tmp_path / "list.csv", ["filename", "label", "fold"], rows))
     assert told(found) == {("a.wav", "yes", 1), ("b.wav", "no", 2)}
-    found = listing.find(table(tmp_path / "list.csv", ["filename", "label"], [row[:2] for row in rows]))
+    found = find(table(tmp_path / "list.csv", ["filename", "label"], [row[:2] for row in rows]))
     assert found.folds == ()
 
 
@@ -129,10 +130,10 @@ def test_wrong_tables_are_told_by_line_and_column(tmp_path):
 def test_a_choice_of_classes_keeps_its_order_and_must_exist(tmp_path):
     rows = [[f"{label}.wav", 1, number, label] for number, label in enumerate(("dog", "rooster", "pig"))]
     table(tmp_path / "meta/esc50.csv", ESC50_COLUMNS, rows)
-    chosen = listing.find(tmp_path).of_labels(["pig", "dog"])
+    chosen = find(tmp_path).of_labels(["pig", "dog"])
     assert chosen.labels == ("pig", "dog") and {entry.label for entry in chosen.entries} == {"pig", "dog"}
     with pytest.raises(InputError, match="has no class 'cow'; it has dog, rooster, pig"):
-        chosen.of_labels(["dog"]) and listing.find(tmp_path).of_labels(["cow"])
+        chosen.of_labels(["dog"]) and find(tmp_path).of_labels(["cow"])
 
 
 def test_clips_are_16_bits_mono_at_the_wanted_rate_without_zeros_at_the_ends(tmp_path):
@@ -140,10 +141,10 @@ def test_clips_are_16_bits_mono_at_the_wanted_rate_without_zeros_at_the_ends(tmp
     samples[0, 1000:3000], samples[1, 1000:3000] = 0.5, 0.25
     samples[:, 2000] = 0  # inside, zeros stay
     audio.write(tmp_path / "a.wav", samples, 8000)
-    clip = clips.read_clip(tmp_path / "a.wav", 8000)
+    clip = read_clip(tmp_path / "a.wav", 8000)
     assert clip.dtype == np.int16 and clip.shape == (2000,)
     assert clip[0] == round(0.375 * 32768) and clip[1000] == 0
-    slow = clips.read_clip(tmp_path / "a.wav", 4000)
+    slow = read_clip(tmp_path / "a.wav", 4000)
     assert abs(len(slow) - 1000) < 300 and slow.max() > 12000  # the filter rings a little into the silence
 
 
@@ -157,19 +158,19 @@ def test_clips_that_cannot_be_used_are_named_together(tmp_path):
     cut = sound(tmp_path / "cat/cut.ogg", seconds=20)
     cut.write_bytes(cut.read_bytes()[:-1000])
     with pytest.raises(InputError) as caught:
-        clips.read(listing.find(tmp_path), 8000)
+        read(find(tmp_path), 8000)
     assert "cut.ogg: is truncated" in str(caught.value) and "and 1 more of 3 clips" in str(caught.value)
     cut.unlink()
     with pytest.raises(InputError, match=r"silent\.wav: is silent"):
-        clips.read(listing.find(tmp_path), 8000)
+        read(find(tmp_path), 8000)
 
 
 def test_a_data_set_in_memory_parts_into_training_and_test_clips(tmp_path):
     for fold in (1, 2, 3):
         for label in ("bell", "applause"):
             sound(tmp_path / f"fold{fold}" / label / f"{fold}.wav", rate=16000, channels=2)
-    read = clips.read(listing.find(tmp_path), 8000)
-    assert read.rate == 8000 and read.folds == (1, 2, 3) and [clip.label for clip in read.clips] == [0, 1] * 3
-    learned, tested = read.held_out(2)
+    dataset = read(find(tmp_path), 8000)
+    assert dataset.rate == 8000 and dataset.folds == (1, 2, 3) and [clip.label for clip in dataset.clips] == [0, 1] * 3
+    learned, tested = dataset.held_out(2)
     assert learned.folds == (1, 3) and tested.folds == (2,) and len(tested.clips) == 2
-    assert all(790 <= len(clip.samples) <= 800 for clip in read.clips)
+    assert all(790 <= len(clip.samples) <= 800 for clip in dataset.clips)

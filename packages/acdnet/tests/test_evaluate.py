@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from audio_acdnet.config import ACDNetConfig
-from audio_acdnet.data import clips
+from audio_acdnet.data.clips import Clip, Dataset
 from audio_acdnet.evaluate import evaluate, labels_of, matrix_image, probabilities, report
 from audio_acdnet.model import ACDNet, folded, load
 from audio_core import audio, bundle
@@ -35,13 +35,13 @@ class Loudness(nn.Module):
         return -self.sharp * (level - 0.1 * (torch.arange(4) + 1)).abs()
 
 
-def clip(label: int, level: float, fold: int = 1, seconds: float = 1.0) -> clips.Clip:
+def clip(label: int, level: float, fold: int = 1, seconds: float = 1.0) -> Clip:
     samples = np.full(int(seconds * RATE), round(level * 32768), np.int16)
-    return clips.Clip(Path(f"{fold}-{label}.wav"), label, fold, samples)
+    return Clip(Path(f"{fold}-{label}.wav"), label, fold, samples)
 
 
-def dataset(clips, labels=LABELS) -> clips.Dataset:
-    return clips.Dataset(Path("set"), labels, RATE, tuple(clips))
+def dataset(clips, labels=LABELS) -> Dataset:
+    return Dataset(Path("set"), labels, RATE, tuple(clips))
 
 
 MIXED = dataset([clip(0, 0.1), clip(0, 0.1), clip(1, 0.2), clip(1, 0.4), clip(2, 0.3, fold=2), clip(2, 0.19, fold=2)])

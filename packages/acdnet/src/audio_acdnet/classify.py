@@ -12,7 +12,7 @@ from audio_core import audio
 from audio_core.files import InputError
 from torch import nn
 
-from .data import clips
+from .data.clips import trimmed
 from .evaluate import probabilities
 
 CLIP_SECONDS = 10.0
@@ -43,7 +43,7 @@ def classify(model: nn.Module, samples: np.ndarray, rate: int, top: int = 3) -> 
     clip = audio.to_int16(audio.resample(mono, rate, model.config.rate)[0])
     if not clip.any():
         return []
-    return best(model, probabilities(model, [clips.trimmed(clip, "clip")])[0], top)
+    return best(model, probabilities(model, [trimmed(clip, "clip")])[0], top)
 
 
 def best(model: nn.Module, scores: np.ndarray, top: int) -> list[tuple[str, float]]:

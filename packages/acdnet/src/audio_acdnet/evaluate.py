@@ -18,7 +18,9 @@ from audio_core.report import Report
 from torch import nn
 from tqdm import tqdm
 
-from .data import clips, listing, mix
+from .data import mix
+from .data.clips import Clip, Dataset, read
+from .data.listing import Listing, find
 from .task import clip_probabilities
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class Result:
 
     labels: tuple[str, ...]
     """The classes between which it decided."""
-    clips: tuple[clips.Clip, ...]
+    clips: tuple[Clip, ...]
     rate: int
     truth: np.ndarray
     """(N,), numbers in `labels`."""
@@ -109,7 +111,7 @@ class Result:
 
 def evaluate(
     model: nn.Module,
-    source: str | Path | listing.Listing | clips.Dataset,
+    source: str | Path | Listing | Dataset,
     fold: int | None = None,
     crops: int = 10,
     restrict: bool = False,
@@ -128,7 +130,7 @@ def evaluate(
     if not -200 <= gain_db <= 200:
         raise InputError(f"gain: expected decibels from -200 to 200, got {gain_db}")
     if isinstance(source, str | Path):
-        source = listing.find(source)
+        source = find(source)
     labels_of(model, source.labels, str(source.root))
     folds = source.folds if fold is None else (fold,)
     rest = tuple(number for number in folds if number not in model.config.folds)
@@ -140,7 +142,7 @@ def evaluate(
     folds = rest or folds
     if folds:  # else the data set has none
         source = source.of_folds(folds)
-    dataset = clips.read(source, model.config.rate) if isinstance(source, listing.Listing) else source
+    dataset = read(source, model.config.rate) if isinstance(source, Listing) else source
     if dataset.rate != model.config.rate:
         raise ValueError(f"the clips were read at {dataset.rate} Hz, the model hears {model.config.rate} Hz")
     numbers = labels_of(model, dataset.labels, str(dataset.root))

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from .__about__ import __version__
 from .config import ACDNetConfig
-from .data import clips, listing
+from .data.clips import Dataset, read
+from .data.listing import NO_FOLDS, Listing, find
 from .data.mix import Mixes, crops
 from .evaluate import labels_of
 from .model import ACDNet, folded, load
@@ -54,7 +55,7 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     folds = held_out(recipe, listing)
     if len(folds) > 1 and (out / "recipe.yaml").exists():
         raise InputError(f"{out}: holds a run of one fold; choose another folder for several")
-    dataset = clips.read(listing, recipe.model.rate)
+    dataset = read(listing, recipe.model.rate)
     outcomes: list[Outcome] = []
     for fold in folds:
         folder = out if len(folds) == 1 else out / f"fold{fold}"
@@ -67,20 +68,20 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     return outcomes
 
 
-def listed(recipe: Recipe) -> listing.Listing:
+def listed(recipe: Recipe) -> Listing:
     """The clips that the recipe means."""
-    listing = listing.find(recipe.data.root)
+    listing = find(recipe.data.root)
     if recipe.data.labels:
         listing = listing.of_labels(recipe.data.labels)
     return listing.divided(recipe.data.divide) if recipe.data.divide else listing
 
 
-def held_out(recipe: Recipe, listing: listing.Listing) -> list[int | None]:
+def held_out(recipe: Recipe, listing: Listing) -> list[int | None]:
     """The folds to hold out, one for each run."""
     if recipe.folds == "none":
         return [None]
     if not listing.folds:
-        raise InputError(f"{listing.root}: nothing to test on: {listing.NO_FOLDS}; folds=none trains on all clips")
+        raise InputError(f"{listing.root}: nothing to test on: {NO_FOLDS}; folds=none trains on all clips")
     if recipe.folds == "all":
         return list(listing.folds)
     wanted = (recipe.folds,) if isinstance(recipe.folds, int) else tuple(recipe.folds)
@@ -118,7 +119,7 @@ def _percent(value: float | None) -> str:
 
 
 def _one(
-    recipe: Recipe, dataset: clips.Dataset, fold: int | None, folder: Path, device: str, quiet: bool, last: bool
+    recipe: Recipe, dataset: Dataset, fold: int | None, folder: Path, device: str, quiet: bool, last: bool
 ) -> Outcome | None:
     """One run to its end and its bundle; None when it was asked to stop before."""
     learned, tested = dataset.held_out(fold or -1)
@@ -138,8 +139,8 @@ def _one(
 
 def advance(
     recipe: Recipe,
-    learned: clips.Dataset,
-    tested: clips.Dataset,
+    learned: Dataset,
+    tested: Dataset,
     folder: Path,
     device: str,
     quiet: bool,
@@ -199,7 +200,7 @@ def fold_of(recipe: Recipe) -> int | None:
 class Items(Mixes):
     """The training items of a recipe."""
 
-    def __init__(self, dataset: clips.Dataset, recipe: Recipe):
+    def __init__(self, dataset: Dataset, recipe: Recipe):
         sounds, labels = zip(*((clip.samples, clip.label) for clip in dataset.clips), strict=True)
         settings = (dataset.rate, recipe.model.samples, recipe.mix.speed, recipe.mix.gain_db, recipe.seed)
         super().__init__(sounds, labels, len(dataset.labels), *settings)
@@ -213,7 +214,7 @@ class Items(Mixes):
 class Crops:
     """Clips for the evaluations: crops (count, samples) and the number of the class."""
 
-    def __init__(self, dataset: clips.Dataset, samples: int, count: int):
+    def __init__(self, dataset: Dataset, samples: int, count: int):
         self.dataset, self.samples, self.count = dataset, samples, count
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .. import cost
 from ..config import CONVOLUTIONS, MICRO
-from ..data import clips
+from ..data.clips import Dataset, read
 from ..evaluate import add_result, evaluate
 from ..model import ACDNet
 from ..recipe import Distil, Recipe, Steps
@@ -118,8 +118,8 @@ class _Job:
     settings: Compression
     target: int
     out: Path
-    learned: clips.Dataset
-    tested: clips.Dataset
+    learned: Dataset
+    tested: Dataset
     device: str
     quiet: bool
 
@@ -168,7 +168,7 @@ def _open(run: Path, settings: Compression, out: Path, device: str, quiet: bool)
         str(run / "bundle").replace("{", "{{").replace("}", "}}"), recipe.for_data(1, listing.labels, ())
     )
     _claim(out, settings, net)
-    learned, tested = clips.read(listing, recipe.model.rate).held_out(fold or -1)
+    learned, tested = read(listing, recipe.model.rate).held_out(fold or -1)
     return _Job(run, recipe, net, teacher, settings, target, out, learned, tested, device, quiet)
 
 

@@ -10,7 +10,8 @@ from audio_core import batch
 from torch import Tensor
 
 from ..config import ACDNetConfig
-from ..data import clips, mix
+from ..data import mix
+from ..data.clips import read_clip
 
 COUNT = 128
 _TOGETHER = 16
@@ -39,7 +40,7 @@ def recordings(config: ACDNetConfig, inputs: Sequence[str]) -> list[Tensor]:
     files = [found.file for found in batch.find(inputs)]
     files = [files[at] for at in np.unique(np.linspace(0, len(files) - 1, COUNT).astype(int))]
     each = -(-COUNT // len(files))
-    crops = [crop for file in files for crop in mix.crops(clips.read_clip(file, config.rate), config.samples, each)]
+    crops = [crop for file in files for crop in mix.crops(read_clip(file, config.rate), config.samples, each)]
     return _batches(crops, config)
 
 
