@@ -25,13 +25,13 @@ def verbs(parser, path=()):
                 yield from verbs(below, (*path, name))
 parser, wrong = importlib.import_module(sys.argv[1] + ".cli").parser(), []
 for place, words in json.load(sys.stdin):
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             parser.parse_args(words)
     except (SystemExit, Exception) as error:
         if not isinstance(error, SystemExit) or error.code:
-            wrong.append([place, (said.getvalue() or str(error)).strip().splitlines()[-1]])
+            wrong.append([place, (output.getvalue() or str(error)).strip().splitlines()[-1]])
 json.dump([list(verbs(parser)), wrong], sys.stdout)
 """
 START = "import argparse, dataclasses, json, pathlib, typing"
@@ -46,8 +46,8 @@ finally:
 
 
 def documents(root: Path) -> list[Path]:
-    found = [*root.glob("*.md"), *root.glob("packages/*/*.md"), *root.glob("docs/**/*.md")]
-    return sorted(path for path in found if path.name != "CHANGELOG.md")  # which also tells of what is no more
+    pages = [*root.glob("*.md"), *root.glob("packages/*/*.md"), *root.glob("docs/**/*.md")]
+    return sorted(path for path in pages if path.name != "CHANGELOG.md")  # which also tells of what is no more
 
 
 def shell_commands(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -75,12 +75,12 @@ def shell_commands(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def check_commands(root: Path) -> list[str]:
-    """Every `audio-…` line parses, every script that `hatch run` is given exists, every --help is fast."""
+    """Every `audio-…` line parses, every script that `hatch run` names exists, every --help is fast."""
     environments = read_toml(root / "hatch.toml")["envs"].items()
     scripts = [name if env == "default" else f"{env}:{name}" for env, it in environments for name in it["scripts"]]
     commands = {package.name: package for package in packages(root) if package.has_command}
     shown: dict[str, list[tuple[str, list[str]]]] = {name: [] for name in commands}
-    found = []
+    findings = []
     for path in documents(root):
         for line, words in shell_commands(path.read_text(encoding="utf-8")):
             where = f"{path.relative_to(root)}:{line}"
@@ -89,16 +89,16 @@ def check_commands(root: Path) -> list[str]:
             if Path(words[0]).name == "hatch" and words[1:2] == ["run"]:
                 words = words[2:]
                 if not words or not (words[0].startswith("audio-") or words[0] in scripts):
-                    found.append(f"{where}: hatch.toml has no such script: {' '.join(words)}")
+                    findings.append(f"{where}: hatch.toml has no such script: {' '.join(words)}")
             if words and words[0].startswith("audio-"):
                 end = next((at for at, word in enumerate(words) if word[:1] in ("<", ">")), len(words))
                 if words[0] in commands:
                     shown[words[0]].append((where, words[1:end]))
                 else:
-                    found.append(f"{where}: there is no command {words[0]}")
+                    findings.append(f"{where}: there is no command {words[0]}")
     for name, lines in shown.items():
-        found += check_command(commands[name], lines)
-    return found
+        findings += check_command(commands[name], lines)
+    return findings
 
 
 def check_command(package: Package, lines: list[tuple[str, list[str]]]) -> list[str]:
@@ -110,43 +110,43 @@ def check_command(package: Package, lines: list[tuple[str, list[str]]]) -> list[
     if child.returncode:
         return [f"{package.name}: the command does not load: {child.stderr.strip().splitlines()[-1]}"]
     verbs, wrong = json.loads(child.stdout)
-    found = [f"{where}: {text}" for where, text in wrong]
+    findings = [f"{where}: {text}" for where, text in wrong]
     for verb in verbs:
         name = " ".join([package.name, *verb, "--help"])
         # Against a start beside it, since machines differ; the best of three, since a busy one inflates either.
         for _ in range(3):
             _, start, _ = run_timed([*python, START], env)
-            status, seconds, said = run_timed([*python, HELP, package.module, *verb], env)
+            status, seconds, errors = run_timed([*python, HELP, package.module, *verb], env)
             if status or seconds < HELP_STARTS * start:
                 break
         if status:
-            found.append(f"{name}: {(said or f'exit status {status}').splitlines()[-1]}")
+            findings.append(f"{name}: {(errors or f'exit status {status}').splitlines()[-1]}")
         elif seconds >= HELP_STARTS * start:
-            found.append(f"{name}: takes {seconds:.2f} s of processor time, {seconds / start:.1f} starts of Python")
-    return found
+            findings.append(f"{name}: takes {seconds:.2f} s of processor time, {seconds / start:.1f} starts of Python")
+    return findings
 
 
 def run_timed(command: list[str], env: dict[str, str]) -> tuple[int, float, str]:
     """Exit status, seconds of processor time and standard error of one child."""
     child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     with child.stderr as pipe:
-        said = pipe.read().strip()
+        errors = pipe.read().strip()
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
-    return child.returncode, usage.ru_utime + usage.ru_stime, said
+    return child.returncode, usage.ru_utime + usage.ru_stime, errors
 
 
 def check_links(root: Path) -> list[str]:
     """Relative links between the pages lead somewhere."""
-    found = []
+    findings = []
     for path in documents(root):
         text = path.read_text(encoding="utf-8")
         text = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.S)
         for link in re.finditer(r"\]\(([^)\s#]+)", text):
             if not re.match(r"\w+:", link[1]) and not (path.parent / link[1]).exists():
                 line = text.count("\n", 0, link.start()) + 1
-                found.append(f"{path.relative_to(root)}:{line}: the link to {link[1]} leads nowhere")
-    return found
+                findings.append(f"{path.relative_to(root)}:{line}: the link to {link[1]} leads nowhere")
+    return findings
 
 
 def check_reference(root: Path) -> list[str]:

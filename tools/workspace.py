@@ -1,6 +1,8 @@
-"""The packages of this workspace, as their folders describe them."""
+"""The packages of this workspace, as their folders describe them, and what their sources import."""
 
+import ast
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,5 +67,31 @@ def read_toml(path: Path) -> dict[str, Any]:
 def packages(root: Path) -> list[Package]:
     """All packages, each after those it needs: audio-core first, since nothing needs a sibling."""
     files = root.glob("packages/*/pyproject.toml")
-    found = [Package(file.parent, read_toml(file)["project"]) for file in files]
-    return sorted(found, key=lambda package: (package.name != "audio-core", package.name))
+    every = [Package(file.parent, read_toml(file)["project"]) for file in files]
+    return sorted(every, key=lambda package: (package.name != "audio-core", package.name))
+
+
+def sources(root: Path) -> Iterator[tuple[Package, Path]]:
+    for package in packages(root):
+        for path in sorted(package.source.rglob("*.py")):
+            yield package, path
+
+
+def imports(path: Path, package: Package) -> Iterator[tuple[int, str, str, bool]]:
+    """(line, importing module, dotted name imported, whether inside a function) of each import of a file."""
+    parts = path.relative_to(package.source.parent).with_suffix("").parts
+    above = parts[:-1]
+    module = ".".join(above if parts[-1] == "__init__" else parts)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inner = {id(node) for function in functions for node in ast.walk(function)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*above[: len(above) - node.level + 1]] if node.level else []
+            names = [".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield node.lineno, module, name, id(node) in inner

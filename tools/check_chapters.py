@@ -1,0 +1,151 @@
+"""Every package has the same chapters, and what loads a model or does its work loads no training."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from workspace import Package, imports, packages, sources
+
+# What users came for: each package has one of these.
+VERBS = ("classify", "codec", "enhance", "separate", "generate")
+MODELS = ("model", "models")
+# What a chapter may import of its own package, together with what those may import themselves.
+CHAPTERS: dict[str, tuple[str, ...]] = {
+    "config": (),
+    "recipe": ("config",),
+    "data": ("recipe",),
+    **dict.fromkeys(MODELS, ("config", *MODELS)),
+    "task": (*MODELS, "recipe"),
+    "train": ("task", "data"),
+    **dict.fromkeys(VERBS, MODELS),
+    "evaluate": VERBS,
+    "original": ("config", *MODELS),
+    "cost": ("config", *MODELS),
+    "export": (*MODELS, "cost"),
+}
+# Further folders of a package, which say in their first sentence why they exist, and arrows that only one package has.
+THEMES: dict[str, dict[str, tuple[str, ...]]] = {
+    "audio_acdnet": {
+        "compress": ("train", "evaluate", "cost"),
+        "evaluate": ("data",),  # the protocol is one of a data set: its clips, its folds
+        "export": ("data",),  # the clips for calibration
+    },
+    "audio_soundstream": {
+        "sstr": ("config",),
+        "live": ("codec", "sstr"),
+        "codec": ("sstr", "live", "cost"),  # files are written as they are read, by the streams
+        "evaluate": ("cost",),
+        "export": ("codec", "sstr"),  # the device writes the same file
+        "cost": ("live",),  # latency is that of the streams
+        "model": ("original",),  # codebooks that learn as the originals' did
+    },
+}
+# What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
+TRAINING = ("accelerate", "audio_core.train", "{}.recipe", "{}.data", "{}.task", "{}.train")
+
+# Run in a child, where nothing else has been imported. The first imports modules and tells what came with each.
+LOADED = """
+import importlib, json, pathlib, sys
+package, names, unwanted = json.loads(sys.argv[1])
+loaded = []
+for name in names:
+    module = importlib.import_module(name)
+    if name.rpartition(".")[2].startswith("model") and (pathlib.Path(module.__file__).parent / "default").is_dir():
+        importlib.import_module(package).load("default")
+        name += " and load()"
+    for each in [each for each in unwanted if each in sys.modules]:
+        loaded.append(f"{name} imports {each}")
+        unwanted.remove(each)
+json.dump(loaded, sys.stdout)
+"""
+
+
+def check_chapters(root: Path) -> list[str]:
+    """Each module is a chapter, imports only what its chapter may, and the command imports nothing before it runs."""
+    lines = []
+    for package in packages(root):
+        if package.module == "audio_core":  # which has rooms
+            continue
+        chapters = allowed(package.module)
+        lines += unexplained(root, package, chapters)
+    for package, path in sources(root):
+        if package.module == "audio_core":
+            continue
+        chapters, own = allowed(package.module), modules(package)
+        for line, module, name, inside in imports(path, package):
+            here, there = chapter(module), chapter(name)
+            where = f"{path.relative_to(root)}:{line}"
+            if here in (*MODELS, *VERBS) and name.startswith(("audio_core.train", "accelerate")):
+                lines.append(f"{where}: {here} may not import {name}: inference loads no training")
+            if here in MODELS and name.startswith("audio_core.data"):
+                lines.append(f"{where}: a model knows nothing of data")
+            if name.split(".")[0] != package.module or there not in own or there in (here, "__about__"):
+                continue
+            if here == "cli" and not inside:
+                lines.append(f"{where}: cli imports {there} before a verb runs; import it inside the function")
+            if here in chapters and there in {**chapters, "cli": ()} and there not in chapters[here]:
+                lines.append(f"{where}: {here} may not import {there}")
+    return lines
+
+
+def allowed(package: str) -> dict[str, set[str]]:
+    """The chapters of a package, each with all that it may import of the others, directly or through them."""
+    direct = {name: set(names) for name, names in CHAPTERS.items()}
+    for name, names in THEMES.get(package, {}).items():
+        direct[name] = direct.get(name, set()) | set(names)
+    for middle in direct:  # the closure: whoever may import `middle` may import what `middle` may
+        for reached in direct.values():
+            reached |= direct[middle] if middle in reached else set()
+    return direct
+
+
+def chapter(name: str) -> str:
+    """`data` of audio_sep.data.mix, nothing of audio_sep itself."""
+    return name.partition(".")[2].partition(".")[0]
+
+
+def modules(package: Package) -> dict[str, Path]:
+    """The chapters that a package has, with the file that says what each is for."""
+    paths = [*package.source.glob("*.py"), *package.source.glob("*/__init__.py")]
+    return {path.stem if path.parent == package.source else path.parent.name: path for path in sorted(paths)}
+
+
+def unexplained(root: Path, package: Package, chapters: dict[str, set[str]]) -> list[str]:
+    """Modules beside the chapters that have no place or do not say what they are for."""
+    lines = []
+    for name, path in modules(package).items():
+        if name.startswith("__") or name == "cli":
+            continue
+        if name not in chapters:
+            lines.append(
+                f"{path.relative_to(root)}: {name} is no chapter; see CHAPTERS and THEMES in {Path(__file__).name}"
+            )
+        elif name not in CHAPTERS and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))):
+            lines.append(f"{path.relative_to(root)}: stands beside the chapters and does not say why")
+    return lines
+
+
+def check_inference(root: Path) -> list[str]:
+    """Models and verbs load no training, neither by themselves nor through another module; settings load no torch."""
+    lines = []
+    for package in packages(root):
+        names = modules(package)
+        unwanted = [name.format(package.module) for name in TRAINING]
+        for chapters, others in ((("config", "recipe"), ["torch"]), ((*MODELS, *VERBS), unwanted)):
+            present = [f"{package.module}.{name}" for name in chapters if name in names]
+            if present and package.module != "audio_core":
+                lines += loaded(package, present, others)
+    return lines
+
+
+def loaded(package: Package, names: list[str], unwanted: list[str]) -> list[str]:
+    """Which of the unwanted modules come along when `names` are imported, one after another, in a new process."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, package.folder.parent.glob("*/src")))}
+    command = [sys.executable, "-c", LOADED, json.dumps([package.module, names, unwanted])]
+    child = subprocess.run(command, env=env, capture_output=True, text=True)
+    if child.returncode:
+        return [f"{package.name}: {', '.join(names)} does not import: {child.stderr.strip().splitlines()[-1]}"]
+    return [f"{package.name}: {line}" for line in json.loads(child.stdout)]
