@@ -106,15 +106,6 @@ def test_one_file_may_be_named_itself(tree):
         targets(find("in"), "new.wav")
 
 
-def test_results_never_fall_on_each_other_or_on_an_input(tree):
-    with pytest.raises(InputError, match=r"out/a\.wav: would be the result of both in/a\.WAV and in/deep/a\.flac"):
-        targets(find(["in/a.WAV", "in/deep/a.flac"]), "out", ".wav")
-    with pytest.raises(InputError, match=r"in/a\.WAV: the result of in/a\.WAV would overwrite the input in/a\.WAV"):
-        targets(find("in"), "in")
-    with pytest.raises(InputError, match=r"would overwrite the input in/b\.wav"):
-        targets(find("in/b.wav"), "in/../in/b.wav")
-
-
 # --- running ---------------------------------------------------------------------------------------------------
 
 
@@ -174,6 +165,66 @@ def test_an_interruption_ends_at_once_and_says_how_far_it_came(tree, capsys):
     assert names("out") == ["a.WAV"]
 
 
+def test_a_clash_costs_its_own_files_and_not_the_batch(tree, capsys):
+    jobs = targets(find(["in/a.WAV", "in/deep/a.flac", "in/b.wav"]), "out", ".wav")
+    summary = run(jobs, copy)
+    assert (summary.done, len(summary.failed), summary.code, names("out")) == (1, 2, 2, ["b.wav"])
+    line = "in/a.WAV and in/deep/a.flac would both become out/a.wav; give them different folders"
+    assert capsys.readouterr().err.splitlines() == [line, "1 done, 0 skipped, 2 failed"]
+
+
+def test_no_result_overwrites_an_input(tree, capsys):
+    summary = run(targets(find("in"), "in"), copy, force=True)
+    assert (summary.done, len(summary.failed), summary.code) == (1, 3, 2)  # c.m4a would become c.wav
+    line = "in/b.wav: its result would overwrite the input in/b.wav; give another folder for results"
+    assert line in capsys.readouterr().err.splitlines()
+    assert Path("in/b.wav").read_text() == "in/b.wav" and Path("in/deep/c.wav").exists()
+    with pytest.raises(InputError, match=r"^in/b\.wav: its result would overwrite the input in/b\.wav"):
+        run(targets(find("in/b.wav"), "in/../in/b.wav"), copy, force=True)
+
+
+def test_a_job_of_several_targets_is_finished_when_all_are_there(tree, capsys):
+    """And what was not written before a stop is all that is written after it."""
+    jobs = [Job(item.file, {"voice": Path("out", item.file.name, "v.wav"), 2: Path("out", item.file.name, "2.wav")})
+            for item in find("in/*.wav")]  # fmt: skip
+    asked = []
+
+    def work(source: Path, paths: dict) -> None:
+        asked.append(paths)
+        for path in paths.values():
+            copy(source, path)
+
+    assert run(jobs, work).done == 1 and asked.pop() == jobs[0].target
+    assert run(jobs, work).skipped == 1 and not asked
+    Path("out/b.wav/2.wav").unlink()
+    assert run(jobs, work).done == 1 and asked.pop() == {2: Path("out/b.wav/2.wav")}
+    assert run(jobs, work, force=True).done == 1 and asked.pop() == jobs[0].target
+    capsys.readouterr()
+    one = Path("out/one.wav")
+    with pytest.raises(InputError, match=r"^in/b\.wav: several of its results would become out/one\.wav"):
+        run([Job(Path("in/b.wav"), {"voice": one, "rest": one})], work)
+    run([Job(Path("in/a.WAV"), {"x": one}), Job(Path("in/b.wav"), {"x": Path("out/x.wav"), "y": one})], work)
+    assert capsys.readouterr().err.startswith("in/a.WAV and in/b.wav would both become out/one.wav")
+
+
+def test_a_result_of_other_settings_is_neither_skipped_in_silence_nor_overwritten(tree, capsys):
+    jobs = targets(find("in"), "out")
+    run(jobs, copy, quiet=True)
+
+    def stale(target: Path) -> str | None:
+        if target.name == "a.WAV":
+            raise InputError(f"{target}: is truncated")
+        return "exists with 8000 Hz, 16000 Hz were asked for" if target.name == "b.wav" else None
+
+    summary = run(jobs, copy, stale=stale)
+    assert (summary.done, summary.skipped, len(summary.failed), summary.code) == (0, 2, 2, 2)
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "out/a.WAV: is truncated; give --force to redo it",
+        "out/b.wav: exists with 8000 Hz, 16000 Hz were asked for; give --force to redo it",
+    ]
+    assert run(jobs, copy, force=True, quiet=True, stale=stale).done == 4
+
+
 def test_processes_share_the_files_without_gap_or_overlap(tree, monkeypatch):
     jobs = [Job(Path("in/b.wav"), Path(f"out/{number}.wav")) for number in range(7)]
     shares = []
@@ -182,6 +233,7 @@ def test_processes_share_the_files_without_gap_or_overlap(tree, monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "3")
         shares.append(run(jobs, copy, quiet=True).done)
     assert shares == [3, 2, 2]
+    assert batch.mine("abcdefg") == "cf"
     assert len(names("out")) == 7
 
 

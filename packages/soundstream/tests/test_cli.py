@@ -68,7 +68,7 @@ def test_folders_and_patterns_keep_their_shape_and_what_is_done_is_skipped(place
 
 def test_a_bad_file_costs_a_line_and_the_rest_is_done(place, model, run):
     audio.write("in/a.wav", sound(0.9), RATE)  # two packets
-    audio.write("in/none.wav", np.zeros((1, 0), np.float32), RATE)
+    soundfile.write("in/none.wav", np.zeros((0, 1), np.float32), RATE)
     (place / "in/broken.wav").write_bytes(b"RIFF")
     code, out, err = run("encode", "in", "-o", "coded", "--model", model)
     assert code == 2 and out == "" and err.endswith("3 done, 0 skipped, 2 failed\n") and err.count("\n") == 3

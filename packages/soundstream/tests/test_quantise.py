@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from audio_core import audio
 from audio_core.files import InputError
@@ -137,6 +138,6 @@ def test_recordings_are_heard_in_pieces_spread_over_each(tmp_path):
     assert {sound.shape for sound in found} == {(1, 1, 16000), (1, 1, 400)}
     means = sorted(float(sound.mean()) for sound in found if sound.shape[-1] == 16000)
     assert len(means) == calibrate.COUNT // 2 and means[0] < 0.2 and means[-1] > 0.8
-    audio.write(tmp_path / "b.wav", np.zeros((1, 0), np.float32), 16000)
+    soundfile.write(tmp_path / "b.wav", np.zeros((0, 1), np.float32), 16000)
     with pytest.raises(InputError, match=r"b\.wav: holds no samples"):
         calibrate.recordings(TinyStreamConfig(), [str(tmp_path / "b.wav")])

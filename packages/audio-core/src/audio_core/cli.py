@@ -120,8 +120,8 @@ def _convert(given: argparse.Namespace) -> int:
     if extension and given.out.suffix.lower() in audio.FORMATS and given.out.suffix.lower() != extension:
         raise InputError(f"{given.out}: is not a name for --format {given.format}")
     jobs = batch.targets(batch.find(given.inputs), given.out, extension)
-    for job in jobs:  # wrong arguments are found even where every result is there already
-        audio.Writer(job.target, given.rate or 48_000, given.channels or 1, given.encoding)
+    for path in (path for job in jobs for path in job.paths):  # wrong arguments, even where all is done already
+        audio.Writer(path, given.rate or 48_000, given.channels or 1, given.encoding)
     return batch.run(jobs, convert, given.force, given.quiet).code
 
 

@@ -165,22 +165,19 @@ def reconstruct(given: argparse.Namespace) -> int:
 
     model = _loaded(given)
     wanted = sorted({layers_for(model.config, rate) for rate in given.kbps or [None]})
-    many, found = len(wanted) > 1, batch.find(given.inputs)
+    many, inputs = len(wanted) > 1, batch.find(given.inputs)
     if many and given.out.suffix.lower() in AUDIO and not given.out.is_dir():
         raise InputError(f"{given.out}: is one file, but {len(wanted)} bitrates were asked for; give a folder")
-    made: dict[Path, dict[int, Path]] = {}  # by source and number of layers
+    targets: dict[Path, dict[int, Path]] = {}  # by source and number of layers
     for layers in wanted:
         folder = given.out / f"{bitrates(model.config)[layers - 1]:g}kbps" if many else given.out
-        for source, target in _jobs(given, found, folder, ".wav"):
-            made.setdefault(source, {})[layers] = target
+        for job in _jobs(given, inputs, folder, ".wav"):
+            targets.setdefault(job.source, {})[layers] = job.paths[0]
 
-    def missing(source: Path) -> dict[int, Path]:
-        return {layers: path for layers, path in made[source].items() if given.force or not path.exists()}
+    def work(source: Path, missing: dict[int, Path]) -> None:
+        reconstruct_file(model, source, missing, given.force, given.quiet)
 
-    def work(source: Path, _: Path) -> None:
-        reconstruct_file(model, source, missing(source), given.force, given.quiet)
-
-    jobs = [batch.Job(source, [*missing(source).values(), *made[source].values()][0]) for source in made]
+    jobs = [batch.Job(source, paths) for source, paths in targets.items()]
     return batch.run(jobs, work, given.force, given.quiet).code
 
 
