@@ -17,6 +17,7 @@ import torch
 from audio_core import audio
 from audio_core.data import augment, pack
 from audio_core.data.combine import Mixture
+from audio_core.data.headers import remembered
 from audio_core.data.manifest import File, Manifest, find_audio, scan
 from audio_core.data.seeds import mix, shuffled
 from audio_core.data.segments import Fixed, Segments, cut
@@ -123,7 +124,10 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path):
         ("{", "line 2: not valid JSON"),
         ("[1]", "line 2: expected path, rate, channels, frames, found list"),
         ('{"path": "a.wav", "rate": 1, "frames": 3}', "line 2: expected path, .*, found frames, path, rate"),
-        ('{"path": "a.wav", "rate": 1, "channels": 1, "frames": 3, "x": 0}', "line 2: expected path, .* found .*x"),
+        (
+            '{"path": "a.wav", "rate": 1, "chanels": 1, "frames": 3}',
+            "line 2: expected path, .*; is chanels meant to be channels?",
+        ),
         (
             '{"path": "a.wav", "rate": 8e3, "channels": 1, "frames": 3}',
             "rate must be a whole number above 0, not 8000.0",
@@ -141,6 +145,100 @@ def test_a_wrong_manifest_is_one_line_that_says_where(tmp_path, line, said):
     with pytest.raises(InputError, match=rf"all\.jsonl.*{said}") as error:
         Manifest.load(tmp_path / "all.jsonl")
     assert "\n" not in str(error.value)
+
+
+def test_rows_carry_any_further_facts(tmp_path):
+    for name in ("one.wav", "two.wav"):
+        audio.write(tmp_path / name, ramp(10), RATE)
+    facts = {"one.wav": {"text": "a cat\u2028", "label": 3, "partner": "two.wav", "tags": ["a", None]}, "two.wav": {}}
+    items = scan(tmp_path, tmp_path / "all.jsonl", progress=False, facts=lambda path: facts[path.name]).items
+    assert [dict(item.facts) for item in items] == list(facts.values())
+    assert Manifest.load(tmp_path / "all.jsonl").items == items
+    rows = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    assert rows[1] == {"path": "two.wav", "rate": RATE, "channels": 1, "frames": 10}
+    for wrong, message in (({"rate": 1}, "rate cannot be a fact"), ({"x": float("nan")}, "cannot be written as JSON")):
+        with pytest.raises(InputError, match=rf"one\.wav: .*{message}"):
+            scan(tmp_path, tmp_path / "all.jsonl", progress=False, facts=lambda path, wrong=wrong: wrong)
+
+
+def test_the_level_of_a_whole_file_is_a_fact(tmp_path):
+    audio.write(tmp_path / "a.wav", np.array([[0.5] * 99_999 + [-1.0], [0.5] * 100_000]), RATE, "FLOAT")
+    audio.write(tmp_path / "silence.wav", np.zeros((1, 10)), RATE)
+    (tmp_path / "z.wav").write_bytes((tmp_path / "a.wav").read_bytes()[:-4] + b"\0\0\xc0\x7f")  # ends with NaN
+    result = scan(tmp_path, tmp_path / "all.jsonl", progress=False, level=True)
+    assert result.items[0].facts == {"peak_db": 0.0, "rms_db": pytest.approx(20 * np.log10(0.5), abs=1e-3)}
+    assert result.items[1].facts == {"peak_db": -200.0, "rms_db": -200.0}
+    assert result.unreadable[0].cause == "holds NaN or infinity at sample 99999"
+
+
+# --- headers ---------------------------------------------------------------------------------------------------
+
+
+def test_headers_are_read_once_and_again_only_where_a_file_changed(folder, tmp_path, monkeypatch):
+    cache, read, info = tmp_path / "run" / "headers.jsonl", [], audio.info
+    monkeypatch.setattr(audio, "info", lambda path: read.append(Path(path).name) or info(path))
+    first = remembered(folder, cache, progress=False)
+    assert first == scan(folder, tmp_path / "all.jsonl", progress=False)._replace(items=first.items)
+    assert [item.path.name for item in first.items] == ["a.wav", "two.flac", "three.wav", "z.wav", "ä ö.wav"]
+    read.clear()
+    assert remembered(folder, cache, progress=False) == first
+    assert read == ["broken.wav"]  # what cannot be read may have been repaired
+    audio.write(folder / "a.wav", ramp(77), RATE)
+    audio.write(folder / "new.wav", ramp(78), RATE)
+    read.clear()
+    changed = remembered(folder, cache, progress=False).items
+    assert sorted(read) == ["a.wav", "broken.wav", "new.wav"]
+    assert {item.path.name: item.frames for item in changed}["a.wav"] == 77
+    same = folder / "a.wav"
+    times = same.stat()
+    same.write_bytes(same.read_bytes())
+    os.utime(same, ns=(times.st_atime_ns, times.st_mtime_ns + 1))  # same size, another moment
+    read.clear()
+    remembered(folder, cache, progress=False)
+    assert sorted(read) == ["a.wav", "broken.wav"]
+
+
+def test_one_cache_remembers_several_folders(folder, tmp_path, monkeypatch):
+    audio.write(tmp_path / "other" / "b.wav", ramp(10), RATE)
+    cache = tmp_path / "headers.jsonl"
+    (folder / "b" / "broken.wav").unlink()
+    expected = [remembered(each, cache, progress=False) for each in (folder, tmp_path / "other")]
+    monkeypatch.setattr(audio, "info", lambda path: pytest.fail(f"{path} is read again"))
+    assert [remembered(each, cache, progress=False) for each in (folder, tmp_path / "other")] == expected
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"path": "a.wav"}\n', "\0" * 100, "[]\n"])
+def test_a_damaged_cache_or_none_only_costs_time(folder, tmp_path, text):
+    cache = tmp_path / "headers.jsonl"
+    expected = remembered(folder, cache, progress=False)
+    cache.write_text(text)
+    assert remembered(folder, cache, progress=False) == expected
+    (tmp_path / "file").write_text("not a folder")
+    assert remembered(folder, tmp_path / "file" / "headers.jsonl", progress=False) == expected
+
+
+HEADERS = """
+import sys, time
+from audio_core import audio
+from audio_core.data import headers
+info, count = audio.info, 0
+def slowly(path):
+    global count
+    count += 1
+    time.sleep(0.1)
+    return info(path)
+audio.info = slowly
+found = headers.remembered(sys.argv[1], sys.argv[2], progress=False)
+print(count, len(found.items))
+"""
+
+
+def test_of_processes_that_start_together_one_reads_the_headers(folder, tmp_path):
+    (folder / "b" / "broken.wav").unlink()
+    command = [sys.executable, "-c", HEADERS, folder, tmp_path / "run" / "headers.jsonl"]
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    counts = sorted(child.communicate()[0].split() for child in children)
+    assert counts == [["0", "5"], ["0", "5"], ["5", "5"]]
 
 
 def test_an_empty_manifest_is_an_error(tmp_path):

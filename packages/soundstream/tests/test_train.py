@@ -72,7 +72,7 @@ def test_the_codec_learns(sounds, tmp_path):
     torch.manual_seed(recipe.seed)
     begun, (_, model) = build(recipe.model).eval(), trained(tmp_path / "run")
     begun.quantizer.load_codebooks(torch.randn_like(begun.quantizer.codebooks))
-    clips = data.Held(recipe.data, data.corpora(recipe.data)[0][1], RATE)
+    clips = data.Held(recipe.data, data.corpora(recipe.data, tmp_path / "headers.jsonl")[0][1], RATE)
     x = torch.stack([clips[at] for at in range(len(clips))])
     with torch.no_grad():
         before, after = (float(MelLoss(RATE)(one(x).audio, x)) for one in (begun, model))
@@ -150,7 +150,7 @@ def test_samples_are_normalised_and_each_root_has_its_share(sounds, tmp_path):
     audio.write(tmp_path / "other/hum.wav", 0.1 * tone(50, 2.0, RATE).numpy(), RATE)
     audio.write(tmp_path / "other/hum2.wav", 0.1 * tone(60, 2.0, RATE).numpy(), RATE)
     chosen = Data(sounds, (tmp_path / "other",), held_out=2, seconds=0.5, gain_db=(0.0, 0.0))
-    corpora = data.corpora(chosen)
+    corpora = data.corpora(chosen, tmp_path / "headers.jsonl")
     assert [(len(kept), len(held)) for kept, held in corpora] == [(3, 3), (1, 1)]
     source = data.samples(chosen, [kept for kept, _ in corpora], RATE, 1)
     assert ["other" in source.name(index) for index in range(4)] == [False, True, False, True]
@@ -162,9 +162,9 @@ def test_samples_are_normalised_and_each_root_has_its_share(sounds, tmp_path):
     assert float(held[0].abs().max()) == pytest.approx(0.95, rel=1e-3)
 
 
-def test_roots_and_runs_with_neighbouring_seeds_draw_different_samples(sounds):
+def test_roots_and_runs_with_neighbouring_seeds_draw_different_samples(sounds, tmp_path):
     chosen = Data(sounds, (sounds,), held_out=0, seconds=0.25)
-    files = data.files(sounds)
+    files = data.files(sounds, tmp_path / "headers.jsonl")
     first, second = data.samples(chosen, [files, files], RATE, 1), data.samples(chosen, [files, files], RATE, 2)
     drawn = {source.seed for mixture in (first, second) for source in mixture.sources}
     assert len(drawn) == 4
@@ -182,7 +182,7 @@ def test_silence_stays_silent_and_bad_files_are_named(tmp_path, capsys):
     audio.write(tmp_path / "b.wav", np.zeros((1, RATE), np.float32), RATE)
     (tmp_path / "c.wav").write_bytes(b"nothing")
     chosen = Data(tmp_path, held_out=2, seconds=0.5)
-    corpora = data.corpora(chosen)
+    corpora = data.corpora(chosen, tmp_path / "headers.jsonl")
     assert "c.wav" in capsys.readouterr().err
     source = data.samples(chosen, [corpora[0][0]], RATE, 0)
     assert not source[0].any()
@@ -190,7 +190,7 @@ def test_silence_stays_silent_and_bad_files_are_named(tmp_path, capsys):
 
 def test_a_missing_folder_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"no such folder; data\.root is a folder"):
-        data.corpora(Data(tmp_path / "none"))
+        data.corpora(Data(tmp_path / "none"), tmp_path / "headers.jsonl")
 
 
 # --- recipes -----------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ def parser() -> command.Parser:
     scan.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     command.add_out(scan, "the manifest, a .jsonl file", required=True)
     scan.add_argument("--decode", action="store_true", help="decode every file to find damage the header hides")
+    scan.add_argument("--level", action="store_true", help="decode every file and store its peak and RMS in dB")
     command.add_quiet(scan)
 
     pack = command.verb(verbs, "pack", _pack, "Pack the files of a manifest into one HDF5 file for fast training.")
@@ -184,7 +185,7 @@ def _scan(given: argparse.Namespace) -> int:
 
     command.check_out(given, (".jsonl",))
     found = [item.file for item in batch.find(given.inputs)]
-    result = scan(found, given.out, progress=not given.quiet, check=given.decode)
+    result = scan(found, given.out, progress=not given.quiet, check=given.decode, level=given.level)
     for name, cause in result.unreadable:
         note(f"{name}: {cause}")
     seconds = sum(item.frames / item.rate for item in result.items)

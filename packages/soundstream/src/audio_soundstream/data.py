@@ -9,7 +9,8 @@ import torch
 from audio_core.audio import Samples
 from audio_core.data.augment import Chain, Gain
 from audio_core.data.combine import Mixture
-from audio_core.data.manifest import File, Manifest, find_audio
+from audio_core.data.headers import remembered
+from audio_core.data.manifest import File, Manifest
 from audio_core.data.seeds import mix
 from audio_core.data.segments import Augment, Fixed, Segments
 from audio_core.files import InputError, note
@@ -29,32 +30,23 @@ class Peak:
         return samples * min(self.peak / loudest, np.float32(100)) if loudest > 1e-9 else samples
 
 
-def corpora(data: Data, quiet: bool = False) -> list[tuple[list[File], list[File]]]:
-    """Of each root the files to train on and the files held out."""
-    return [divided(files(root, quiet), data.held_out) for root in (data.root, *data.more)]
+def corpora(data: Data, cache: Path, quiet: bool = False) -> list[tuple[list[File], list[File]]]:
+    """Of each root the files to train on and the files held out; `cache` remembers the headers of folders."""
+    return [divided(files(root, cache, quiet), data.held_out) for root in (data.root, *data.more)]
 
 
-def files(root: Path, quiet: bool = False) -> list[File]:
+def files(root: Path, cache: Path, quiet: bool = False) -> list[File]:
     """The readable audio files of a folder or of a manifest; of a folder, those that cannot be read are named."""
     if root.suffix == ".jsonl":
         return Manifest.load(root).items
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; data.root is a folder with audio, or a .jsonl that `scan` wrote")
-    from audio_core import audio
-
-    found = []
-    for path in find_audio(root):
-        try:
-            header = audio.info(path)
-        except InputError as error:
-            if not quiet:
-                note(f"left out: {error}")
-            continue
-        if header.frames:
-            found.append(File(path, header.rate, header.channels, header.frames))
-    if not found:
+    items, unreadable = remembered(root, cache, progress=not quiet)
+    for name, cause in [] if quiet else unreadable:
+        note(f"left out: {name}: {cause}")
+    if not items:
         raise InputError(f"{root}: holds no audio that can be read")
-    return found
+    return items
 
 
 def divided(found: list[File], held_out: int) -> tuple[list[File], list[File]]:

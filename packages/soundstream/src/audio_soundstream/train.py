@@ -28,7 +28,7 @@ from .task import Coding, discriminators, learner
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Run:
     """Train by `recipe` into `out`, from where it stands; `run.step` tells whether it came to its end."""
     out = Path(out)
-    corpora = data.corpora(recipe.data, quiet)
+    corpora = data.corpora(recipe.data, out / "headers.jsonl", quiet)
     held = [item for _, items in corpora for item in items]
     source = data.samples(recipe.data, [items for items, _ in corpora], recipe.model.rate, recipe.seed)
     run = Run(out, recipe, device)

@@ -1,23 +1,27 @@
-"""Which files there are, looked at once: JSON lines of path, rate, channels and frames.
+"""Which files there are, looked at once: JSON lines of path, rate, channels, frames and any further facts.
 
 An item is anything with `name`, `rate`, `channels`, `frames` and `read(start, frames) -> (C, frames)`. A file of a
-manifest is one, a track of a pack is one, and a package may write its own: clean and noisy speech as two channels.
+manifest is one, and so are a track of a pack and a sample of a shard; a package may write its own.
 """
 
+import difflib
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from tqdm import tqdm
 
 from .. import audio
-from ..files import InputError, read_text, replacing
+from ..files import InputError, read_text, reason, replacing
 
+REQUIRED = ("path", "rate", "channels", "frames")  # of every row; all other keys are facts
 _GROUP = 16  # files looked at by one thread before it reports
-_LIMIT = 1 << 31  # bytes; ten million files make a manifest of one gigabyte
+LIMIT = 1 << 31  # bytes; ten million files make a manifest of one gigabyte
 
 
 class Item(Protocol):
@@ -41,6 +45,8 @@ class File(NamedTuple):
     rate: int
     channels: int
     frames: int
+    facts: Mapping[str, Any] = {}
+    """What else its row says, as JSON: text, label, partner, level."""
 
     @property
     def name(self) -> str:
@@ -68,11 +74,11 @@ class Manifest(NamedTuple):
     def load(cls, path: str | Path) -> "Manifest":
         """A manifest that says what it should about files that are there."""
         path = Path(path)
-        lines = read_text(path, _LIMIT).split("\n")  # not splitlines, which also cuts at signs a name may hold
+        lines = read_text(path, LIMIT).split("\n")  # not splitlines, which also cuts at signs a name may hold
         rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not rows:
             raise InputError(f"{path}: lists no files")
-        items = [_parsed(line, path, number) for number, line in rows]
+        items = [parsed(line, path, number) for number, line in rows]
         missing = [at for at, item in enumerate(items) if not item.path.exists()]
         if missing:
             first = f"{items[missing[0]].path} (line {rows[missing[0]][0]})"
@@ -86,44 +92,44 @@ def scan(
     workers: int = 8,
     progress: bool = True,
     check: bool = False,
+    level: bool = False,
+    facts: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> Scan:
     """Look at every audio file in folders (or named one by one), sorted by path, and write the manifest.
 
-    Headers only; `check` decodes every file whole, which also finds damage inside, NaN and infinity. What cannot be
-    read is left out of the manifest and listed in the result.
+    Headers only; `check` decodes every file whole, which also finds damage inside, NaN and infinity. `level` does so
+    too, and adds the facts `peak_db` and `rms_db` of the whole file, in dB below full scale. `facts` gives further
+    facts of a path. What cannot be read is left out of the manifest and listed in the result.
     """
-    given = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    found = [path for entry in map(Path, given) for path in (find_audio(entry) if entry.is_dir() else [entry])]
-    if not found:
-        raise InputError(f"{', '.join(map(str, given)) or 'no input'}: no audio files found; known are {extensions()}")
+    inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    paths = [path for entry in map(Path, inputs) for path in (find_audio(entry) if entry.is_dir() else [entry])]
+    if not paths:
+        raise InputError(f"{', '.join(map(str, inputs)) or 'no input'}: no audio files found; known are {extensions()}")
     manifest = Path(manifest)
-    relative = {_relative(path, manifest): path for path in found}
+    relative = {_relative(path, manifest): path for path in paths}
     order = sorted(relative)
-    items, lines, unreadable = [], [], []
-    with tqdm(total=len(order), desc="scan", unit="file", disable=None if progress else True) as bar:
-        for name, seen in zip(order, _looked([relative[name] for name in order], workers, check), strict=True):
-            bar.update()
-            if isinstance(seen, Unreadable):
-                unreadable.append(seen)
-                continue
-            items.append(seen)
-            row = {"path": name, "rate": seen.rate, "channels": seen.channels, "frames": seen.frames}
-            # Signs that no terminal shows, such as line ends or bytes that are no UTF-8, are escaped.
-            lines.append(json.dumps(row, ensure_ascii=not name.isprintable()) + "\n")
-    if not items:
+
+    def looked(path: Path) -> File | Unreadable:
+        file = look(path, check, level)
+        return file._replace(facts={**file.facts, **facts(path)}) if facts and isinstance(file, File) else file
+
+    results = look_at_all([relative[name] for name in order], looked, workers, progress)
+    rows = [row(file, name) for name, file in zip(order, results, strict=True) if isinstance(file, File)]
+    unreadable = [file for file in results if isinstance(file, Unreadable)]
+    if not rows:
         raise InputError(f"{unreadable[0].name}: {unreadable[0].cause}; none of {len(order)} files can be read")
-    with replacing(manifest) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(lines)
-    return Scan(items, unreadable)
+    with replacing(manifest) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as lines:
+        lines.writelines(rows)
+    return Scan([file for file in results if isinstance(file, File)], unreadable)
 
 
 def find_audio(folder: str | Path, extension: str | None = None) -> list[Path]:
     """Every file below `folder` with an audio extension, or with this one, sorted; hidden ones are left out."""
-    found = []
+    paths = []
     for here, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "." and not _returns(Path(here, name))]
-        found += [Path(here, name) for name in names if is_audio(name, extension)]
-    return sorted(found)
+        paths += [Path(here, name) for name in names if is_audio(name, extension)]
+    return sorted(paths)
 
 
 def is_audio(name: str | Path, extension: str | None = None) -> bool:
@@ -153,41 +159,89 @@ def _relative(path: Path, manifest: Path) -> str:
     return Path(os.path.relpath(path, manifest.parent)).as_posix()
 
 
-def _looked(paths: list[Path], workers: int, check: bool) -> Iterator[File | Unreadable]:
+def look_at_all(
+    paths: list[Path], look: Callable[[Path], File | Unreadable], workers: int = 8, progress: bool = True
+) -> list[File | Unreadable]:
     """What each file is, in the order of `paths`; many at a time, since a disk far away makes each one wait."""
     groups = [paths[at : at + _GROUP] for at in range(0, len(paths), _GROUP)]
+    results: list[File | Unreadable] = []
     pool = ThreadPoolExecutor(workers)
     try:
-        for results in pool.map(lambda group: [_look(path, check) for path in group], groups):
-            yield from results
+        with tqdm(total=len(paths), desc="scan", unit="file", disable=None if progress else True) as bar:
+            for group in pool.map(lambda group: [look(path) for path in group], groups):
+                results += group
+                bar.update(len(group))
     finally:
         pool.shutdown(cancel_futures=True)
+    return results
 
 
-def _look(path: Path, check: bool) -> File | Unreadable:
+def look(path: Path, check: bool = False, level: bool = False) -> File | Unreadable:
+    """What the header of a file says; with `check` or `level` after decoding it whole."""
     try:
         header = audio.info(path)
-        if check:
+        facts = _level(path) if level else {}
+        if check and not level:
             for _ in audio.blocks(path):
                 pass
     except InputError as error:
         return Unreadable(str(path), str(error).removeprefix(f"{path}: "))
-    return File(path, header.rate, header.channels, header.frames)
+    return File(path, header.rate, header.channels, header.frames, facts)
 
 
-def _parsed(line: str, manifest: Path, number: int) -> File:
+def _level(path: Path) -> dict[str, float]:
+    """Peak and RMS over all channels in dB below full scale; silence counts as -200 dB, since JSON has no infinity."""
+    peak, power, count = 0.0, 0.0, 0
+    for block in audio.blocks(path):
+        peak = max(peak, float(np.abs(block).max()))
+        power += float(np.square(block, dtype=np.float64).sum())
+        count += block.size
+    rms = math.sqrt(power / count)
+    return {key: round(20 * math.log10(max(x, 1e-10)), 3) for key, x in (("peak_db", peak), ("rms_db", rms))}
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+def row(file: File, path: str) -> str:
+    """The line of a manifest for `file`, which is found at `path` from the manifest's folder."""
+    wrong = sorted(set(REQUIRED) & file.facts.keys())
+    if wrong:
+        raise InputError(f"{file.path}: {wrong[0]} cannot be a fact, since every row has it")
+    values = {"path": path, "rate": file.rate, "channels": file.channels, "frames": file.frames, **file.facts}
+    try:
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{file.path}: its facts cannot be written as JSON: {reason(error)}") from None
+    # Signs that no terminal shows, such as line ends or bytes that are no UTF-8, are escaped.
+    return (text if text.isprintable() else json.dumps(values)) + "\n"
+
+
+def parsed(line: str, manifest: Path, number: int) -> File:
     where = f"{manifest}, line {number}"
     try:
-        row: Any = json.loads(line)
+        values: Any = json.loads(line)
     except (ValueError, RecursionError):
         raise InputError(f"{where}: not valid JSON") from None
-    wanted = set(File._fields)
-    if not isinstance(row, dict) or row.keys() != wanted:
-        found = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
-        raise InputError(f"{where}: expected {', '.join(File._fields)}, found {found[:200] or 'nothing'}")
-    if not isinstance(row["path"], str) or not row["path"] or "\0" in row["path"]:
-        raise InputError(f"{where}: path is no file name: {row['path']!r}")
-    for key in ("rate", "channels", "frames"):
-        if type(row[key]) is not int or row[key] < 1:  # not isinstance: True is an int
-            raise InputError(f"{where}: {key} must be a whole number above 0, not {row[key]!r}")
-    return File(manifest.parent / row["path"], row["rate"], row["channels"], row["frames"])
+    if not isinstance(values, dict) or not values.keys() >= set(REQUIRED):
+        raise InputError(f"{where}: expected {', '.join(REQUIRED)}, {_instead(values)}")
+    path, *numbers = (values.pop(key) for key in REQUIRED)
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InputError(f"{where}: path is no file name: {path!r}")
+    for key, number in zip(REQUIRED[1:], numbers, strict=True):
+        if type(number) is not int or number < 1:  # not isinstance: True is an int
+            raise InputError(f"{where}: {key} must be a whole number above 0, not {number!r}")
+    rate, channels, frames = numbers
+    return File(manifest.parent / path, rate, channels, frames, values)
+
+
+def _instead(values: Any) -> str:
+    """What a row holds where it should hold the required keys, and which key may be a misspelt one."""
+    if not isinstance(values, dict):
+        return f"found {type(values).__name__}"
+    keys = f"found {', '.join(sorted(values))[:200] or 'nothing'}"
+    for key in REQUIRED:
+        near = difflib.get_close_matches(key, sorted(values.keys() - set(REQUIRED)), 1)
+        if key not in values and near:
+            return f"{keys}; is {near[0][:40]} meant to be {key}?"
+    return keys
