@@ -231,7 +231,7 @@ def test_an_export_is_a_folder_and_tells_what_it_costs(format, tmp_path):
     assert {path.name: path.read_text(encoding="utf-8") for path in out.iterdir()} == c_code.sources(made)
     assert facts["flash_bytes"] == c_code.flash(made) and facts["memory_bytes"] == c_code.memory(made)
     assert facts["macs_per_second"]["search"] == 3 * 50 * 20 * 62.5
-    text = write.told(facts)
+    text = write.table(facts)
     assert "estimated, not measured" in text and "MB of codebooks" in text and str(facts["memory_bytes"]) in text
     with pytest.raises(InputError, match="--force"):
         write.export(model, out, format)

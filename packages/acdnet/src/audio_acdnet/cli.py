@@ -281,7 +281,7 @@ def _export(given: argparse.Namespace) -> int:
     if out.exists() and not given.force:
         raise InputError(f"{out}: exists already; give --force to overwrite it")
     from .export import calibrate
-    from .export.write import export, told
+    from .export.write import export, table
     from .model import load
 
     if run:
@@ -293,7 +293,7 @@ def _export(given: argparse.Namespace) -> int:
     crops = calibrate.recordings(model.config, given.calibrate) if given.calibrate else None
     facts = export(model, out, given.format, crops, given.force)
     note(f"wrote {out}")
-    command.show(facts, given.json, told(facts))
+    command.show(facts, given.json, table(facts))
     return 0
 
 

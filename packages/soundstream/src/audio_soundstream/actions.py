@@ -296,7 +296,7 @@ def export(given: argparse.Namespace) -> int:
     sounds = calibrate.recordings(model.config, given.calibrate) if given.calibrate else None
     facts = exporting.export(model, out, given.format, sounds, given.force)
     note(f"wrote {out}")
-    command.show(facts, given.json, exporting.told(facts))
+    command.show(facts, given.json, exporting.table(facts))
     return 0
 
 

@@ -18,21 +18,21 @@ from .quantise import IntegerModel, MapType, quantise
 
 
 def export(
-    model: ACDNet, out: str | Path, format: str, crops: list[Tensor] | None = None, force: bool = False
+    model: ACDNet, out: str | Path, format: str, calibration: list[Tensor] | None = None, force: bool = False
 ) -> dict[str, Any]:
     """Write `model` as `format`, one of FORMATS, to `out`, a folder for C sources and else a file; returns its facts.
 
-    `crops`, from `calibrate`, set the scales of integers; without them sounds made there do.
+    `calibration`, batches from `calibrate`, sets the scales of integers; without it synthetic sounds do.
     """
     out, writer = Path(out), _WRITERS.get(format)
     if writer is None:
         raise InputError(f"format: expected {', '.join(_WRITERS)}, got {format!r}")
     if out.is_dir() and format in ("c", "c-16x8"):
         _own(out)
-    if crops is None and format != "onnx":
-        crops = calibrate.sounds(model.config)
+    if calibration is None and format != "onnx":
+        calibration = calibrate.sounds(model.config)
     with replacing(out, force) as temporary:
-        facts = writer(model, temporary, crops)
+        facts = writer(model, temporary, calibration)
     files = sorted(out.iterdir()) if out.is_dir() else [out]
     general = {"parameters": cost.parameters(model.config), "macs": cost.macs(model.config)}
     sizes = {path.name: path.stat().st_size for path in files}
@@ -47,7 +47,7 @@ def _own(folder: Path) -> None:
         raise InputError(f"{folder}: holds {others[0]}, which no export does; choose another folder")
 
 
-def told(facts: dict[str, Any]) -> str:
+def table(facts: dict[str, Any]) -> str:
     """The facts of an export as text for people."""
     lines = [("", "bytes")]
     lines += list(facts["files"].items())

@@ -43,21 +43,21 @@ BOARDS = (
 
 
 def export(
-    model: NeuralCodec, out: str | Path, format: str, sounds: list[Tensor] | None = None, force: bool = False
+    model: NeuralCodec, out: str | Path, format: str, calibration: list[Tensor] | None = None, force: bool = False
 ) -> dict[str, Any]:
     """Write `model` as `format`, one of `_WRITERS`, to `out`, a folder for C sources and else a file; returns facts.
 
-    `sounds`, audio (B, 1, T) as from `calibrate`, set the scales of integers; without them sounds made there do.
+    `calibration`, audio (B, 1, T) from `calibrate`, sets the scales of integers; without it synthetic sounds do.
     """
     out, writer = Path(out), _WRITERS.get(format)
     if writer is None:
         raise InputError(f"format: expected {', '.join(_WRITERS)}, got {format!r}")
     if out.is_dir() and format in ("c", "c-int8"):
         _own(out)
-    if sounds is None and format.endswith("int8"):
-        sounds = calibrate.sounds(model.config)
+    if calibration is None and format.endswith("int8"):
+        calibration = calibrate.sounds(model.config)
     with replacing(out, force) as temporary:
-        facts = writer(model, temporary, sounds)
+        facts = writer(model, temporary, calibration)
     files = sorted(out.iterdir()) if out.is_dir() else [out]
     return {
         "format": format,
@@ -85,7 +85,7 @@ def _macs(model: NeuralCodec) -> dict[str, int]:
     }
 
 
-def told(facts: dict[str, Any]) -> str:
+def table(facts: dict[str, Any]) -> str:
     """The facts of an export as text for people."""
     lines: list[tuple[object, ...]] = [("", "bytes"), *facts["files"].items()]
     if flash := facts.get("flash_bytes"):
