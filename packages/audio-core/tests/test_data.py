@@ -16,7 +16,7 @@ import soundfile
 import torch
 from audio_core import audio
 from audio_core.data import augment, pack
-from audio_core.data.combine import Mixture
+from audio_core.data.combine import Aligned, Mixture
 from audio_core.data.headers import remembered
 from audio_core.data.manifest import File, Manifest, find_audio, scan
 from audio_core.data.seeds import mix, shuffled
@@ -419,6 +419,83 @@ def test_fixed_segments_may_be_one_a_file(items):
     halved = Fixed(items, frames=350, rate=RATE // 2)
     assert len(halved) == len(Fixed(items, frames=700))
     assert all(segment.shape == (1, 350) for segment in halved)
+
+
+# --- aligned ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stems(tmp_path) -> dict[str, list[File]]:
+    """Two recordings of two sources: the second source is the first with every sample 0.25 higher."""
+    sources = {}
+    for name, base in (("clean", 0), ("noisy", 8192)):
+        for number, frames in enumerate((3000, 2000)):
+            audio.write(tmp_path / name / f"{number}.wav", ramp(frames, base=base + 5000 * number), RATE)
+        sources[name] = scan(tmp_path / name, tmp_path / f"{name}.jsonl", progress=False).items
+    return sources
+
+
+def test_aligned_sources_are_cut_at_the_same_place(stems):
+    pairs, alone = Aligned(stems, frames=300, seed=4), Segments(stems["clean"], frames=300, seed=4)
+    for index in (0, 1, 7, 10**9):
+        pair = pairs[index]
+        assert list(pair) == ["clean", "noisy"] and pair["clean"].shape == (1, 300)
+        assert torch.equal(pair["clean"], alone[index])
+        assert torch.equal(pair["noisy"], pair["clean"] + 0.25)
+        assert pairs.name(index) == alone.name(index)
+    with pytest.raises(TypeError, match="endless"):
+        len(pairs)
+    batch = next(iter(DataLoader(Subset(pairs, range(4)), 4)))
+    assert batch["noisy"].shape == (4, 1, 300)
+
+
+def test_aligned_sources_can_be_the_same_pieces_always(stems):
+    held = Aligned(stems, frames=1600, take="all", rate=RATE, channels=2)
+    fixed = Fixed(stems["noisy"], frames=1600, rate=RATE, channels=2)
+    assert len(held) == len(fixed) == 4
+    assert all(torch.equal(held[at]["noisy"], fixed[at]) for at in range(4))
+    maybe = Aligned(stems, frames=100, take="centre", seed=3, augment=augment.Only("noisy", augment.Gain(-6, 6)))
+    assert len(maybe) == 2 and torch.equal(maybe[1]["noisy"], maybe[1]["noisy"])
+    assert not torch.equal(maybe[1]["noisy"], maybe[1]["clean"] + 0.25)
+
+
+def test_augmentations_may_see_all_aligned_sources_or_one(stems):
+    def add(parts, rng):
+        return {**parts, "noise": parts["noisy"] - parts["clean"]}
+
+    change = augment.Chain(augment.Together(augment.Gain(-12, 12)), augment.Only("clean", augment.Polarity()), add)
+    pairs, plain = Aligned(stems, frames=300, seed=4, augment=change), Aligned(stems, frames=300, seed=4)
+    gains = set()
+    for index in range(5):
+        pair, before = pairs[index], plain[index]
+        assert torch.equal(pair["noise"], pair["noisy"] - pair["clean"])
+        one, two = -pair["clean"] / before["clean"], pair["noisy"] / before["noisy"]
+        assert torch.allclose(one, two[:1, :1], rtol=1e-5) and torch.allclose(two, two[:1, :1], rtol=1e-5)
+        gains.add(round(float(two[0, 0]), 6))
+    assert len(gains) == 5
+    pickle.loads(pickle.dumps(augment.Together(augment.Gain(-12, 12))))
+    often = augment.Sometimes(augment.Together(augment.Polarity()), 1.0)
+    assert torch.equal(Aligned(stems, frames=300, augment=often)[0]["noisy"], -Aligned(stems, frames=300)[0]["noisy"])
+
+
+def test_what_cannot_be_aligned_is_named_before_the_first_segment(stems, tmp_path):
+    with pytest.raises(InputError, match="clean has 2 files, noisy has 1; each needs its partner"):
+        Aligned({**stems, "noisy": stems["noisy"][:1]}, frames=10)
+    short = [stems["noisy"][0]._replace(frames=2500), stems["noisy"][1]]
+    with pytest.raises(InputError, match=r"noisy/0\.wav: has 2500 samples, but .*clean/0\.wav has 3000"):
+        Aligned({**stems, "noisy": short}, frames=10)
+    faster = [stems["noisy"][0], stems["noisy"][1]._replace(rate=16000)]
+    with pytest.raises(InputError, match=r"noisy/1\.wav: has 16000 Hz, but .*clean/1\.wav has 8000"):
+        Aligned({**stems, "noisy": faster}, frames=10, shortest=True)
+
+
+def test_the_shortest_of_aligned_sources_can_decide(stems):
+    short = [stems["noisy"][0]._replace(frames=2500), stems["noisy"][1]]
+    held = Aligned({**stems, "noisy": short}, frames=2000, take="all", shortest=True)
+    assert len(held) == 3
+    assert all(part[:, :500].any() and not part[:, 500:].any() for part in held[1].values())
+    pairs = Aligned({**stems, "noisy": short}, frames=2400, shortest=True, seed=1)
+    assert max(pairs.places.place(index).start for index in range(50)) <= 100
 
 
 # --- pack ------------------------------------------------------------------------------------------------------

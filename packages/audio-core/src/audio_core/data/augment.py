@@ -2,11 +2,15 @@
 
 All chance comes from the generator, so a varied sample is as repeatable as a plain one. Lengths and channels are
 kept. `Sometimes(Polarity(), 0.5)` flips one sample in two; `Chain(a, b)` applies a, then b.
+
+Aligned sources come as {name: samples}. `Only("noisy", Gain(-6, 6))` varies one of them, `Together(Gain(-6, 6))` all
+with the same chance; both can stand in a `Chain` or a `Sometimes` beside callables (dict, generator) -> dict.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -16,27 +20,50 @@ from .segments import Augment
 
 Generator = np.random.Generator
 Samples = audio.Samples
+T = TypeVar("T")  # samples, or aligned sources by name
 
 
-class Chain:
+class Chain(Generic[T]):
     """One after another."""
 
-    def __init__(self, *augments: Augment):
+    def __init__(self, *augments: Callable[[T, Generator], T]):
         self.augments = augments
 
-    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+    def __call__(self, samples: T, rng: Generator) -> T:
         for augment in self.augments:
             samples = augment(samples, rng)
         return samples
 
 
 @dataclass(frozen=True)
-class Sometimes:
-    augment: Augment
+class Sometimes(Generic[T]):
+    augment: Callable[[T, Generator], T]
     probability: float
 
-    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+    def __call__(self, samples: T, rng: Generator) -> T:
         return self.augment(samples, rng) if rng.random() < self.probability else samples
+
+
+@dataclass(frozen=True)
+class Only:
+    """One of several aligned sources varies."""
+
+    name: str
+    augment: Augment
+
+    def __call__(self, sources: dict[str, Samples], rng: Generator) -> dict[str, Samples]:
+        return {**sources, self.name: self.augment(sources[self.name], rng)}
+
+
+@dataclass(frozen=True)
+class Together:
+    """All aligned sources vary alike: each gets a generator that draws the same numbers."""
+
+    augment: Augment
+
+    def __call__(self, sources: dict[str, Samples], rng: Generator) -> dict[str, Samples]:
+        seed = int(rng.integers(1 << 62))
+        return {name: self.augment(samples, np.random.default_rng(seed)) for name, samples in sources.items()}
 
 
 @dataclass(frozen=True)
@@ -83,8 +110,8 @@ class Mix:
         at = (start + np.arange(samples.shape[1])) % noise.shape[1]
         noise = audio.convert_channels(noise, samples.shape[0], "noise")[:, at]
         ratio = 10 ** (rng.uniform(self.low_db, self.high_db) / 10)
-        wanted, found = _power(samples) / ratio, _power(noise)
-        return samples + noise * np.float32(np.sqrt(wanted / found)) if found else samples
+        wanted, power = _power(samples) / ratio, _power(noise)
+        return samples + noise * np.float32(np.sqrt(wanted / power)) if power else samples
 
 
 def _power(samples: Samples) -> float:

@@ -1,7 +1,86 @@
-"""Several sources as one: taking turns, each as often as its share says."""
+"""Several sources as one: aligned ones cut at the same place, or others that take turns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from ..audio import Samples
+from ..files import InputError
+from .manifest import Item
+from .segments import Fixed, Segments, tensor
+
+AugmentAll = Callable[[dict[str, Samples], np.random.Generator], dict[str, Samples]]
+
+
+class Aligned:
+    """Several sources cut at the same place by one index: {"clean": (C, T), "noisy": (C, T)}.
+
+    `sources` holds items by name, and those at the same position belong together: same rate and same length. With
+    `shortest`, lengths may differ, and what is beyond the shortest is left out. Without `channels`, each source keeps
+    its own. Segments are random and endless (`take="random"`, see `Segments`) or always the same (see `Fixed`).
+    `augment` gets all sources and may add further ones; `augment.Only` and `augment.Together` apply a usual
+    augmentation to one source, or to all with the same chance.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Sequence[Item]],
+        *,
+        frames: int = 0,
+        seconds: float = 0.0,
+        rate: int = 0,
+        channels: int = 0,
+        seed: int = 0,
+        augment: AugmentAll | None = None,
+        take: str = "random",
+        shortest: bool = False,
+    ):
+        items = _aligned(sources, shortest)
+        self.sources = {name: Segments(each, frames, seconds, rate, channels) for name, each in sources.items()}
+        self.places: Segments | Fixed = (
+            Segments(items, frames, seconds, rate, 1, seed)
+            if take == "random"
+            else Fixed(items, frames, seconds, rate, 1, take)
+        )
+        self.seed, self.augment = seed, augment
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if isinstance(self.places, Segments):
+            place, rng = self.places.drawn(index)
+        else:
+            place, rng = self.places.place(index), np.random.default_rng((self.seed, index))
+        end = self.places.items[place.item].frames
+        parts = {name: source.cut(place, end) for name, source in self.sources.items()}
+        if self.augment:
+            parts = self.augment(parts, rng)
+        return {name: tensor(samples) for name, samples in parts.items()}
+
+    def __len__(self) -> int:
+        if isinstance(self.places, Segments):
+            raise TypeError("random segments are endless")
+        return len(self.places)
+
+    def name(self, index: int) -> str:
+        return self.places.name(index)
+
+
+def _aligned(sources: Mapping[str, Sequence[Item]], shortest: bool) -> list[Item]:
+    """At each position the shortest item, after a look whether the items there can belong together."""
+    (name, items), *others = sources.items()
+    rows = list(items)
+    for other, partners in others:
+        if len(partners) != len(rows):
+            raise InputError(f"{name} has {len(rows)} files, {other} has {len(partners)}; each needs its partner")
+        for at, (item, partner) in enumerate(zip(items, partners, strict=True)):
+            for what, unit in (("rate", "Hz"), ("frames", "samples")):
+                one, two = getattr(item, what), getattr(partner, what)
+                if one != two and not (shortest and what == "frames"):
+                    hint = f"{name} and {other} are cut at the same place and must agree"
+                    raise InputError(f"{partner.name}: has {two} {unit}, but {item.name} has {one}; {hint}")
+            rows[at] = min(rows[at], partner, key=lambda item: item.frames)
+    return rows
 
 
 class Source(Protocol):

@@ -69,8 +69,9 @@ class _Source(ABC):
         item = self.items[place.item]
         return f"{item.name} at {place.start / item.rate:.3f} s"
 
-    def _cut(self, place: Place) -> audio.Samples:
-        return cut(self.items[place.item], place.start, self.frames, self.rate, self.channels)
+    def cut(self, place: Place, end: int | None = None) -> audio.Samples:
+        """The segment that begins at `place`, with silence after sample `end` of the item, by default its own end."""
+        return cut(self.items[place.item], place.start, self.frames, self.rate, self.channels, end)
 
 
 @dataclass(eq=False, repr=False)
@@ -86,14 +87,15 @@ class Segments(_Source):
     augment: Augment | None = None
 
     def place(self, index: int) -> Place:
-        return self._drawn(index)[0]
+        return self.drawn(index)[0]
 
     def __getitem__(self, index: int) -> Tensor:
-        place, rng = self._drawn(index)
-        samples = self._cut(place)
-        return _tensor(samples if self.augment is None else self.augment(samples, rng))
+        place, rng = self.drawn(index)
+        samples = self.cut(place)
+        return tensor(samples if self.augment is None else self.augment(samples, rng))
 
-    def _drawn(self, index: int) -> tuple[Place, np.random.Generator]:
+    def drawn(self, index: int) -> tuple[Place, np.random.Generator]:
+        """Where segment `index` begins, and the generator that goes on to its augmentations."""
         if index < 0:
             raise IndexError(f"segments are counted from 0, not {index}")
         rng = np.random.default_rng((self.seed, index))
@@ -132,10 +134,10 @@ class Fixed(_Source):
         return self.places[index]
 
     def __getitem__(self, index: int) -> Tensor:
-        return _tensor(self._cut(self.places[index]))
+        return tensor(self.cut(self.places[index]))
 
 
-def cut(item: Item, start: int, frames: int, rate: int, channels: int) -> audio.Samples:
+def cut(item: Item, start: int, frames: int, rate: int, channels: int, end: int | None = None) -> audio.Samples:
     """(channels, frames) at `rate` from sample `start` of the item's own rate; silence after the item's end.
 
     With another rate a little more is read on both sides, so that a segment equals that part of the whole
@@ -148,7 +150,7 @@ def cut(item: Item, start: int, frames: int, rate: int, channels: int) -> audio.
         step = item.rate // math.gcd(item.rate, rate)
         before = min(math.ceil(_CONTEXT / step), start // step) * step
         after = _CONTEXT
-    begin, end = start - before, min(item.frames, start + wanted + after)
+    begin, end = start - before, min(item.frames if end is None else end, start + wanted + after)
     samples = audio.convert_channels(item.read(begin, max(0, end - begin)), channels, item.name)
     skip = before * rate // item.rate
     samples = audio.resample(samples, item.rate, rate)[:, skip : skip + frames]
@@ -165,5 +167,5 @@ def _common(items: Sequence[Item], what: str) -> int:
     return value
 
 
-def _tensor(samples: audio.Samples) -> Tensor:
+def tensor(samples: audio.Samples) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(samples, np.float32))
