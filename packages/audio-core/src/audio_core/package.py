@@ -1,0 +1,63 @@
+"""What a package of the family is: its name, the bundles in its wheel, what it exports. The shared verbs are told this."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """One for each package, in its `__init__.py`. Making it imports nothing."""
+
+    name: str
+    """Of the distribution and of the command, such as audio-sep."""
+    version: str
+    about: str
+    """A sentence for the head of `--help`."""
+    shipped: Mapping[str, Path] = field(default_factory=dict)
+    """Bundles in the wheel by the names that `load` knows them by."""
+    stems: Mapping[str, str] = field(default_factory=dict)
+    """What files exported from these bundles are called."""
+    formats: Mapping[str, str] = field(default_factory=dict)
+    """What `export` writes besides bundles: a format's name, and how the names of its results end."""
+    tags: Sequence[str] = ()
+    """For the Hub, in the cards of bundles."""
+
+    @property
+    def module(self) -> str:
+        return self.name.replace("-", "_")
+
+    def chapter(self, name: str) -> ModuleType:
+        """One of the modules that all packages have, imported when a verb needs it."""
+        return importlib.import_module(f"{self.module}.{name}")
+
+    def bundle(self, path: str | Path) -> str | Path:
+        """The path of a bundle; text such as `default` stands for the one in the wheel, and ./default for a folder."""
+        return self.shipped.get(path, path) if isinstance(path, str) else path
+
+    def load(self, path: str | Path, classes: Sequence[type], device: str = "cpu") -> nn.Module:
+        """The model of a bundle in the wheel, of a bundle's or a run's folder, or of a Hub id."""
+        from . import bundle
+
+        return bundle.load(self.bundle(path), classes, self.name, device)
+
+    def save(self, model: nn.Module, out: str | Path, card: str, force: bool = False) -> None:
+        """Write `model` and its card as a bundle of this package and version."""
+        from . import bundle
+
+        bundle.save(model, out, self.name, self.version, card, force)
+
+    def card(self, title: str, summary: str, data: str, numbers: Mapping[str, Any] | None = None) -> str:
+        """The card of a bundle that a user made: the package knows no licence of it."""
+        from . import bundle
+
+        use = f'import {self.module}\n\nmodel = {self.module}.load("bundle")  # the folder of this file'
+        return bundle.card(title, summary, "other", data, numbers or {}, use, self.tags)

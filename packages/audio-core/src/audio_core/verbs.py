@@ -1,0 +1,316 @@
+"""The verbs that all packages share, written once: their arguments, texts, exit codes and JSON.
+
+A package adds them to its parser beside its own verbs:
+
+    def parser() -> command.Parser:
+        parser, verbs = program(PACKAGE)
+        train(verbs, PACKAGE, "Train a codec by a recipe.")
+        ...
+
+The work is done by functions that every package has in the same chapters. A chapter is imported when its verb runs:
+
+    recipe.Recipe                                           a Plan
+    train.train(recipe, out, device, quiet)                 -> an Outcome, or None when it was asked to stop
+    train.trained(run, best)                                -> the recipe and the model of a run
+    train.release(run, out, best, force)                    writes the bundle of a run
+    model.load(path, device)                                -> a model with `.config`
+    cost.describe(config), cost.table(facts)                -> facts as plain values, and as text
+    original.convert(path, settings)                        -> a model
+    original.summary(model)                                 -> title and summary of its card
+    export.write.export(model, out, format, calibration, force), export.write.table(facts)
+    export.calibrate.recordings(config, inputs)             -> calibration sounds
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import command
+from .files import InputError, note
+from .package import Package
+
+if TYPE_CHECKING:
+    from .report import Report
+
+
+class Outcome(Protocol):
+    """What a training came to."""
+
+    bundles: Sequence[Path]
+
+    def plain(self) -> Any:
+        """For JSON."""
+
+    def table(self) -> str:
+        """For people."""
+
+
+class Result(Protocol):
+    """What an evaluation measured."""
+
+    def plain(self) -> Any:
+        """For JSON."""
+
+    def table(self) -> str:
+        """For people."""
+
+    def page(self, report: Report, folder: Path) -> None:
+        """Fill the report; further files of it go into the folder."""
+
+
+def program(package: Package) -> tuple[command.Parser, Any]:
+    return command.program(package.name, package.about, package.version)
+
+
+# --- training --------------------------------------------------------------------------------------------
+
+
+def train(verbs: Any, package: Package, summary: str) -> None:
+    def run(args: argparse.Namespace) -> int:
+        recipe = command.load_recipe(package.chapter("recipe").Recipe, package.module, args.recipe, args.settings)
+        outcome: Outcome | None = package.chapter("train").train(recipe, args.out, args.device, args.quiet)
+        main = os.environ.get("RANK", "0") == "0"  # of several processes one talks
+        if outcome is None:
+            if main:
+                note(f"{args.out}: stopped; the same command goes on")
+            return 130
+        if main:
+            command.show(outcome.plain(), args.json, outcome.table())
+            for path in [] if args.quiet else outcome.bundles:
+                note(f"wrote {path}")
+        return 0
+
+    parser = command.verb(verbs, "train", run, summary, lambda: command.fields(package.chapter("recipe").Recipe))
+    parser.add_argument("recipe", help="a name that `recipes` shows, or a .yaml file")
+    add_settings(parser)
+    where = "the run's folder; the same command goes on where it stands"
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help=where)
+    command.add_device(parser)
+    command.add_json(parser)
+    command.add_quiet(parser)
+
+
+def add_settings(parser: command.Parser, what: str = "what differs from the recipe") -> None:
+    parser.add_argument("settings", nargs="*", metavar="key=value", help=what)
+
+
+def recipes(verbs: Any, package: Package) -> None:
+    def run(args: argparse.Namespace) -> int:
+        known = command.recipes(package.module)
+        command.show(known, args.json, command.columns(known.items()))
+        return 0
+
+    parser = command.verb(verbs, "recipes", run, "List the recipes that come with the package.")
+    command.add_json(parser)
+
+
+# --- evaluation ------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    verbs: Any, package: Package, summary: str, measure: Callable[[argparse.Namespace], Result]
+) -> command.Parser:
+    """The frame of `evaluate`: the package adds the arguments of its data and its protocol to the parser."""
+
+    def run(args: argparse.Namespace) -> int:
+        check_report(args.out, args.force)
+        result = measure(args)
+        if args.out:
+            write_report(result, args.out, f"{args.bundle} measured by {package.name}", args)
+        command.show(result.plain(), args.json, result.table())
+        return 0
+
+    parser = command.verb(verbs, "evaluate", run, summary)
+    add_bundle(parser, package)
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="a folder for report.html and its files")
+    parser.add_argument("--force", action="store_true", help="overwrite a report")
+    command.add_device(parser)
+    command.add_json(parser)
+    command.add_quiet(parser)
+    return parser
+
+
+def check_report(folder: Path | None, force: bool) -> None:
+    """Before the work: the folder can take a report."""
+    if folder and folder.is_file():
+        raise InputError(f"{folder}: is a file, and the report needs a folder")
+    if folder and (folder / "report.html").exists() and not force:
+        raise InputError(f"{folder}: holds a report already; give --force to overwrite it")
+
+
+def write_report(result: Result, folder: Path, title: str, args: argparse.Namespace) -> None:
+    from .report import Report
+
+    report = Report(title)
+    folder.mkdir(parents=True, exist_ok=True)
+    result.page(report, folder)
+    report.foot(args.program, args.line)
+    report.save(folder / "report.html")
+    note(f"wrote {folder / 'report.html'}")
+
+
+def add_bundle(parser: command.Parser, package: Package) -> None:
+    parser.add_argument("bundle", help=f"the model: {_sources(package)}")
+
+
+def add_model(parser: command.Parser, package: Package) -> None:
+    """--model, for the verbs that users come for: the model in the wheel unless another is named."""
+    what = f"{_sources(package)} (default: %(default)s)"
+    parser.add_argument("--model", metavar="BUNDLE", default="default", help=what)
+
+
+def _sources(package: Package) -> str:
+    names = " or ".join(f"`{name}`" for name in package.shipped)
+    return "a bundle's or a run's folder, a Hub id" + (f", or {names} from the package" if names else "")
+
+
+# --- models ----------------------------------------------------------------------------------------------
+
+
+def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
+    """`formats` says what each format is, besides the bundle."""
+
+    def run(args: argparse.Namespace) -> int:
+        is_run = (Path(args.source) / "recipe.yaml").exists()
+        if args.best and not is_run:
+            raise InputError("--best chooses between the weights of a run, and a bundle has only one kind")
+        if args.format == "bundle":
+            return _export_bundle(package, args, is_run)
+        stem = package.stems.get(args.source) or Path(args.source).resolve().name
+        out = args.out or Path(stem + package.formats[args.format])
+        if out.exists() and not args.force:
+            raise InputError(f"{out}: exists already; give --force to overwrite it")
+        if is_run:
+            _, model = package.chapter("train").trained(args.source, args.best)
+        else:
+            model = package.chapter("model").load(args.source)
+        recordings = None
+        if args.calibrate:
+            recordings = package.chapter("export.calibrate").recordings(model.config, args.calibrate)
+        writing = package.chapter("export.write")
+        facts = writing.export(model, out, args.format, recordings, args.force)
+        note(f"wrote {out}")
+        command.show(facts, args.json, writing.table(facts))
+        return 0
+
+    parser = command.verb(verbs, "export", run, summary)
+    parser.add_argument(
+        "source", nargs="?", default="default", metavar="RUN|BUNDLE", help=f"{_sources(package)} (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("bundle", *package.formats),
+        default="bundle",
+        help=f"bundle: a folder to load and share; {formats} (default: %(default)s)",
+    )
+    parser.add_argument("--best", action="store_true", help="of a run, the weights of its best evaluation, not the last")
+    add_calibrate(parser)
+    command.add_out(
+        parser, "the result (default: of a run its folder bundle, else the source's name with the format's ending)"
+    )
+    command.add_json(parser)
+
+
+def _export_bundle(package: Package, args: argparse.Namespace, is_run: bool) -> int:
+    if args.calibrate:
+        raise InputError("--calibrate sets the scales of integers, and a bundle has none")
+    if not is_run:
+        what = "is a bundle already" if args.source in package.shipped else "holds no training run (no recipe.yaml)"
+        raise InputError(f"{args.source}: {what}; choose a --format: {', '.join(package.formats)}")
+    out = args.out or Path(args.source) / "bundle"
+    package.chapter("train").release(args.source, out, args.best, args.force)
+    note(f"wrote {out}")
+    command.show({"format": "bundle", "path": str(out)}, args.json, str(out))
+    return 0
+
+
+def add_calibrate(parser: command.Parser) -> None:
+    parser.add_argument(
+        "--calibrate",
+        action="append",
+        metavar="INPUT",
+        help="a file, folder or pattern of recordings for calibration, which sets the scales of integers; may be given "
+        "several times (default: sounds made here)",
+    )
+
+
+def convert(verbs: Any, package: Package, summary: str, original: str) -> command.Parser:
+    """`original` says which files of the original programs are read."""
+
+    def run(args: argparse.Namespace) -> int:
+        originals = package.chapter("original")
+        model = originals.convert(args.original, args.settings)
+        title, text = originals.summary(model)
+        card = package.card(
+            f"{title}, converted", f"Converted from {args.original.name}: {text}.", "As of the original checkpoint."
+        )
+        package.save(model, args.out, card, args.force)
+        note(f"wrote {args.out}: {title}, {text}")
+        facts = {"path": str(args.out), "class": type(model).__name__, "title": title, "summary": text}
+        command.show(facts, args.json, str(args.out))
+        return 0
+
+    parser = command.verb(verbs, "convert", run, summary)
+    parser.add_argument("original", type=Path, help=original)
+    add_settings(parser, "what the file does not hold, as model.rate=22050")
+    command.add_out(parser, "the bundle's folder", required=True)
+    command.add_json(parser)
+    return parser
+
+
+def describe(verbs: Any, package: Package, summary: str) -> None:
+    def run(args: argparse.Namespace) -> int:
+        is_file = Path(args.model).suffix in (".yaml", ".yml", ".json")
+        if args.model in package.shipped or Path(args.model).is_dir() or ("/" in args.model and not is_file):
+            if args.settings:
+                raise InputError(f"{args.model}: is a bundle, which has no settings to change")
+            config = package.chapter("model").load(args.model).config
+        else:
+            recipe_class = package.chapter("recipe").Recipe
+            config = command.load_recipe(recipe_class, package.module, args.model, args.settings).model
+        cost = package.chapter("cost")
+        facts = cost.describe(config)
+        command.show(facts, args.json, cost.table(facts))
+        return 0
+
+    parser = command.verb(verbs, "describe", run, summary)
+    parser.add_argument("model", help=f"{_sources(package)}; or a recipe")
+    add_settings(parser)
+    command.add_json(parser)
+
+
+# --- files to train on -----------------------------------------------------------------------------------
+
+
+def scan(verbs: Any) -> None:
+    def run(args: argparse.Namespace) -> int:
+        from . import batch
+        from .data import manifest
+
+        command.check_out(args, (".jsonl",))
+        paths = [item.file for item in batch.find(args.inputs)]
+        result = manifest.scan(paths, args.out, progress=not args.quiet, check=args.decode)
+        for name, cause in result.unreadable:
+            note(f"{name}: {cause}")
+        seconds = sum(item.frames / item.rate for item in result.items)
+        facts = {
+            "path": str(args.out),
+            "files": len(result.items),
+            "hours": round(seconds / 3600, 4),
+            "unreadable": [row._asdict() for row in result.unreadable],
+        }
+        counts = f"{len(result.items)} files, {seconds / 3600:.2f} hours; {len(result.unreadable)} unreadable"
+        command.show(facts, args.json, f"{args.out}: {counts}")
+        return 2 if result.unreadable else 0
+
+    summary = "List the audio files of folders in a manifest to train on, and those that cannot be read."
+    parser = command.verb(verbs, "scan", run, summary)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    command.add_out(parser, "the manifest, a .jsonl file", required=True)
+    parser.add_argument("--decode", action="store_true", help="decode every file to find damage the header hides")
+    command.add_json(parser)
+    command.add_quiet(parser)
