@@ -25,8 +25,10 @@ ROOMS = (
     ("data",),
     ("command", "draw"),
     ("chunk", "batch", "codec", "metrics", "report", "bundle", "tflite"),
-    ("cli",),
+    ("package",),
     ("train",),
+    ("verbs",),
+    ("cli",),
     ("testing",),
 )
 RANK = {room: rank for rank, row in enumerate(ROOMS) for room in row}

@@ -146,7 +146,8 @@ def load(
     package: str | None = None,
     device: str | torch.device = "cpu",
 ) -> nn.Module:
-    """The model of a bundle, ready for inference; `path` is a folder or a Hub id, owner/name[@revision].
+    """The model of a bundle, ready for inference; `path` is a folder, that of a run
+    with a bundle inside too, or a Hub id, owner/name[@revision].
 
     `classes` are those that the bundle may name, `package` the one that must have made it.
     """
@@ -199,6 +200,8 @@ def _at_most(values: int, weights: Path) -> Iterator[None]:
 
 def _folder(path: str | Path) -> Path:
     folder = Path(path)
+    if not (folder / "config.json").exists() and (folder / "bundle" / "config.json").exists():
+        return folder / "bundle"  # of a training run
     if folder.is_dir():
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _PICKLES)
         if pickles and not (folder / "model.safetensors").exists():
@@ -218,8 +221,6 @@ def _expect_bundle(folder: Path) -> None:
     if not (folder / "config.json").exists():
         run = (folder / "recipe.yaml").exists() or (folder / "state").exists()
         hint = "a training run; `export` it first" if run else "not a bundle: it holds no config.json"
-        if (folder / "bundle/config.json").exists():
-            hint = f"no bundle, but holds one: {folder / 'bundle'}"
         raise InputError(f"{folder}: is {hint}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from . import command
 from .__about__ import __version__
 from .files import InputError, note
+from .verbs import scan
 
 if TYPE_CHECKING:
     from .report import Report
@@ -45,14 +46,7 @@ def parser() -> command.Parser:
     command.add_out(compare, "write an HTML page with numbers, players and spectrograms")
     command.add_json(compare)
 
-    scan = command.verb(
-        verbs, "scan", _scan, "List the audio files of a folder in a manifest, and those that cannot be read."
-    )
-    scan.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    command.add_out(scan, "the manifest, a .jsonl file", required=True)
-    scan.add_argument("--decode", action="store_true", help="decode every file to find damage the header hides")
-    scan.add_argument("--level", action="store_true", help="decode every file and store its peak and RMS in dB")
-    command.add_quiet(scan)
+    scan(verbs)
 
     pack = command.verb(verbs, "pack", _pack, "Pack the files of a manifest into one HDF5 file for fast training.")
     pack.add_argument("manifest", type=Path)
@@ -177,20 +171,6 @@ def _measured(reference: Path, estimate: Path, name: str, report: Report | None)
         "SI-SDR": float(metrics.si_sdr(x, y).mean()),
         "LSD": float(metrics.log_spectral_distance(x, y).mean()),
     }
-
-
-def _scan(given: argparse.Namespace) -> int:
-    from . import batch
-    from .data.manifest import scan
-
-    command.check_out(given, (".jsonl",))
-    found = [item.file for item in batch.find(given.inputs)]
-    result = scan(found, given.out, progress=not given.quiet, check=given.decode, level=given.level)
-    for name, cause in result.unreadable:
-        note(f"{name}: {cause}")
-    seconds = sum(item.frames / item.rate for item in result.items)
-    print(f"{given.out}: {len(result.items)} files, {seconds / 3600:.2f} hours; {len(result.unreadable)} unreadable")
-    return 2 if result.unreadable else 0
 
 
 def _pack(given: argparse.Namespace) -> int:

@@ -207,7 +207,9 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
         default="bundle",
         help=f"bundle: a folder to load and share; {formats} (default: %(default)s)",
     )
-    parser.add_argument("--best", action="store_true", help="of a run, the weights of its best evaluation, not the last")
+    parser.add_argument(
+        "--best", action="store_true", help="of a run, the weights of its best evaluation, not the last"
+    )
     add_calibrate(parser)
     command.add_out(
         parser, "the result (default: of a run its folder bundle, else the source's name with the format's ending)"
@@ -293,7 +295,7 @@ def scan(verbs: Any) -> None:
 
         command.check_out(args, (".jsonl",))
         paths = [item.file for item in batch.find(args.inputs)]
-        result = manifest.scan(paths, args.out, progress=not args.quiet, check=args.decode)
+        result = manifest.scan(paths, args.out, progress=not args.quiet, check=args.decode, level=args.level)
         for name, cause in result.unreadable:
             note(f"{name}: {cause}")
         seconds = sum(item.frames / item.rate for item in result.items)
@@ -312,5 +314,6 @@ def scan(verbs: Any) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     command.add_out(parser, "the manifest, a .jsonl file", required=True)
     parser.add_argument("--decode", action="store_true", help="decode every file to find damage the header hides")
+    parser.add_argument("--level", action="store_true", help="decode every file and store its peak and RMS in dB")
     command.add_json(parser)
     command.add_quiet(parser)
