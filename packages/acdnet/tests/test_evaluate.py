@@ -8,10 +8,11 @@ import pytest
 import torch
 from audio_acdnet.config import ACDNetConfig
 from audio_acdnet.data.clips import Clip, Dataset
-from audio_acdnet.evaluate import evaluate, labels_of, matrix_image, probabilities, report
+from audio_acdnet.evaluate import evaluate, labels_of, matrix_image, probabilities
 from audio_acdnet.model import ACDNet, folded, load
 from audio_core import audio, bundle
 from audio_core.files import InputError
+from audio_core.report import Report
 from torch import nn
 
 LABELS = ("dog", "rooster", "rain", "wind")
@@ -146,13 +147,16 @@ def test_a_bundle_is_loaded_with_its_labels_and_folds(tmp_path):
 
 
 def test_the_page_shows_numbers_matrix_bars_and_players(tmp_path):
-    report(evaluate(Loudness(), MIXED), tmp_path, "A test")
-    page = (tmp_path / "report.html").read_text()
+    report = Report("A test")
+    evaluate(Loudness(), MIXED).page(report, tmp_path)
+    page = report.html()
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert "66.67" in page and 'class="matrix"' in page and 'class="bars"' in page
     assert page.count("<audio") == 2 and "rooster, found as wind" in page
     right = dataset([clip(0, 0.1)])
-    report(evaluate(Loudness(), right), tmp_path)
-    assert "mistakes" not in (tmp_path / "report.html").read_text()
+    report = Report("No mistakes")
+    evaluate(Loudness(), right).page(report)
+    assert "most certain mistakes" not in report.html()
 
 
 def test_the_confusion_is_a_picture_whose_squares_darken_with_their_share():

@@ -8,9 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from audio_core.package import Package
+
 from .__about__ import __version__
 
-__all__ = ["FORMATS", "SHIPPED", "ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
+__all__ = ["FORMATS", "PACKAGE", "SHIPPED", "ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
 SHIPPED = {name: Path(__file__).with_name(name) for name in ("default", "quiet")}
 """Bundles in the wheel, both Micro-ACDNet on the ten classes of ESC-10; their README.md tell how good they are."""
 FORMATS = {
@@ -21,6 +23,15 @@ FORMATS = {
     "c-16x8": "-c-16x8",
 }
 """What `export` writes, and how the names end that it gives by itself."""
+PACKAGE = Package(
+    name="audio-acdnet",
+    version=__version__,
+    about="Sound classification on raw audio.",
+    shipped=SHIPPED,
+    stems={"default": "micro-acdnet", "quiet": "micro-acdnet-quiet"},
+    formats=FORMATS,
+    tags=("audio-classification",),
+)
 _HOMES = {"ACDNet": ".model", "ACDNetConfig": ".config", "classify": ".classify", "load": ".model"}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from audio_core.command import columns
 
 from .config import CONVOLUTIONS, FIRST_KERNELS, POOL_AFTER, SECOND_BLOCK, ACDNetConfig, frames, pools
 
@@ -113,3 +115,41 @@ def device_memory(config: ACDNetConfig, wide: int = 1) -> dict[str, int]:
         "odd maps": wide * max(pooled[1::2]),
         "lines of sums": 4 * max(lines),
     }
+
+
+# --- all of it ---------------------------------------------------------------------------------------------
+
+
+def describe(config: ACDNetConfig) -> dict[str, Any]:
+    """The facts as plain values."""
+    device, whole = device_memory(config), layer_memory(config)
+    return {
+        "rate": config.rate,
+        "samples": config.samples,
+        "classes": len(config.labels),
+        "labels": list(config.labels),
+        "channels": list(config.channels),
+        "parameters": parameters(config),
+        "flops": flops(config),
+        "macs": macs(config),
+        "int8_memory_bytes": {"device": sum(device.values()), "layers": max(whole.values())},
+        "layers": [layer._asdict() for layer in layers(config)],
+    }
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The facts as text for people."""
+    rows = [
+        (row["name"], " x ".join(map(str, row["shape"])), row["parameters"], row["flops"]) for row in facts["layers"]
+    ]
+    labels, memory = facts["labels"], facts["int8_memory_bytes"]
+    few = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+    return "\n".join(
+        [
+            columns([("layer", "output", "parameters", "FLOPs"), *rows]),
+            "",
+            f"{facts['samples'] / facts['rate']:.2f} s at {facts['rate']} Hz, {len(labels)} classes: {few}",
+            f"{facts['parameters']:,} parameters, {facts['flops']:,} FLOPs, {facts['macs']:,} multiply-adds",
+            f"int8 memory: {memory['device']:,} bytes in the C export, {memory['layers']:,} layer by layer",
+        ]
+    )

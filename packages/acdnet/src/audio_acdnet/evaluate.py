@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from audio_core.command import columns
 from audio_core.files import InputError, replacing
 from audio_core.report import Report
 from torch import nn
@@ -108,6 +109,42 @@ class Result:
             "confusion": {"labels": names, "counts": counts.tolist()},
         }
 
+    def table(self) -> str:
+        """For people."""
+        rows = [
+            (label, row["clips"], 100 * row["recall"], 100 * row["precision"] if row["precision"] >= 0 else "-")
+            for label, row in self.per_class().items()
+        ]
+        right = round(self.accuracy * len(self.clips))
+        text = columns([("class", "clips", "recall %", "precision %"), *rows])
+        return f"{text}\n\naccuracy {100 * self.accuracy:.2f} % ({right} of {len(self.clips)})"
+
+    def page(self, report: Report, folder: Path | None = None, players: int = 12) -> None:
+        """The numbers, the confusion matrix, also as confusion.png in `folder`, and the most certain mistakes."""
+        folds = ", ".join(str(fold) for fold in sorted({clip.fold for clip in self.clips} - {0})) or "none"
+        wrong = self.mistakes()
+        right = len(self.clips) - len(wrong)
+        report.table(
+            ["accuracy %", "found right", "clips", "folds", "crops", "classes", "level dB"],
+            [[100 * self.accuracy, right, len(self.clips), folds, self.crops, len(self.labels), self.gain_db]],
+        )
+        names, counts = self.confusion()
+        report.matrix("Confusion: how many clips of each class were found as which", names, counts)
+        classes = self.per_class()
+        ordered = sorted(classes, key=lambda label: classes[label]["recall"])
+        report.bars("Found right in each class, %", {label: 100 * classes[label]["recall"] for label in ordered})
+        report.table(
+            ["class", "clips", "recall %", "precision %"],
+            [[label, row["clips"], 100 * row["recall"], 100 * row["precision"]] for label, row in classes.items()],
+        )
+        if wrong:
+            report.heading("The most certain mistakes")
+            for at in range(0, min(players, len(wrong)), 3):
+                report.row([_player(self, row) for row in wrong[at : min(at + 3, players)]])
+        if folder:
+            with replacing(folder / "confusion.png") as temporary:
+                matrix_image(names, counts).save(temporary)
+
 
 def evaluate(
     model: nn.Module,
@@ -173,39 +210,6 @@ def probabilities(
 
 
 # --- the page ----------------------------------------------------------------------------------------------
-
-
-def report(result: Result, folder: str | Path, title: str = "ACDNet", players: int = 12) -> None:
-    """report.html about a result alone, and confusion.png, in `folder`."""
-    page = Report(title)
-    add_result(page, result, players)
-    page.save(Path(folder) / "report.html")
-    with replacing(Path(folder) / "confusion.png") as temporary:
-        matrix_image(*result.confusion()).save(temporary)
-
-
-def add_result(page: Report, result: Result, players: int = 12) -> None:
-    """The numbers, the confusion matrix and, to listen to, the clips that were mistaken most certainly."""
-    folds = ", ".join(str(fold) for fold in sorted({clip.fold for clip in result.clips} - {0})) or "none"
-    wrong = result.mistakes()
-    right = len(result.clips) - len(wrong)
-    page.table(
-        ["accuracy %", "found right", "clips", "folds", "crops", "classes", "level dB"],
-        [[100 * result.accuracy, right, len(result.clips), folds, result.crops, len(result.labels), result.gain_db]],
-    )
-    names, counts = result.confusion()
-    page.matrix("Confusion: how many clips of each class were found as which", names, counts)
-    classes = result.per_class()
-    ordered = sorted(classes, key=lambda label: classes[label]["recall"])
-    page.bars("Found right in each class, %", {label: 100 * classes[label]["recall"] for label in ordered})
-    page.table(
-        ["class", "clips", "recall %", "precision %"],
-        [[label, row["clips"], 100 * row["recall"], 100 * row["precision"]] for label, row in classes.items()],
-    )
-    if wrong:
-        page.heading("The most certain mistakes")
-        for at in range(0, min(players, len(wrong)), 3):
-            page.row([_player(result, row) for row in wrong[at : min(at + 3, players)]])
 
 
 def _player(result: Result, row: int) -> tuple[str, np.ndarray, int]:

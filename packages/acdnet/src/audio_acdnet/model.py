@@ -7,10 +7,9 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from audio_core import bundle
 from torch import Tensor, nn
 
-from . import SHIPPED
+from . import PACKAGE
 from .config import FIRST_KERNELS, POOL_AFTER, ACDNetConfig, accepted, pools
 
 
@@ -113,8 +112,7 @@ def initialise(model: ACDNet) -> None:
 
 def load(path: str | Path = "default", device: str = "cpu") -> ACDNet:
     """The model of a bundle, a folder or a Hub id, or one that comes with the package: `default` or `quiet`."""
-    shipped = SHIPPED.get(path) if isinstance(path, str) else None  # ./quiet is a folder
-    model = bundle.load(shipped or path, [ACDNet], "audio-acdnet", device)
+    model = PACKAGE.load(path, [ACDNet], device)
     assert isinstance(model, ACDNet)
     return model
 

@@ -53,6 +53,12 @@ def convert(path: str | Path, overrides: Iterable[str] = ()) -> ACDNet:
     return _filled(settings, _renamed(stored, settings, path), path)
 
 
+def summary(model: ACDNet) -> tuple[str, str]:
+    """Title and summary for the card of a converted model."""
+    config = model.config
+    return f"ACDNet, {len(config.labels)} classes", f"{config.samples} samples at {config.rate} Hz"
+
+
 def _is_hdf5(path: Path) -> bool:
     try:
         with path.open("rb") as file:

@@ -24,7 +24,7 @@ from audio_core.train.run import Run, load_state
 from audio_core.train.watch import Evaluate, Journal, Log, Save
 from torch import Tensor
 
-from .__about__ import __version__
+from . import PACKAGE
 from .config import ACDNetConfig
 from .data.clips import Dataset, read
 from .data.listing import NO_FOLDS, Listing, find
@@ -45,7 +45,35 @@ class Outcome(NamedTuple):
     folder: Path
 
 
-def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> list[Outcome] | None:
+class Folds(list[Outcome]):
+    """The outcomes of all folds that were held out."""
+
+    @property
+    def bundles(self) -> list[Path]:
+        return [one.folder / "bundle" for one in self]
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON: the folds with mean and standard deviation of their last and best accuracies."""
+        rows = [{"fold": one.fold, "last": one.last, "best": one.best} for one in self if one.last is not None]
+        facts: dict[str, Any] = {"folds": rows}
+        for name in ("last", "best") if rows else ():
+            values = [row[name] for row in rows]
+            mean = sum(values) / len(values)
+            spread = math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
+            facts[name] = {"mean": mean, "deviation": spread}
+        return facts
+
+    def table(self) -> str:
+        """In percent, for people."""
+        rows = [(str(one.fold), one.last, one.best) for one in self]
+        if len(self) > 1:
+            total = self.plain()
+            rows += [(name, total["last"][name], total["best"][name]) for name in ("mean", "deviation")]
+        cells = [[name, *(_percent(value).rjust(6) for value in values)] for name, *values in rows]
+        return columns([["fold", "last %", "best %"], *cells])
+
+
+def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Folds | None:
     """Train by `recipe` into `out`, with a folder fold1, fold2, ... inside it when there is more than one run.
 
     None when it was asked to stop before its end.
@@ -56,7 +84,7 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     if len(folds) > 1 and (out / "recipe.yaml").exists():
         raise InputError(f"{out}: holds a run of one fold; choose another folder for several")
     dataset = read(listing, recipe.model.rate)
-    outcomes: list[Outcome] = []
+    outcomes = Folds()
     for fold in folds:
         folder = out if len(folds) == 1 else out / f"fold{fold}"
         outcome = _one(recipe, dataset, fold, folder, device, quiet, fold == folds[-1])
@@ -64,7 +92,7 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
             return None
         outcomes.append(outcome)
     if len(folds) > 1:
-        write_text(out / "folds.json", json.dumps(summary(outcomes), indent=1) + "\n")
+        write_text(out / "folds.json", json.dumps(outcomes.plain(), indent=1) + "\n")
     return outcomes
 
 
@@ -87,28 +115,6 @@ def held_out(recipe: Recipe, listing: Listing) -> list[int | None]:
     wanted = (recipe.folds,) if isinstance(recipe.folds, int) else tuple(recipe.folds)
     listing.of_folds(wanted)
     return list(dict.fromkeys(wanted))
-
-
-def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The folds with mean and standard deviation of their last and best accuracies."""
-    rows = [{"fold": one.fold, "last": one.last, "best": one.best} for one in outcomes]
-    found: dict[str, Any] = {"folds": rows}
-    for name in ("last", "best"):
-        values = [value for one in outcomes if (value := getattr(one, name)) is not None]
-        mean = sum(values) / len(values)
-        spread = math.sqrt(sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1))
-        found[name] = {"mean": mean, "deviation": spread}
-    return found
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    """The outcomes in percent, as text for people."""
-    rows = [(str(one.fold), one.last, one.best) for one in outcomes]
-    if len(outcomes) > 1:
-        total = summary(outcomes)
-        rows += [(name, total["last"][name], total["best"][name]) for name in ("mean", "deviation")]
-    cells = [[name, *(_percent(value).rjust(6) for value in values)] for name, *values in rows]
-    return columns([["fold", "last %", "best %"], *cells])
 
 
 def _percent(value: float | None) -> str:
@@ -243,7 +249,7 @@ def release(folder: str | Path, out: str | Path, best: bool = False, force: bool
     `made` is a sentence for its card, about what came before the run.
     """
     recipe, model = trained(folder, best)
-    bundle.save(model, out, "audio-acdnet", __version__, _card(Path(folder), recipe, best, made), force)
+    PACKAGE.save(model, out, _card(Path(folder), recipe, best, made), force)
     return model
 
 
@@ -273,14 +279,11 @@ def _card(folder: Path, recipe: Recipe, best: bool, made: str) -> str:
         chosen = ", the best of all evaluations on it" if best else ""
         numbers[f"accuracy on {tested}, {recipe.crops} crops{chosen}"] = f"{_percent(accuracy)} %"
     learned = f"folds {', '.join(map(str, settings.folds))}" if settings.folds else "all clips"
-    return bundle.card(
+    return PACKAGE.card(
         f"ACDNet, {len(settings.labels)} classes",
         f"Sound classification on raw audio at {settings.rate} Hz: {', '.join(settings.labels)}. "
         f"Output channels of its convolutions: {', '.join(map(str, settings.channels))}." + (made and f" {made}"),
-        "other",
         f"Trained on {recipe.data.root.name}, {learned}, for {recipe.epochs} epochs; tested on {tested}. "
         "The data set has a licence of its own.",
         numbers,
-        'import audio_acdnet\n\nmodel = audio_acdnet.load("bundle")  # the folder of this file',
-        ["audio-classification"],
     )

@@ -1,4 +1,4 @@
-"""What a package of the family is: its name, the bundles in its wheel, what it exports. The shared verbs are told this."""
+"""What a package of the family is: its name, the bundles in its wheel, what it exports."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def evaluate(
         check_report(args.out, args.force)
         result = measure(args)
         if args.out:
-            write_report(result, args.out, f"{args.bundle} measured by {package.name}", args)
+            write_report(result, args.out, f"{package.name}: {args.bundle}", args)
         command.show(result.plain(), args.json, result.table())
         return 0
 

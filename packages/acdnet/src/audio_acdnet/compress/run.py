@@ -29,7 +29,7 @@ from torch import Tensor
 from .. import cost
 from ..config import CONVOLUTIONS, MICRO
 from ..data.clips import Dataset, read
-from ..evaluate import add_result, evaluate
+from ..evaluate import evaluate
 from ..model import ACDNet
 from ..recipe import Distil, Recipe, Steps
 from ..task import divergence
@@ -287,7 +287,7 @@ def _report(job: _Job, rows: Sequence[Row], net: ACDNet) -> None:
     page.bars("Channels that are left, %", {f"{name}: {left} of {all}": 100 * left / all for name, left, all in kept})
     if tested:
         page.heading(f"The result on {tested}")
-        add_result(page, evaluate(net, job.tested, crops=job.recipe.crops))
+        evaluate(net, job.tested, crops=job.recipe.crops).page(page)
     page.save(job.out / "report.html")
 
 
