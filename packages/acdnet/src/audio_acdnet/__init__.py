@@ -30,6 +30,7 @@ PACKAGE = Package(
     shipped=SHIPPED,
     stems={"default": "micro-acdnet", "quiet": "micro-acdnet-quiet"},
     formats=FORMATS,
+    calibrated=[name for name in FORMATS if name != "onnx"],
     tags=("audio-classification",),
 )
 _HOMES = {"ACDNet": ".model", "ACDNetConfig": ".config", "classify": ".classify", "load": ".model"}

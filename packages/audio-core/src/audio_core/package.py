@@ -28,6 +28,8 @@ class Package:
     """What files exported from these bundles are called."""
     formats: Mapping[str, str] = field(default_factory=dict)
     """What `export` writes besides bundles: a format's name, and how the names of its results end."""
+    calibrated: Sequence[str] = ()
+    """Those of them that hold integers, whose scales come from calibration."""
     tags: Sequence[str] = ()
     """For the Hub, in the cards of bundles."""
 

@@ -176,6 +176,8 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
 
     def run(args: argparse.Namespace) -> int:
         is_run = (Path(args.source) / "recipe.yaml").exists()
+        if args.calibrate and args.format not in package.calibrated:
+            raise InputError(f"--calibrate sets the scales of integers, and --format {args.format} has none")
         if args.best and not is_run:
             raise InputError("--best chooses between the weights of a run, and a bundle has only one kind")
         if args.format == "bundle":
@@ -218,8 +220,6 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
 
 
 def _export_bundle(package: Package, args: argparse.Namespace, is_run: bool) -> int:
-    if args.calibrate:
-        raise InputError("--calibrate sets the scales of integers, and a bundle has none")
     if not is_run:
         what = "is a bundle already" if args.source in package.shipped else "holds no training run (no recipe.yaml)"
         raise InputError(f"{args.source}: {what}; choose a --format: {', '.join(package.formats)}")
