@@ -82,10 +82,10 @@ def test_all_folds_give_a_table_with_mean_and_deviation(root, tmp_path):
     again = training.train(recipe(root, folds="all", epochs=2), tmp_path, "cpu", quiet=True)
     assert again == outcomes  # nothing is trained twice
     assert [row["fold"] for row in json.loads((tmp_path / "folds.json").read_text())["folds"]] == [1, 2]
-    made = [training.Outcome(1, 0.5, 0.75, tmp_path), training.Outcome(2, 0.7, 0.75, tmp_path)]
+    made = training.Folds([training.Outcome(1, 0.5, 0.75, tmp_path), training.Outcome(2, 0.7, 0.75, tmp_path)])
     total = made.plain()
     assert total["last"]["mean"] == pytest.approx(0.6) and total["last"]["deviation"] == pytest.approx(0.2 / 2**0.5)
-    assert training.table(made).splitlines()[-2:] == ["mean        60.00   75.00", "deviation   14.14    0.00"]
+    assert made.table().splitlines()[-2:] == ["mean        60.00   75.00", "deviation   14.14    0.00"]
 
 
 def test_training_on_everything_tests_nothing(root, tmp_path):

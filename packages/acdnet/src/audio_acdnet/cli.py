@@ -70,7 +70,7 @@ def parser() -> command.Parser:
         PACKAGE,
         "Make a bundle of a run, or files for other machines of either.",
         "onnx: one file, real numbers or 8 bits; tflite-int8: one file for TensorFlow Lite and its Micro; "
-        "c: C99 sources in integers for microcontrollers; c-16x8: with 16-bit maps, for soft sounds and twice the memory",
+        "c: C99 sources in integers for microcontrollers; c-16x8: with 16-bit maps",
     )
     verbs.convert(
         add,
