@@ -1,4 +1,4 @@
-"""What the packages can do, on sound made here: trains a small denoiser and writes demo/report.html to listen to.
+"""What the packages can do, on synthetic sound: trains a small denoiser and writes demo/report.html to listen to.
 
 Every part is a function that returns after adding to the page; each package adds its own.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import audio_acdnet
+import audio_core
 import audio_soundstream
 import numpy as np
 import torch
@@ -56,9 +57,9 @@ def tune(seed: int, seconds: float, rate: int = RATE) -> np.ndarray:
     return out
 
 
-def db(wanted: np.ndarray, found: np.ndarray) -> float:
-    """Signal to difference in dB."""
-    return 10 * math.log10(np.square(wanted).sum() / max(np.square(wanted - found).sum(), 1e-30))
+def db(target: np.ndarray, estimate: np.ndarray) -> float:
+    """Signal-to-noise ratio in dB; the noise is the difference."""
+    return 10 * math.log10(np.square(target).sum() / max(np.square(target - estimate).sum(), 1e-30))
 
 
 # --- files and signals -------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def files(page: Report) -> None:
     page.table(("file", "container", "encoding", "kB", "SNR dB"), rows)
     page.row(
         [
-            ("as it was made", sound, 48_000),
+            ("original", sound, 48_000),
             ("from MP3", audio.read(FOLDER / "formats/tune-mpeg_layer_iii.mp3").samples, 48_000),
         ]
     )
@@ -95,13 +96,13 @@ def signals(page: Report) -> None:
     t = np.arange(5 * 44_100) / 44_100
     sweep = np.sin(2 * np.pi * (20 * t + (7_200 - 20) * t**2 / 10)).astype(np.float32)[None]
     t = np.arange(5 * RATE) / RATE
-    wanted = np.sin(2 * np.pi * (20 * t + (7_200 - 20) * t**2 / 10)).astype(np.float32)[None]
-    found = audio.resample(sweep, 44_100, RATE)
+    target = np.sin(2 * np.pi * (20 * t + (7_200 - 20) * t**2 / 10)).astype(np.float32)[None]
+    resampled = audio.resample(sweep, 44_100, RATE)
     rows.append(
         (
             "resampling 44.1 to 16 kHz",
             "sweep against its formula",
-            f"{db(wanted[:, 800:-800], found[:, 800:-800]):.1f} dB",
+            f"{db(target[:, 800:-800], resampled[:, 800:-800]):.1f} dB",
         )
     )
     net = Sequential(Conv1d(2, 8, 7, 4, padding="causal"), ResidualUnit(8, dilation=3), Conv1d(8, 2, 3)).eval()
@@ -171,8 +172,8 @@ class Denoising:
         self.losses: list[Tensor] = []
 
     def step(self, batch: dict[str, Tensor], at: int) -> dict[str, Tensor]:
-        made = self.net(batch["noisy"])
-        loss = nn.functional.l1_loss(made, batch["clean"])
+        estimate = self.net(batch["noisy"])
+        loss = nn.functional.l1_loss(estimate, batch["clean"])
         self.net.update(loss)
         self.losses.append(loss.detach())
         return {"error": loss.detach()}
@@ -191,7 +192,7 @@ def training(page: Report, steps: int) -> None:
     fit(task, Noisy(clean, 1), plan, run, [Log(Journal(run)), Save()])
     seconds = time.process_time() - started
     card = bundle.card(
-        "A toy denoiser", "Made by the demonstration.", "mit", "Synthetic tunes.", {}, "bundle.load(...)"
+        "A toy denoiser", "Written by the demonstration.", "mit", "Synthetic tunes.", {}, "bundle.load(...)"
     )
     bundle.save(task.net.raw, FOLDER / "bundle", "audio-core", "0.1.0", card, force=True)
     model = bundle.load(FOLDER / "bundle", [Denoiser])
@@ -200,9 +201,9 @@ def training(page: Report, steps: int) -> None:
     hiss = 0.06 * np.random.default_rng(5).standard_normal(held_out.shape).astype(np.float32)
     audio.write(FOLDER / "noisy.wav", held_out + hiss, RATE, "FLOAT")
     chunk.process_file(model, FOLDER / "noisy.wav", FOLDER / "denoised.wav", 2 * RATE, encoding="FLOAT", progress=False)
-    noisy, made = (audio.read(FOLDER / f"{name}.wav").samples for name in ("noisy", "denoised"))
+    noisy, denoised = (audio.read(FOLDER / f"{name}.wav").samples for name in ("noisy", "denoised"))
     whole = model(torch.from_numpy(noisy)[None])[0].detach()
-    x, y = torch.from_numpy(made), torch.from_numpy(held_out)
+    x, y = torch.from_numpy(denoised), torch.from_numpy(held_out)
     page.text(
         f"{steps} steps on 48 seconds of tunes took {seconds:.0f} CPU seconds; the state on disk resumes to the bit. "
         "The released folder is loaded again and run over a file in segments of two seconds."
@@ -214,25 +215,27 @@ def training(page: Report, steps: int) -> None:
         log=True,
     )
     page.table(
-        ("on a tune never heard", "noisy", "denoised"),
+        ("on a tune held out", "noisy", "denoised"),
         [
             ("SI-SDR, dB", float(metrics.si_sdr(torch.from_numpy(noisy), y)[0]), float(metrics.si_sdr(x, y)[0])),
             (
                 "log-spectral distance, dB",
                 *(float(metrics.log_spectral_distance(e, y)[0]) for e in (torch.from_numpy(noisy), x)),
             ),
-            ("file in 2 s segments against all at once, SNR dB", None, db(whole.numpy(), made)),
+            ("file in 2 s segments against all at once, SNR dB", None, db(whole.numpy(), denoised)),
         ],
     )
     six = 6 * RATE
-    page.row([("noisy", noisy[:, :six], RATE), ("denoised", made[:, :six], RATE), ("clean", held_out[:, :six], RATE)])
+    page.row(
+        [("noisy", noisy[:, :six], RATE), ("denoised", denoised[:, :six], RATE), ("clean", held_out[:, :six], RATE)]
+    )
 
 
 # --- acdnet --------------------------------------------------------------------------------------------
 
 
 def sounds(page: Report) -> None:
-    """A recording of things that sound a little like rain, a clock and waves, and when the shipped model hears what."""
+    """Sounds a little like rain, a clock and waves, and what the shipped model classifies them as, and when."""
     page.heading("Sound classification (audio-acdnet)")
     rng, t = np.random.default_rng(4), np.arange(8 * 20_000) / 20_000
     rain = 0.1 * rng.standard_normal(t.size)
@@ -244,18 +247,18 @@ def sounds(page: Report) -> None:
     recording = np.concatenate([rain, silence, clock, silence, waves]).astype(np.float32)
     audio.write(FOLDER / "recording.flac", recording, 20_000)
     model = folded(audio_acdnet.load())
-    heard = list(windows(model, FOLDER / "recording.flac"))
+    scored = list(windows(model, FOLDER / "recording.flac"))
     page.text(
-        "Eight seconds each of a hiss, of clicks and of swelling noise, with silence between, made here and heard by "
-        "the Micro-ACDNet in the wheel, which knows the ten classes of ESC-10 (and 69 of 80 real clips held out)."
+        "Eight seconds each of a hiss, of clicks and of swelling noise, with silence between, classified by the "
+        "Micro-ACDNet in the wheel. It knows the ten classes of ESC-10 and is right on 69 of 80 clips held out."
     )
     page.audio("recording", recording, 20_000)
     page.table(
-        ("from, s", "to, s", "heard", "probability, %"),
-        [(e.start, e.end, e.label, 100 * e.score) for e in events(model, heard, threshold=0.3)],
+        ("from, s", "to, s", "class", "probability, %"),
+        [(e.start, e.end, e.label, 100 * e.score) for e in events(model, scored, threshold=0.3)],
     )
-    scores = np.array([np.full(10, np.nan) if w.probabilities is None else w.probabilities for w in heard])
-    middle = np.array([(w.start + w.end) / 2 for w in heard])
+    scores = np.array([np.full(10, np.nan) if w.probabilities is None else w.probabilities for w in scored])
+    middle = np.array([(w.start + w.end) / 2 for w in scored])
     best = np.argsort(-np.nan_to_num(scores).max(0))[:5]
     lines = {model.config.labels[k]: (middle, 100 * scores[:, k]) for k in best}
     page.curve("Probability over time, %; gaps are silence", lines, unit="s")
@@ -267,15 +270,15 @@ def sounds(page: Report) -> None:
 def coded(page: Report) -> None:
     """A tune to a file, to a smaller file, and back; and what each bitrate keeps."""
     page.heading("Neural codec (audio-soundstream)")
-    source, folder = FOLDER / "codec/as-made.wav", FOLDER / "codec"
-    audio.write(source, tune(5, 6).mean(0, keepdims=True), RATE)
+    source, folder = FOLDER / "codec/original.wav", FOLDER / "codec"
+    audio.write(source, tune(5, 15).mean(0, keepdims=True), RATE)
     model = audio_soundstream.load()
     audio_soundstream.encode_file(model, source, folder / "tune.sstr", quiet=True)
     audio_soundstream.encode_file(model, source, folder / "tune-entropy.sstr", entropy=True, quiet=True)
     with (folder / "tune.sstr").open("rb") as whole, (folder / "tune-half.sstr").open("wb") as half:
         bitstream.cut(whole, half, len(model.codebooks) // 2, "tune.sstr")
-    rows = [("as-made.wav", source.stat().st_size, None)]
-    sounds = [("as it was made", audio.read(source).samples, RATE)]
+    rows = [("original.wav", source.stat().st_size, None)]
+    sounds = [("original", audio.read(source).samples, RATE)]
     for name, about in (
         ("tune", "all layers"),
         ("tune-entropy", "the same, entropy coded"),
@@ -287,10 +290,15 @@ def coded(page: Report) -> None:
         if name != "tune-entropy":  # sounds as the one before
             sounds.append((about, audio.read(folder / f"{name}.wav").samples, RATE))
     page.text(
-        "Six seconds through the TinyStream in the wheel, which learnt from speech and noises in 40 minutes on one "
+        "Fifteen seconds through the TinyStream in the wheel, which learnt from speech and noises in 40 minutes on one "
         "processor and is small enough for a microcontroller."
     )
     page.table(("file", "bytes", "kbit/s"), rows)
+    plain, entropy = (size for _, size, _ in rows[1:3])
+    page.text(
+        f"Entropy coding takes the file from {plain:,} to {entropy:,} bytes, {100 * (1 - entropy / plain):.1f} % less; "
+        "the probabilities of the codes come with the model, as they were in its training."
+    )
     page.row(sounds)
     result = measuring.evaluate(model, [str(source)], quiet=True)
     page.table(
@@ -302,10 +310,11 @@ def coded(page: Report) -> None:
 def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     torch.set_num_threads(2)
-    page = Report("What the audio packages do, on sound made here")
+    page = Report("What the audio packages do, on synthetic sound")
     for number, (name, part) in enumerate(PARTS.items(), 1):
         note(f"[{number}/{len(PARTS)}] {name}")
         part(page)
+    page.foot(f"audio-core {audio_core.__version__}", "hatch run demo")
     page.save(FOLDER / "report.html")
     print(FOLDER / "report.html")
     return 0
