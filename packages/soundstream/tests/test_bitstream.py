@@ -354,6 +354,24 @@ def test_lost_packets_of_a_live_stream_are_named():
 
 
 @pytest.mark.parametrize("is_open", [False, True])
+def test_a_gap_longer_than_the_bridge_is_refused(is_open, tmp_path):
+    """One packet of 50 bytes may claim that hours are missing before it."""
+    hours = header(layers=1, frames=10**6, size=2, per_packet=255)
+    hours = replace(hours, frames=None, samples=None) if is_open else hours
+    late = to_packet(3000, np.zeros((1, 255), int), 2)
+    data = hours.to_bytes() + to_packet(0, np.zeros((1, 255), int), 2) + late
+    packets = iter(Reader(io.BytesIO(data), "a.sstr", strict=False))
+    assert next(packets).codes is not None
+    message = r"a.sstr: packets for 1.02e\+04 s are missing after packet 1, and at most 10 s are bridged; --bridge"
+    with pytest.raises(InputError, match=message):
+        next(packets)
+    patient = Reader(io.BytesIO(data), "a.sstr", strict=False, bridge=11_000)
+    assert sum(packet.codes is None for packet in patient) == 2999
+    (tmp_path / "a.sstr").write_bytes(data)
+    assert bitstream.describe(tmp_path / "a.sstr")["damaged_packets"] == 2999
+
+
+@pytest.mark.parametrize("is_open", [False, True])
 def test_a_patient_reader_gives_all_that_is_sound(is_open):
     """Damaged and lost packets keep their place in time, so that a decoder can bridge them."""
     head = header(frames=None if is_open else 620)

@@ -13,7 +13,7 @@ from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from audio_soundstream import codec
 from audio_soundstream.config import bitrates
-from audio_soundstream.model import TinyStream, finished
+from audio_soundstream.model import TinyStream, finished, load
 from audio_soundstream.sstr import bitstream
 from audio_soundstream.sstr.header import HEADER_BYTES
 from hypothesis import HealthCheck, given, settings
@@ -224,8 +224,9 @@ def test_the_fingerprint_is_that_of_what_decodes(toy):
 _PROGRAM = """
 import resource, sys, torch
 from audio_soundstream import codec
+from audio_soundstream.model import load
 torch.set_num_threads(1)
-model = codec.load(sys.argv[1])
+model = load(sys.argv[1])
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 codec.encode_file(model, sys.argv[2], sys.argv[2] + ".sstr")
@@ -254,7 +255,7 @@ def test_a_bundle_with_numbers_that_are_none_is_refused(toy, tmp_path):
         getattr(model.quantizer, name)[0, 0] = value
         bundle.save(model, tmp_path / "bundle", "audio-soundstream", "0", "# Broken", force=True)
         with pytest.raises(InputError, match=f"bundle: quantizer.{name} holds values that are not finite"):
-            codec.load(tmp_path / "bundle")
+            load(tmp_path / "bundle")
 
 
 def test_learning_leaves_the_fingerprint_as_it_is(toy):

@@ -1,12 +1,18 @@
 """Both codecs, whole and piece by piece."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
-from audio_core import codec, testing
+from audio_core import bundle, codec, testing
+from audio_core.files import InputError
 from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
-from audio_soundstream.cost import decoder_context, describe, history
-from audio_soundstream.live.stream import DecoderStream, EncoderStream, latency
-from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, finished, spread
+from audio_soundstream.cost import decoder_context, describe, history, latency
+from audio_soundstream.live.stream import DecoderStream, EncoderStream
+from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, finished, load, spread
 
 CONFIGS = {
     "soundstream": SoundStreamConfig(4, 16, layers=4, size=32),
@@ -95,6 +101,64 @@ def test_both_are_codecs_and_found_by_name(model):
     latents = model.encode(torch.randn(2, 1, 1000))
     assert latents.shape == (2, model.width, -(-1000 // model.hop))
     assert model.decode(latents).shape == (2, 1, latents.shape[-1] * model.hop)
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (torch.zeros(1, 2, 1000), "audio: has 2 channels, and the model takes 1; pass (B, 1, T)"),
+        (torch.zeros(1, 1000, 1), "looks like (B, T, C)"),
+        (torch.zeros(1000), "audio: has the shape (1000,); pass a batch (B, 1, T)"),
+        (torch.zeros(1, 1, 1000, dtype=torch.int16), "audio: holds int16"),
+        (torch.full((1, 1, 1000), float("nan")), "audio: holds NaN or infinity"),
+        (np.zeros((1, 1, 1000), np.float32), "audio: is a numpy array"),
+    ],
+)
+def test_audio_that_would_be_misread_is_refused_in_one_line(model, audio, message):
+    for function in (model.codes, model.encode, EncoderStream(model).feed):
+        with pytest.raises(InputError) as error:
+            function(audio)
+        assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_codes_and_latents_that_would_be_misread_are_refused_in_one_line(model):
+    for codes, message in (
+        (torch.zeros(1, 4, 9), "codes: are of type torch.float32; pass a tensor of integers (B, N, F)"),
+        (np.zeros((1, 4, 9), np.int64), "codes: are of type ndarray"),
+        (torch.zeros(4, 9, dtype=torch.long), "codes: have the shape (4, 9); pass (B, N, F)"),
+        (torch.zeros(1, 5, 9, dtype=torch.long), "codes of 5 layers, but the codec has 4"),
+        (torch.full((1, 4, 9), 32), "codes from 32 to 32, but codebooks have 32 entries"),
+    ):
+        for function in (model.from_codes, DecoderStream(model).feed):
+            with pytest.raises(InputError) as error:
+                function(codes)
+            assert message in str(error.value)
+    with pytest.raises(InputError, match=r"latents: have the shape \(1, 9, 16\); pass \(B, 16, F\)"):
+        model.decode(torch.zeros(1, 9, 16))
+    with pytest.raises(InputError, match="layers: expected 1 to 4, got 0"):
+        model.codes(torch.zeros(1, 1, 1000), 0)
+
+
+def test_default_is_the_codec_in_the_wheel_unless_a_path_is_given(tmp_path, monkeypatch):
+    own = made("causal")
+    bundle.save(finished(own), tmp_path / "default", "audio-soundstream", "0", "# Mine")
+    monkeypatch.chdir(tmp_path)
+    assert len(load("default").codebooks) == 16
+    for folder in (Path("default"), "./default", str(tmp_path / "default")):
+        assert len(load(folder).codebooks) == 4
+
+
+def test_inference_loads_nothing_that_only_training_needs():
+    program = """
+import sys
+from audio_soundstream import codec, cost, load
+load()
+training = ["accelerate", "audio_core.train", "audio_core.data"]
+training += [f"audio_soundstream.{name}" for name in ("recipe", "data", "task", "train", "original")]
+sys.exit(", ".join(name for name in training if name in sys.modules) or 0)
+"""
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
 
 
 def test_the_standard_checks(model, tmp_path):

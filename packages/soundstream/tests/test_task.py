@@ -9,6 +9,7 @@ from audio_soundstream import original, task
 from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.model import SoundStream, TinyStream
 from audio_soundstream.recipe import Recipe
+from audio_soundstream.train import build
 
 from .test_discriminators import our_name
 
@@ -48,7 +49,7 @@ def test_two_steps_equal_the_original(stored_case, kind):
     accelerator = Accelerator(cpu=True)
     players = [
         Player(net, rule.build(net.parameters()), recipe.schedule, recipe.clip)
-        for net, rule in ((task.Learner(codec), recipe.optimizer), (discriminators, recipe.discriminator_optimizer))
+        for net, rule in ((task.Generator(codec), recipe.optimizer), (discriminators, recipe.discriminator_optimizer))
     ]
     for player in players:
         player.join(accelerator)
@@ -56,18 +57,18 @@ def test_two_steps_equal_the_original(stored_case, kind):
     used = case.config["num_quantizers_used"]
     work._counts = lambda items, device: torch.full((items,), used)
     for step, batch in enumerate(case.inputs["x"]):
-        told = work.step(batch, step)
+        values = work.step(batch, step)
         wanted = {
             name[6:]: float(v) for name, v in case.outputs.items() if name.startswith(f"step{step}_") and not v.ndim
         }
-        found = {
-            **{"g_total": told["total"], "g_adv": told["adversarial"], "g_feat": told["features"]},
-            **{"g_rec": told["power"], "commitment": told["commitment"], "d_loss": told["discriminators"]},
+        ours = {
+            **{"g_total": values["total"], "g_adv": values["adversarial"], "g_feat": values["features"]},
+            **{"g_rec": values["power"], "commitment": values["commitment"], "d_loss": values["discriminators"]},
             **{"g_grad_norm": players[0].norm, "d_grad_norm": players[1].norm},
             "g_lr": 1e-4 * recipe.schedule(players[0].updates),
             "d_lr": 1e-4 * recipe.schedule(players[1].updates),
         }
-        for name, value in found.items():
+        for name, value in ours.items():
             assert float(value) == pytest.approx(wanted[name], rel=1e-3), (step, name)
     back = {theirs: ours for ours, theirs in pairs.items()}
     for name, value in case.outputs.items():
@@ -82,3 +83,21 @@ def test_two_steps_equal_the_original(stored_case, kind):
         else:
             ours = codec.state_dict()[back[name]]
         assert (ours - value).abs().max() <= 1e-3 * max(value.abs().max(), 1e-3), name
+
+
+@pytest.mark.parametrize("left_out", ["features", "adversarial", "both"])
+def test_balanced_losses_leave_out_what_has_no_weight(left_out):
+    """From the step on with which the discriminators begin, whose losses the balance does not know."""
+    torch.manual_seed(0)
+    shares = {"mel": 1, "wave": 1, "adversarial": 1, "features": 1, "balanced": True}
+    shares |= dict.fromkeys(("adversarial", "features") if left_out == "both" else (left_out,), 0)
+    model = {"kind": "TinyStream", "channels": 4, "width": 8, "layers": 2, "size": 8, "rate": 8000}
+    settings = {"model": model, "weights": shares, "discriminators": {"wave": 4, "stft": 0, "begin": 0}}
+    recipe = config.build(Recipe, settings)
+    net, discriminator = task.generator(build(recipe.model), recipe.weights), task.discriminators(recipe)
+    players = [Player(part, recipe.optimizer.build(part.parameters())) for part in (net, discriminator)]
+    for player in players:
+        player.join(Accelerator(cpu=True))
+    values = task.Coding(*players, recipe).step(0.1 * torch.randn(2, 1, 4000), 0)
+    assert {"mel", "wave", "discriminators"} <= set(values) and values["total"].isfinite()
+    assert {"adversarial", "features"} - set(values) == {name for name in shares if not shares[name]}

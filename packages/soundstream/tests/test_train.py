@@ -13,6 +13,7 @@ from audio_core.loss.spectral import MelLoss
 from audio_core.testing import noise, tone
 from audio_soundstream import codec, data
 from audio_soundstream.config import bitrates
+from audio_soundstream.model import load
 from audio_soundstream.recipe import Data, Recipe
 from audio_soundstream.train import build, release, train, trained
 
@@ -84,11 +85,11 @@ def test_the_codec_learns(sounds, tmp_path):
 
 def test_a_run_becomes_a_bundle_that_codes(sounds, tmp_path):
     train(toy(sounds, steps=3), tmp_path / "run", "cpu", quiet=True)
-    model = codec.load(tmp_path / "run/bundle")
+    model = load(tmp_path / "run/bundle")
     assert model.config.learning == "none" and model.codes(torch.randn(1, 1, 2560)).shape == (1, 2, 10)
     assert codec.tables(model) is not None
     best = release(tmp_path / "run", tmp_path / "best", best=True)
-    assert torch.equal(best.quantizer.codebooks, codec.load(tmp_path / "best").quantizer.codebooks)
+    assert torch.equal(best.quantizer.codebooks, load(tmp_path / "best").quantizer.codebooks)
     with pytest.raises(InputError, match="no training run"):
         release(sounds, tmp_path / "other")
 
@@ -110,7 +111,7 @@ def test_every_way_of_learning_trains(sounds, tmp_path, kind, learning):
         toy(sounds, model=model, steps=2, discriminators={"wave": 0, "stft": 0}), tmp_path / "run", "cpu", quiet=True
     )
     assert run.step == 2
-    assert codec.load(tmp_path / "run/bundle").config.learning == "none"
+    assert load(tmp_path / "run/bundle").config.learning == "none"
 
 
 def test_two_processes_train_one_codec(sounds, tmp_path):
@@ -140,7 +141,7 @@ def test_two_processes_train_one_codec(sounds, tmp_path):
     found = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr[-2000:]
     assert [(tmp_path / f"code{rank}").read_text().strip() for rank in range(2)] == ["0", "0"]
-    assert codec.load(tmp_path / "run/bundle").quantizer.codebooks.abs().max() > 0
+    assert load(tmp_path / "run/bundle").quantizer.codebooks.abs().max() > 0
 
 
 # --- data --------------------------------------------------------------------------------------------------

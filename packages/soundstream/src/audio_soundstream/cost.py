@@ -14,7 +14,6 @@ from audio_core.nn.stream import Sequential
 from torch import nn
 
 from .config import bitrates, bits
-from .live.stream import latency
 from .model import NeuralCodec
 
 
@@ -58,6 +57,11 @@ def history(layer: nn.Module) -> int:
 def decoder_context(model: NeuralCodec) -> int:
     """Frames before another that its audio depends on."""
     return history(model.decoder) + math.ceil(Fraction(model.lead, model.hop)) + 1
+
+
+def latency(model: NeuralCodec) -> int:
+    """Samples that an output waits for beyond its own: the delay of the algorithm, on however fast a machine."""
+    return int(model.encoder.delay + model.decoder.delay * model.hop) + model.lead
 
 
 def describe(model: NeuralCodec) -> dict[str, Any]:

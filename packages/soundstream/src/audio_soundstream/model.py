@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from audio_core import bundle
+from audio_core.audio import batch as checked
 from audio_core.files import InputError
 from audio_core.nn.conv import Conv1d, ConvTranspose1d, Padding
 from audio_core.nn.quantize import ResidualQuantizer
@@ -29,7 +30,7 @@ _DILATIONS = (1, 3, 9)
 
 
 class Reconstruction(NamedTuple):
-    """What a training needs of one pass."""
+    """What training needs of one pass."""
 
     audio: Tensor  # (B, 1, T)
     codes: Tensor  # (B, N, F)
@@ -59,26 +60,38 @@ class NeuralCodec(nn.Module):
         return self.quantizer.sizes
 
     def encode(self, audio: Tensor) -> Tensor:
-        """(B, 1, T) -> latents (B, width, ceil(T / hop)); silence follows up to a whole frame."""
-        return self.encoder(F.pad(audio, (0, -audio.shape[-1] % self.hop)))
+        """(B, 1, T) -> latents (B, width, ceil(T / hop)); silence fills the last frame."""
+        return self._latents(checked(audio, self.channels))
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, width, F) -> (B, 1, F * hop)."""
+        if latents.ndim != 3 or latents.shape[1] != self.width:
+            raise InputError(f"latents: have the shape {tuple(latents.shape)}; pass (B, {self.width}, F)")
         return self.decoder(latents)[..., self.lead : self.lead + latents.shape[-1] * self.hop]
 
     @torch.no_grad()
     def codes(self, audio: Tensor, layers: int | None = None) -> Tensor:
-        """(B, 1, T) -> (B, N, F), of the first `layers` if not of all."""
+        """(B, 1, T) -> (B, N, F) of all layers, or of the first `layers`."""
+        if layers is not None and not 1 <= layers <= self.config.layers:
+            raise InputError(f"layers: expected 1 to {self.config.layers}, got {layers}")
         return self.quantizer.codes(self.encode(audio), layers)
 
     def from_codes(self, codes: Tensor) -> Tensor:
-        """Codes (B, N, F) of any number of layers -> latents (B, width, F)."""
-        return self.quantizer.from_codes(codes)
+        """Codes (B, N, F) of the first N layers -> latents (B, width, F)."""
+        if not isinstance(codes, Tensor) or codes.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8):
+            kind = codes.dtype if isinstance(codes, Tensor) else type(codes).__name__
+            raise InputError(f"codes: are of type {kind}; pass a tensor of integers (B, N, F)")
+        if codes.ndim != 3:
+            raise InputError(f"codes: have the shape {tuple(codes.shape)}; pass (B, N, F)")
+        return self.quantizer.from_codes(codes.long())
 
     def forward(self, audio: Tensor, counts: Tensor | None = None) -> Reconstruction:
-        """Audio of the same length; `counts` (B,) tells from how many layers each item is rebuilt."""
-        latents, codes, losses = self.quantizer(self.encode(audio), counts)
+        """Audio of the same length; `counts` (B,) is the number of layers that each item is decoded from."""
+        latents, codes, losses = self.quantizer(self._latents(audio), counts)
         return Reconstruction(self.decode(latents)[..., : audio.shape[-1]], codes, losses)
+
+    def _latents(self, audio: Tensor) -> Tensor:
+        return self.encoder(F.pad(audio, (0, -audio.shape[-1] % self.hop)))
 
 
 def _quantizer(config: SoundStreamConfig | TinyStreamConfig) -> ResidualQuantizer:
@@ -215,8 +228,12 @@ def _chain(first: nn.Module, blocks: list[Sequential], last: nn.Module, *after_f
 
 
 def load(path: str | Path = "default", device: str = "cpu") -> NeuralCodec:
-    """The codec of a bundle: a folder, a Hub id, or `default`, which comes with the package."""
-    model = bundle.load(SHIPPED.get(str(path), path), [SoundStream, TinyStream], "audio-soundstream", device)
+    """The codec of a bundle: a folder, a Hub id, or the text `default`, which is the one in the wheel.
+
+    A folder of that name is `Path("default")` or `./default`.
+    """
+    place = SHIPPED.get(path, path) if isinstance(path, str) else path
+    model = bundle.load(place, [SoundStream, TinyStream], "audio-soundstream", device)
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all() or (name == "quantizer.counts" and tensor.min() < 0):
             raise InputError(f"{path}: {name} holds values that are not finite, or counts below 0")

@@ -7,14 +7,17 @@ these learn.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from audio_core import bundle
+from audio_core.dsp.mel import MelSpectrogram
 from audio_core.dsp.precision import full_precision
 from audio_core.files import InputError
+from audio_core.loss.spectral import same_shape
+from audio_core.nn.discriminate import STFTDiscriminator
 from audio_core.nn.quantize import Quantised, ResidualQuantizer
 from torch import Tensor, nn
 
@@ -182,6 +185,58 @@ class GradientQuantizer(_Original):
     @torch.no_grad()
     def load_codebooks(self, codebooks: Tensor) -> None:
         self.codebooks.copy_(codebooks)
+
+
+# --- what its training compares ------------------------------------------------------------------------------
+
+
+class SwappedSTFTDiscriminator(STFTDiscriminator):
+    """The original's: its spectrum has time and frequency confused, and its checkpoints depend on it.
+
+    Time shrinks 64 times, frequency 8 times, and the logits, one a band, are means over time. It needs 64 frames.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 32, n_fft: int = 1024, hop: int = 256):
+        super().__init__(channels, width, n_fft, hop)
+        self.shortest = 63 * hop
+
+    def spectrum(self, audio: Tensor) -> Tensor:
+        """(B, 2C, F, frames)"""
+        return super().spectrum(audio).transpose(-1, -2)
+
+
+class PowerMelLoss(nn.Module):
+    """The original's distance of mel spectrograms: power in HTK bands (torchaudio's), the mean over the windows.
+
+    `magnitude` weighs mean |X - Y|, `log` weighs mean (ln(X + 1e-5) - ln(Y + 1e-5))², no half, no root.
+    X and Y are powers: the magnitude term grows with the square of the window and drowns the other one.
+    """
+
+    def __init__(
+        self,
+        rate: int,
+        windows: Sequence[int] = (2048, 1024, 512, 256, 128, 64),
+        bands: int = 64,
+        magnitude: float = 1.0,
+        log: float = 1.0,
+    ):
+        super().__init__()
+        self.mels = nn.ModuleList(
+            [MelSpectrogram(rate, window, window // 4, bands, scale="htk", norm=None) for window in windows]
+        )
+        self.magnitude, self.log = magnitude, log
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        same_shape(estimate, target)
+        loss = estimate.new_zeros(())
+        for mel in self.mels:
+            x, y = mel(estimate), mel(target)
+            if self.magnitude:
+                loss = loss + self.magnitude * F.l1_loss(x, y)
+            if self.log:
+                loss = loss + self.log * F.mse_loss((x + 1e-5).log(), (y + 1e-5).log())
+        return loss / len(self.mels)
 
 
 def rebuild(model: nn.Module, audio: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from .__about__ import __version__
 from .config import CodecConfig, TinyStreamConfig, bitrates
 from .model import NeuralCodec, SoundStream, TinyStream, finished, spread
 from .recipe import Recipe
-from .task import Coding, discriminators, learner
+from .task import Coding, discriminators, generator
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Run:
@@ -49,16 +49,14 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
 
 
 def _task(recipe: Recipe) -> Coding:
-    net, discriminator = learner(build(recipe.model), recipe), discriminators(recipe)
+    net, discriminator = generator(build(recipe.model), recipe.weights), discriminators(recipe)
     average = Average(net, warming(recipe.average)) if recipe.average else None
     clip = recipe.clip or None
     player = Player(net, recipe.optimizer.build(net.parameters()), recipe.schedule, clip, average)
     if discriminator is None:
         return Coding(player, None, recipe)
-    other = Player(
-        discriminator, recipe.discriminator_optimizer.build(discriminator.parameters()), recipe.schedule, clip
-    )
-    return Coding(player, other, recipe)
+    optimizer = recipe.discriminator_optimizer.build(discriminator.parameters())
+    return Coding(player, Player(discriminator, optimizer, recipe.schedule, clip), recipe)
 
 
 def build(settings: CodecConfig) -> NeuralCodec:
@@ -69,27 +67,27 @@ def build(settings: CodecConfig) -> NeuralCodec:
 
 
 class _Codebooks:
-    """Says once when few of the entries are in use."""
+    """Warns once when few of the entries are in use."""
 
     def __init__(self, quiet: bool):
-        self.said = quiet
+        self.done = quiet
 
     def __call__(self, task: Task, metrics: Metrics, run: Run) -> None:
-        if self.said or not run.main or run.step % run.plan.evaluate_every or "used" not in metrics:
+        if self.done or not run.main or run.step % run.plan.evaluate_every or "used" not in metrics:
             return
         share = float(metrics["used"])
         if share < 0.05:
             note(f"step {run.step}: {100 * share:.0f} % of the entries of the codebooks occur in a batch")
-            self.said = True
+            self.done = True
 
 
 def _sounds(task: Coding, clips: data.Held, run: Run) -> Mapping[str, Tensor]:
-    """The first clips held out, as they are and as they come back."""
-    found: dict[str, Tensor] = {}
+    """The first clips held out, and their reconstructions."""
+    sounds: dict[str, Tensor] = {}
     for at in range(min(3, len(clips))):
         clip = clips[at][None].to(run.accelerator.device)
-        found |= {f"clip{at}": clip[0], f"clip{at}-coded": task.release()(clip).audio[0]}
-    return found
+        sounds |= {f"clip{at}": clip[0], f"clip{at}-coded": task.release()(clip).audio[0]}
+    return sounds
 
 
 # --- what comes out ----------------------------------------------------------------------------------------
@@ -109,7 +107,7 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, NeuralCodec
     if not (folder / "recipe.yaml").exists():
         raise InputError(f"{folder}: holds no training run (no recipe.yaml)")
     recipe = config.load(Recipe, folder / "recipe.yaml")
-    net = learner(build(recipe.model), recipe)
+    net = generator(build(recipe.model), recipe.weights)
     if not best:
         load_state(net, folder, "codec")
         return recipe, net.codec.eval()

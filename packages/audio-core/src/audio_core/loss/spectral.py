@@ -150,40 +150,6 @@ class MelLoss(nn.Module):
         return loss
 
 
-class PowerMelLoss(nn.Module):
-    """SoundStream's, as its reimplementation has it: power in HTK bands (torchaudio's), mean over windows.
-
-    `magnitude` weighs mean |X - Y|, `log` weighs mean (ln(X + 1e-5) - ln(Y + 1e-5))², no half, no root.
-    X and Y are powers: the magnitude term grows with the square of the window and drowns the other one.
-    """
-
-    def __init__(
-        self,
-        rate: int,
-        windows: Sequence[int] = (2048, 1024, 512, 256, 128, 64),
-        bands: int = 64,
-        magnitude: float = 1.0,
-        log: float = 1.0,
-    ):
-        super().__init__()
-        self.mels = nn.ModuleList(
-            [MelSpectrogram(rate, window, window // 4, bands, scale="htk", norm=None) for window in windows]
-        )
-        self.magnitude, self.log = magnitude, log
-
-    @full_precision
-    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
-        same_shape(estimate, target)
-        loss = estimate.new_zeros(())
-        for mel in self.mels:
-            x, y = mel(estimate), mel(target)
-            if self.magnitude:
-                loss = loss + self.magnitude * F.l1_loss(x, y)
-            if self.log:
-                loss = loss + self.log * F.mse_loss((x + 1e-5).log(), (y + 1e-5).log())
-        return loss / len(self.mels)
-
-
 def same_shape(estimate: Tensor, target: Tensor) -> None:
     if estimate.shape != target.shape:
         raise ValueError(f"estimate {tuple(estimate.shape)} and target {tuple(target.shape)} differ in shape")

@@ -89,15 +89,11 @@ class STFTDiscriminator(nn.Module):
     """SoundStream's: real and imaginary parts through six blocks; time shrinks 8 times, frequency 64 times.
 
     Logits (B, 1, frames // 8) are means over what is left of the frequencies. Features are the blocks' outputs.
-
-    `swapped` is the slip of a reimplementation whose checkpoints exist: its spectrum lies the other way round, so
-    that time shrinks 64 times, frequency 8 times, and the logits, one a band, are means over time. It needs 64 frames.
     """
 
-    def __init__(self, channels: int = 1, width: int = 32, n_fft: int = 1024, hop: int = 256, swapped: bool = False):
+    def __init__(self, channels: int = 1, width: int = 32, n_fft: int = 1024, hop: int = 256):
         super().__init__()
-        self.stft, self.swapped = STFT(n_fft, hop), swapped
-        self.needed = ((64 if swapped else 8) - 1) * hop  # samples
+        self.stft, self.shortest = STFT(n_fft, hop), 7 * hop  # samples
         widths = [width, width, 2 * width, 4 * width, 4 * width, 8 * width, 8 * width]
         blocks = [
             nn.Sequential(
@@ -111,13 +107,14 @@ class STFTDiscriminator(nn.Module):
         self.blocks = Stack(blocks, nn.Conv2d(widths[-1], 1, 1))
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        if audio.shape[-1] < self.needed:
-            raise ValueError(f"the STFTDiscriminator needs at least {self.needed} samples, got {audio.shape[-1]}")
-        x = _parts(self.stft(audio))  # (B, 2C, frames, F)
-        if self.swapped:
-            x = x.transpose(-1, -2)
-        logits, features = self.blocks(F.leaky_relu(self.first(x), 0.2))
+        if audio.shape[-1] < self.shortest:
+            raise ValueError(f"the STFTDiscriminator needs at least {self.shortest} samples, got {audio.shape[-1]}")
+        logits, features = self.blocks(F.leaky_relu(self.first(self.spectrum(audio)), 0.2))
         return DiscriminatorOutput([logits.mean(-1)], [features])
+
+    def spectrum(self, audio: Tensor) -> Tensor:
+        """(B, 2C, frames, F)"""
+        return _parts(self.stft(audio))
 
 
 class MultiResolutionSTFTDiscriminator(nn.Module):

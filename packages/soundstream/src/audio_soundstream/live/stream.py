@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from audio_core.audio import batch as checked
 from torch import Tensor
 
 from ..model import NeuralCodec
@@ -18,6 +19,8 @@ class EncoderStream:
 
     @torch.inference_mode()
     def feed(self, audio: Tensor, last: bool = False) -> Tensor:
+        if audio.shape[-1:] != (0,):  # an empty piece is no mistake
+            checked(audio, self.model.channels)
         self.samples += audio.shape[-1]
         latents, self.state = self.model.encoder.stream(audio, self.state, last)
         if latents.shape[-1]:
@@ -68,8 +71,3 @@ class DecoderStream:
         """The rest."""
         some = next(self.model.decoder.parameters())
         return self.feed_latents(some.new_zeros(self.batch, self.model.width, 0), last=True)
-
-
-def latency(model: NeuralCodec) -> int:
-    """Samples that an output waits for beyond its own: what the algorithm costs, on however fast a machine."""
-    return int(model.encoder.delay + model.decoder.delay * model.hop) + model.lead

@@ -7,6 +7,7 @@ is under a checksum, and nothing is allocated that the file does not hold.
 
 from __future__ import annotations
 
+import math
 import struct
 from binascii import crc_hqx
 from collections.abc import Iterator
@@ -56,6 +57,10 @@ def from_packet(data: bytes, size: int, name: str = "packet") -> tuple[int, np.n
         return sequence, from_payload(data[4:-2], layers, frames, size)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
+
+
+BRIDGE = 10.0
+"""Seconds without a packet that are bridged, if damage is bridged at all: a header costs nothing and may claim days."""
 
 
 class Packet(NamedTuple):
@@ -125,18 +130,21 @@ class _Lost(_Damage):
 
 
 class Reader:
-    """The packets of a stream. `strict`: the first fault is an InputError; else damaged and lost ones come as None."""
+    """The packets of a stream. `strict`: the first fault is an InputError; else damaged and lost ones come as None.
 
-    def __init__(self, file: BinaryIO, name: str, tables: Tables | None = None, strict: bool = True):
+    More than `bridge` seconds of missing packets in a row are an InputError in any case.
+    """
+
+    def __init__(
+        self, file: BinaryIO, name: str, tables: Tables | None = None, strict: bool = True, bridge: float = BRIDGE
+    ):
         """Reads and checks the header. `name` is what messages call the stream."""
         self.header = self._began = Header.from_bytes(_read(file, HEADER_BYTES), name)
         """Knows the length from the end on, where a stream began without one."""
         self.damaged, self.truncated = 0, False
         """Packets that came as None, and whether what should follow the last one is missing."""
-        self._file, self._name, self._strict, self._index = file, name, strict, 0
+        self._file, self._name, self._strict, self._bridge, self._index = file, name, strict, bridge, 0
         self._coded = self.header.tables is not None
-        minute = 60 * self.header.rate / (self.header.hop * self.header.per_packet)  # in packets
-        self._most_lost = 0x7FFF if self.header.frames is not None else int(minute)
         self._tables = tables if self._coded else None
         fits = not self._tables or self._tables.fit(self.header.layers, self.header.size)
         if self._tables and (not fits or self._tables.checksum != self.header.tables):
@@ -167,8 +175,6 @@ class Reader:
                 sequence, frames, payload = self._next(wanted)
                 skipped = (sequence - self._index + 0x8000 & 0xFFFF) - 0x8000  # numbers wrap
                 place = self._index + skipped
-                if skipped > self._most_lost:
-                    raise _Damage(f"has number {sequence}: a minute and more would be missing")
                 if skipped < 0:
                     self._fault(f"packet {self._index + 1} has number {sequence}: it came late or twice")
                     continue
@@ -190,6 +196,7 @@ class Reader:
                 continue
             if skipped:
                 self._fault(f"packet {self._index + 1} is missing" + f", and {skipped - 1} after it" * (skipped > 1))
+                self._check_gap(skipped)
             for _ in range(skipped):
                 yield self._lose()
             if frames:
@@ -263,6 +270,14 @@ class Reader:
         if self._strict:
             raise InputError(f"{self._name}: {text}")
 
+    def _check_gap(self, packets: int) -> None:
+        header = self.header
+        seconds = packets * header.per_packet * header.hop / header.rate
+        if seconds > self._bridge:
+            missing = f"packets for {seconds:.4g} s are missing after packet {self._index}"
+            limit = f"at most {self._bridge:g} s are bridged; --bridge allows more"
+            raise InputError(f"{self._name}: {missing}, and {limit}")
+
     def _check_size(self, found: int) -> None:
         header = self.header
         if self._coded:
@@ -319,7 +334,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     """What a file says of itself, and what is in it. Damage is counted, not refused."""
     try:
         with Path(path).open("rb") as file:
-            reader = Reader(file, str(path), strict=False)
+            reader = Reader(file, str(path), strict=False, bridge=math.inf)
             packets = [(frames, len(payload)) for _, frames, payload in reader.payloads if payload is not None]
             size = file.seek(0, 2)
     except OSError as error:
