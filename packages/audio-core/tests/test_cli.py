@@ -89,6 +89,11 @@ def test_compare_measures_pairs_and_writes_a_page(sounds, tmp_path, capsys):
     assert code == 2 and "1 x 16000 samples at 16000 Hz, but the reference has 2 x 16000" in err
 
 
+def test_scan_stores_the_level_when_asked(sounds, tmp_path, capsys):
+    code, _, _ = run(capsys, "scan", sounds / "a.wav", "-o", tmp_path / "m.jsonl", "--level")
+    assert code == 0 and '"peak_db": ' in (tmp_path / "m.jsonl").read_text()
+
+
 def test_scan_and_pack_report_what_cannot_be_read(sounds, tmp_path, capsys):
     code, out, err = run(capsys, "scan", sounds, "-o", tmp_path / "m.jsonl")
     assert code == 2 and "2 files" in out and "1 unreadable" in out and "broken.wav: " in err
@@ -96,6 +101,11 @@ def test_scan_and_pack_report_what_cannot_be_read(sounds, tmp_path, capsys):
     assert code == 0 and "2 items; 0 unreadable" in out
     code, _, err = run(capsys, "pack", tmp_path / "m.jsonl", "-o", tmp_path / "p.h5", "--rate", 8000)
     assert code == 2 and "exists already" in err
+    code, out, _ = run(capsys, "shard", tmp_path / "m.jsonl", "-o", tmp_path / "tars", "--size", 1)
+    assert code == 0 and "2 items in 1 tar files; 0 unreadable" in out
+    for verb in (("pack", "--rate", 8000), ("shard",)):
+        code, _, err = run(capsys, *verb, sounds, "-o", tmp_path / "x.h5")
+        assert code == 2 and f"is a folder; list its files first: audio-core scan {sounds} -o" in err
     (sounds / "a.wav").unlink()
     code, _, err = run(capsys, "pack", tmp_path / "m.jsonl", "-o", tmp_path / "q.h5", "--rate", 8000)
     assert code == 2 and "a.wav" in err and err.count("\n") == 1

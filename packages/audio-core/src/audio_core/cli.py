@@ -55,6 +55,14 @@ def parser() -> command.Parser:
     pack.add_argument("--channels", type=_positive, default=1, metavar="N", help="its channels (default: %(default)s)")
     command.add_quiet(pack)
 
+    shard = command.verb(verbs, "shard", _shard, "Put the files of a manifest into WebDataset tar files.")
+    shard.add_argument("manifest", type=Path)
+    command.add_out(shard, "the folder of the tar files", required=True)
+    shard.add_argument(
+        "--size", type=_positive, default=1000, metavar="MB", help="about as large is each (default: %(default)s)"
+    )
+    command.add_quiet(shard)
+
     describe = command.verb(verbs, "describe", _describe, "Show what a released model's folder holds.")
     describe.add_argument("bundle", help="a folder or a Hub id")
     command.add_json(describe)
@@ -181,6 +189,16 @@ def _pack(given: argparse.Namespace) -> int:
     for name, cause in result.unreadable:
         note(f"{name}: {cause}")
     print(f"{given.out}: {result.items} items; {len(result.unreadable)} unreadable")
+    return 2 if result.unreadable else 0
+
+
+def _shard(args: argparse.Namespace) -> int:
+    from .data.sharding import shard
+
+    result = shard(args.manifest, args.out, args.size * 10**6, not args.quiet, args.force)
+    for name, cause in result.unreadable:
+        note(f"{name}: {cause}")
+    print(f"{args.out}: {result.items} items in {result.tars} tar files; {len(result.unreadable)} unreadable")
     return 2 if result.unreadable else 0
 
 

@@ -7,6 +7,7 @@ from .arrays import Samples, batch, samples, to_int16
 from .converting import convert_channels, regroup, resample
 from .formats import BLOCK, FOREIGN, FORMATS, supported
 from .reading import Audio, Info, blocks, info, read
+from .section import Section
 from .writing import Writer, write
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Audio",
     "Info",
     "Samples",
+    "Section",
     "Writer",
     "batch",
     "blocks",

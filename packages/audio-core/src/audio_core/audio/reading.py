@@ -22,6 +22,7 @@ from ..files import InputError, reason
 from .arrays import Samples
 from .converting import convert_channels, regroup, resample, resampled
 from .formats import BLOCK, FOREIGN, supported
+from .section import Section
 from .whole import refuse_partial
 
 
@@ -47,14 +48,18 @@ class Audio(NamedTuple):
 # --- looking and reading --------------------------------------------------------------------------
 
 
-def info(path: str | Path) -> Info:
+def info(path: str | Path | Section) -> Info:
     """The header of a file, checked against what the file really holds."""
     with _opened(path) as file:
         return Info(file.samplerate, file.channels, file.frames, file.format, file.subtype)
 
 
 def read(
-    path: str | Path, start: int = 0, frames: int | None = None, rate: int | None = None, channels: int | None = None
+    path: str | Path | Section,
+    start: int = 0,
+    frames: int | None = None,
+    rate: int | None = None,
+    channels: int | None = None,
 ) -> Audio:
     """Audio from sample `start` on, sought and not skipped; then resampled and channels converted on request.
 
@@ -79,7 +84,7 @@ def read(
 
 
 def blocks(
-    path: str | Path, frames: int = BLOCK, rate: int | None = None, channels: int | None = None
+    path: str | Path | Section, frames: int = BLOCK, rate: int | None = None, channels: int | None = None
 ) -> Iterator[Samples]:
     """The whole file as consecutive blocks of `frames` samples (the last one shorter), converted as in `read`."""
     with _opened(path) as file:
@@ -91,7 +96,7 @@ def blocks(
         yield from regroup(source, frames)
 
 
-def _decoded(file: soundfile.SoundFile, path: str | Path, start: int, frames: int) -> Iterator[Samples]:
+def _decoded(file: soundfile.SoundFile, path: str | Path | Section, start: int, frames: int) -> Iterator[Samples]:
     """`frames` samples from `start` on, in blocks; a file that ends early or holds NaN is an error."""
     try:
         with _muted(path):
@@ -112,11 +117,11 @@ def _decoded(file: soundfile.SoundFile, path: str | Path, start: int, frames: in
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | Path | Section) -> Iterator[soundfile.SoundFile]:
     """The file opened for reading, or one line that says why not."""
-    path = Path(path)
+    path = path if isinstance(path, Section) else Path(path)
     try:
-        if path.exists() and not path.is_file():
+        if isinstance(path, Path) and path.exists() and not path.is_file():
             raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}, not an audio file")
         with path.open("rb") as bytes_:
             empty = not bytes_.read(1)
@@ -127,7 +132,8 @@ def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     with ExitStack() as stack:
         try:
             with _muted(path):
-                file = stack.enter_context(soundfile.SoundFile(native(path)))
+                source = native(path) if isinstance(path, Path) else stack.enter_context(path.open())
+                file = stack.enter_context(soundfile.SoundFile(source))
         except (soundfile.SoundFileError, TypeError, RuntimeError) as error:  # TypeError: a headerless extension (.raw)
             file = stack.enter_context(_through_ffmpeg(path, error))
         refuse_partial(file, path)
@@ -138,9 +144,9 @@ _muting = threading.Lock()  # two at once would restore each other's standard er
 
 
 @contextmanager
-def _muted(path: str | Path) -> Iterator[None]:
+def _muted(path: str | Path | Section) -> Iterator[None]:
     """The MP3 decoder writes remarks of its own to standard error; what is wrong is ours to say, in one line."""
-    if Path(path).suffix.lower() != ".mp3":
+    if not str(path).lower().endswith(".mp3"):
         yield
         return
     with _muting, open(os.devnull, "w") as nowhere:  # noqa: PTH123 (a device, not a path)
@@ -163,7 +169,7 @@ def native(path: Path) -> str | bytes:
 
 
 @contextmanager
-def _through_ffmpeg(path: Path, error: Exception) -> Iterator[soundfile.SoundFile]:
+def _through_ffmpeg(path: Path | Section, error: Exception) -> Iterator[soundfile.SoundFile]:
     """The file decoded by ffmpeg into a temporary one that can be sought."""
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None or path.suffix.lower() not in FOREIGN:
@@ -174,7 +180,12 @@ def _through_ffmpeg(path: Path, error: Exception) -> Iterator[soundfile.SoundFil
         raise InputError(f"{path}: not audio that can be read ({detail}); supported: {supported()}{hint}") from None
     with tempfile.TemporaryDirectory() as folder:
         decoded = Path(folder) / "decoded.w64"
-        source = f"file:{path.resolve()}"  # never a protocol, never an option
+        if isinstance(path, Section):
+            whole = Path(folder) / f"whole{path.suffix}"
+            whole.write_bytes(path.read_bytes())
+        else:
+            whole = path.resolve()
+        source = f"file:{whole}"  # never a protocol, never an option
         command = [ffmpeg, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", source]
         result = subprocess.run([*command, "-vn", "-c:a", "pcm_f32le", "-y", decoded], capture_output=True, text=True)
         if result.returncode or not decoded.exists():

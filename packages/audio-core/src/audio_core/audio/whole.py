@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import InputError
+from .section import Section
 
 # kbit/s of layer III by the four bits of a frame's head, for MPEG 1 and for MPEG 2 and 2.5.
 _KBITS = {
@@ -14,7 +15,7 @@ _KBITS = {
 _RATES = (44100, 48000, 32000)  # of MPEG 1; half of them for 2, a quarter for 2.5
 
 
-def refuse_partial(file: Any, path: Path) -> None:
+def refuse_partial(file: Any, path: Path | Section) -> None:
     """An InputError where the open soundfile `file` would give less audio than `path` holds or promises."""
     if not file.frames:
         raise InputError(f"{path}: holds no samples")
@@ -32,7 +33,7 @@ def refuse_partial(file: Any, path: Path) -> None:
         _refuse_unmeasured_mp3(path)
 
 
-def _refuse_partial_ogg(path: Path) -> None:
+def _refuse_partial_ogg(path: Path | Section) -> None:
     with path.open("rb") as bytes_:
         bytes_.seek(max(0, path.stat().st_size - 0x10000))  # a page is shorter than 64 KiB
         tail = bytes_.read()
@@ -46,7 +47,7 @@ def _refuse_partial_ogg(path: Path) -> None:
         raise InputError(f"{path}: holds several Ogg streams, one after another; split it into files")
 
 
-def _refuse_unmeasured_mp3(path: Path) -> None:
+def _refuse_unmeasured_mp3(path: Path | Section) -> None:
     """Frames of different bit rates and no table of their number: the length would be guessed from the first frame."""
     with path.open("rb") as bytes_:
         head = bytes_.read(10)

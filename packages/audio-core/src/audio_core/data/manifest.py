@@ -74,6 +74,8 @@ class Manifest(NamedTuple):
     def load(cls, path: str | Path) -> "Manifest":
         """A manifest that says what it should about files that are there."""
         path = Path(path)
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; list its files first: audio-core scan {path} -o NAME.jsonl")
         lines = read_text(path, LIMIT).split("\n")  # not splitlines, which also cuts at signs a name may hold
         rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not rows:

@@ -1,0 +1,207 @@
+"""Samples as WebDataset shards: plain tar files that hold the files of a sample one after another, key.flac, key.json.
+
+The `webdataset` library reads them in sequence. Here they are indexed instead, so that any sample is read where it lies
+and stays a function of (seed, index): beside each tar stands NAME.tar.index, JSON lines of key, members (offset and
+size of each file), facts, and the rate, channels and frames of audio. A tar from elsewhere is indexed when it is first
+opened, without a trace where its folder is read-only. `sharding` writes them.
+"""
+
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import audio
+from ..files import InputError, read_text, reason, write_text
+from .manifest import LIMIT, REQUIRED, Unreadable, is_audio
+
+_FORMAT = "audio_core.shard.1"
+_BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one key. Where one of them is audio, this is an item for `Segments`."""
+
+    tar: Path
+    key: str
+    members: Mapping[str, tuple[int, int]]
+    """Offset and size in the tar, by extension: "flac", "json", "safetensors"."""
+    facts: Mapping[str, Any]
+    """What its .json holds."""
+    sound: str = ""
+    """The extension of its audio, whose rate, channels and frames follow."""
+    rate: int = 0
+    channels: int = 0
+    frames: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.tar}:{self.key}"
+
+    def section(self, extension: str) -> audio.Section:
+        """Where a file of this sample lies."""
+        if extension not in self.members:
+            raise InputError(f"{self.name}: holds {', '.join(self.members)}, but no {extension}")
+        offset, size = self.members[extension]
+        return audio.Section(self.tar, offset, size, f"{self.key}.{extension}")
+
+    def content(self, extension: str) -> bytes:
+        """The whole file with this extension."""
+        section = self.section(extension)
+        try:
+            data = section.read_bytes()
+        except OSError as error:
+            raise InputError(f"{section}: {reason(error)}") from None
+        if len(data) != section.size:
+            raise InputError(f"{section}: is truncated: {section.size} bytes promised, {len(data)} found")
+        return data
+
+    def read(self, start: int, frames: int) -> audio.Samples:
+        """(C, frames) of its audio from sample `start` on."""
+        return audio.read(self.section(self.sound), start, frames).samples
+
+
+class Index(NamedTuple):
+    """What a tar holds; `source` tells apart what it was made from."""
+
+    samples: list[Sample]
+    unreadable: list[Unreadable]
+    source: str
+
+
+class Shards:
+    """The samples of the tar files of a folder, or of one tar: `items` for `Segments` are those with audio.
+
+    `unreadable` are the samples whose audio or .json is broken.
+    """
+
+    def __init__(self, path: str | Path):
+        path = Path(path)
+        tars = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+        if not tars:
+            raise InputError(f"{path}: holds no .tar files; `audio-core shard` writes them")
+        self.samples: list[Sample] = []
+        self.unreadable: list[Unreadable] = []
+        for tar in tars:
+            index = known(tar) or indexed(tar)
+            self.samples += index.samples
+            self.unreadable += index.unreadable
+        self.items = [sample for sample in self.samples if sample.sound]
+
+
+def split(name: str) -> tuple[str, str] | None:
+    """Key and extension of a file's name as WebDataset has them: the key ends at the first dot after the last slash."""
+    match = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]+)", name, re.DOTALL)
+    return (match[1], match[2]) if match else None
+
+
+# --- the index ------------------------------------------------------------------------------------
+
+
+def known(tar: Path) -> Index | None:
+    """What the index beside a tar says, unless it is damaged or of another state of the tar."""
+    try:
+        head, *lines = map(json.loads, read_text(_beside(tar), LIMIT).splitlines())
+        if (head["format"], head["bytes"], head["changed_ns"]) != (_FORMAT, *_state(tar)):
+            return None
+        samples = [_sample(tar, values, head["bytes"]) for values in lines]
+        return Index(samples, [Unreadable(*map(str, each)) for each in head["unreadable"]], str(head["source"]))
+    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def indexed(tar: Path, source: str = "", named: Path | None = None) -> Index:
+    """Walks through a tar and writes the index beside it, where that can be written.
+
+    `named` is the name that the tar will get next: its index may stand there before it.
+    """
+    named = named or tar
+    samples, unreadable = [], []
+    for key, group in groupby(_files(tar), lambda file: file[0]):
+        members: dict[str, tuple[int, int]] = {}
+        for _, extension, offset, size in group:
+            if extension in members:
+                raise InputError(f"{tar}: holds {key}.{extension} twice")
+            members[extension] = (offset, size)
+        try:
+            samples.append(replace(_looked_at(Sample(tar, key, members, {})), tar=named))
+        except InputError as error:
+            unreadable.append(Unreadable(f"{named}:{key}", str(error).removeprefix(f"{tar}:")))
+    size, changed = _state(tar)
+    head = {"format": _FORMAT, "bytes": size, "changed_ns": changed, "source": source, "unreadable": unreadable}
+    rows = [{name: value for name, value in asdict(sample).items() if name != "tar"} for sample in samples]
+    with suppress(InputError):  # the folder may be read-only
+        write_text(_beside(named), "".join(json.dumps(line) + "\n" for line in (head, *rows)))
+    return Index(samples, unreadable, source)
+
+
+def _beside(tar: Path) -> Path:
+    return tar.with_name(f"{tar.name}.index")
+
+
+def _state(tar: Path) -> tuple[int, int]:
+    status = tar.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _sample(tar: Path, values: dict[str, Any], size: int) -> Sample:
+    """A row of an index; what cannot be so is a ValueError."""
+    members = {str(name): (int(offset), int(length)) for name, (offset, length) in values["members"].items()}
+    numbers = [values["rate"], values["channels"], values["frames"]]
+    inside = all(_BLOCK <= offset <= offset + length <= size for offset, length in members.values())
+    sound = values["sound"]
+    if not inside or any(type(n) is not int or n < bool(sound) for n in numbers) or (sound and sound not in members):
+        raise ValueError(values["key"])
+    return Sample(tar, str(values["key"]), members, dict(values["facts"]), sound, *numbers)
+
+
+def _looked_at(sample: Sample) -> Sample:
+    """With the facts of its .json, and the header of its audio."""
+    facts: Any = {}
+    if "json" in sample.members:
+        section = sample.section("json")
+        try:
+            facts = json.loads(sample.content("json")) if section.size < LIMIT else None
+        except (ValueError, RecursionError):
+            facts = None
+        if not isinstance(facts, dict):
+            raise InputError(f"{section}: is no JSON object")
+    sound = next((extension for extension in sample.members if is_audio(f"a.{extension}")), "")
+    if not sound:
+        return replace(sample, facts=facts)
+    header = audio.info(sample.section(sound))
+    facts = {name: value for name, value in facts.items() if name not in REQUIRED[1:]}
+    return Sample(sample.tar, sample.key, sample.members, facts, sound, header.rate, header.channels, header.frames)
+
+
+def _files(tar: Path) -> Iterator[tuple[str, str, int, int]]:
+    """(key, extension, offset, size) of each file, in order. Nothing is unpacked, and what only a hostile tar holds is
+    refused all the same."""
+    try:
+        size = tar.stat().st_size
+        with tarfile.open(tar, "r:") as archive:
+            for info in archive:
+                if not (info.isreg() or info.isdir()) or info.issparse():
+                    raise InputError(f"{tar}: {info.name!r} is a link or a device; a shard holds plain files")
+                if info.name.startswith("/") or ".." in info.name.split("/"):
+                    raise InputError(f"{tar}: {info.name!r} would lie outside its folder")
+                if info.size < 0 or info.offset_data + info.size > size:
+                    raise InputError(f"{tar}: is truncated inside {info.name!r}")
+                if info.isreg() and (parts := split(info.name)):
+                    yield *parts, info.offset_data, info.size
+            end = archive.offset
+        with tar.open("rb") as file:
+            file.seek(end)
+            if file.read(_BLOCK) != bytes(_BLOCK):
+                raise InputError(f"{tar}: is truncated, or damaged after {end} bytes")
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise InputError(f"{tar}: is no tar file that can be read ({reason(error)}); compressed ones cannot") from None
+    except OSError as error:
+        raise InputError(f"{tar}: {os.strerror(error.errno) if error.errno else reason(error)}") from None
