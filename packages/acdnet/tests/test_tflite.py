@@ -14,9 +14,9 @@ from audio_acdnet.config import ACDNetConfig
 from audio_acdnet.export import tflite
 from audio_acdnet.export.quantise import IntegerLayer, IntegerModel, _fixed_point, average_window, quantise
 from audio_acdnet.model import ACDNet
+from audio_core.export.tflite import arena
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
-from audio_core.tflite import arena
 
 TINY = ACDNetConfig(20000, 12000, (2, 8, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8), ("a", "b", "c"))
 interpreted = pytest.mark.skipif(

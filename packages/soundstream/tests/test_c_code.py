@@ -94,7 +94,7 @@ def test_large_models_as_well(stored, name, tmp_path, monkeypatch):
         lines.extend([f".globl {name}", ".balign 16", f'{name}: .incbin "{tmp_path / name}.bin"'])
         return f"extern const float {name}[{values.size}];\n"
 
-    monkeypatch.setattr(c_code, "_array", declared)
+    monkeypatch.setattr(c_code.c_text, "array", declared)
     texts = c_code.sources(model)
     numbers = tmp_path / "numbers.s"
     numbers.write_text("\n".join(lines) + "\n")

@@ -81,5 +81,7 @@ def test_what_only_training_needs_stays_out_and_the_model_stays_as_it_is(stored,
 
 def test_a_missing_library_is_named_with_what_installs_it(stored, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(InputError, match=r'need onnx: pip install "audio-soundstream\[onnx\]"'):
+    with pytest.raises(
+        InputError, match=r'needs onnx, which is not installed: pip install "audio-soundstream\[onnx\]"'
+    ):
         onnx.write(stored("ts_ultra_tiny")[1], tmp_path / "a.onnx")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tflite as schema
 import torch
+from audio_core.export.tflite import arena
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
-from audio_core.tflite import arena
 from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.export import chain, tflite
 from audio_soundstream.export.quantise import IntegerModel, quantise, recorded

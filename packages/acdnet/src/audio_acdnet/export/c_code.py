@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from audio_core.export import c_text
 
 from .. import cost
 from ..config import FIRST_KERNELS, POOL_AFTER, SECOND_BLOCK, ACDNetConfig, frames, pools
@@ -20,8 +20,7 @@ def sources(model: IntegerModel) -> dict[str, str]:
     """Names and texts of the files that, compiled together, are the model and an example of its use."""
     if model.input_type != "int16":
         raise ValueError(f"the C engine takes 16-bit audio, this model {model.input_type}")
-    engine = {name: (ENGINE / name).read_text(encoding="utf-8") for name in FILES[:3]}
-    return {**engine, "acdnet_model.h": _header(model), "acdnet_model.c": _numbers(model)}
+    return {**c_text.engine(ENGINE, FILES[:3]), "acdnet_model.h": _header(model), "acdnet_model.c": _numbers(model)}
 
 
 def memory_of(model: IntegerModel) -> dict[str, int]:
@@ -68,14 +67,8 @@ def _header(model: IntegerModel) -> str:
         ("ODD", memory["odd maps"] // _wide(model), "and of conv4, conv6, ..."),
         ("SUMS", memory["lines of sums"] // 4, "values of the longest lines that are pooled together"),
     ]
-    width = max(len(f"#define ACDNET_{name} {value}") for name, value, _ in rows)
-    lines = [
-        f"#define ACDNET_{name} {value}".ljust(width) + (f"  /* {note} */" if note else "")
-        for name, value, note in rows
-    ]
-    text = "\n".join(line.rstrip() for line in lines)
     total = f"/* In all {sum(memory.values()):,} bytes of memory and {flash(model):,} of constants. */\n"
-    return f"{_NOTICE}{total}#ifndef ACDNET_MODEL_H\n#define ACDNET_MODEL_H\n\n{text}\n\n#endif\n"
+    return _NOTICE + total + c_text.header("ACDNET_MODEL_H", c_text.defines("ACDNET", rows))
 
 
 def _window_samples(config: ACDNetConfig) -> int:
@@ -101,13 +94,11 @@ def _numbers(model: IntegerModel) -> str:
             ("multiplier", layer.multiplier),
             ("shift", shift),
         ):
-            parts.append(
-                f"static const {values.dtype}_t {layer.name}_{kind}[{values.size}] = {{\n{_wrapped(values.flat)}}};\n"
-            )
+            parts.append(c_text.array(f"{layer.name}_{kind}", values))
         rows.append(_row(model.config, layer, channels, height, width))
     labels = ",\n".join(f"    {_quoted(label)}" for label in model.config.labels)
-    parts.append("const acdnet_layer acdnet_layers[ACDNET_LAYERS] = {\n" + "".join(rows) + "};\n")
-    parts.append(f"const char *const acdnet_labels[ACDNET_CLASSES] = {{\n{labels}\n}};\n")
+    parts.append(c_text.table("acdnet_layer", "acdnet_layers", "ACDNET_LAYERS", "".join(rows)))
+    parts.append(c_text.table("char *const", "acdnet_labels", "ACDNET_CLASSES", labels + "\n"))
     return "\n".join(parts)
 
 
@@ -118,18 +109,6 @@ def _row(config: ACDNetConfig, layer: IntegerLayer, channels: int, height: int, 
     numbers = (channels, len(layer.weight), height, width)
     numbers += (layer.weight.shape[3], layer.stride, layer.padding, *pool, layer.input_zero, layer.output_zero)
     return f"    {{{arrays}, {', '.join(map(str, numbers))}}},\n"
-
-
-def _wrapped(values: Iterable[int], width: int = 118) -> str:
-    """Numbers with commas, in lines that editors can show."""
-    lines, line = [], "   "
-    for value in values:
-        text = f" {value},"
-        if len(line) + len(text) > width:
-            lines.append(line)
-            line = "   "
-        line += text
-    return "\n".join([*lines, line]) + "\n"
 
 
 def _quoted(label: str) -> str:

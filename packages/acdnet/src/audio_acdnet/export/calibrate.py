@@ -1,4 +1,4 @@
-"""Crops that show how large the values inside a model become: what its integer form is scaled by."""
+"""Crops for calibration, which measures how large the values inside a model become to scale its integers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from audio_core import batch
+from audio_core.export.calibrate import coloured_noise, select
 from torch import Tensor
 
 from ..config import ACDNetConfig
@@ -18,10 +18,10 @@ _TOGETHER = 16
 
 
 def sounds(config: ACDNetConfig) -> list[Tensor]:
-    """Batches of crops (B, 1, T) made here, the same every time: noises, harmonic glides, clicks and bursts.
+    """Batches of synthetic crops (B, 1, T), the same every time: noises, harmonic glides, clicks and bursts.
 
-    They stand for recordings where there are none: what decides is that all kinds of spectra, envelopes and levels
-    down to -30 dB occur, some behind silence.
+    They stand for recordings where there are none. Their spectra, envelopes and levels, down to -30 dB and some behind
+    silence, are of as many kinds as a model meets.
     """
     rng = np.random.default_rng(0)
     kinds = (_noise, _glide, _clicks, _burst)
@@ -37,9 +37,7 @@ def sounds(config: ACDNetConfig) -> list[Tensor]:
 
 def recordings(config: ACDNetConfig, inputs: Sequence[str]) -> list[Tensor]:
     """Batches of crops of audio files, folders or patterns: as many of each file, spread over it."""
-    files = [found.file for found in batch.find(inputs)]
-    files = [files[at] for at in np.unique(np.linspace(0, len(files) - 1, COUNT).astype(int))]
-    each = -(-COUNT // len(files))
+    files, each = select(inputs, COUNT)
     crops = [crop for file in files for crop in mix.crops(read_clip(file, config.rate), config.samples, each)]
     return _batches(crops, config)
 
@@ -51,8 +49,7 @@ def _batches(crops: list[np.ndarray], config: ACDNetConfig) -> list[Tensor]:
 
 def _noise(rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:
     """From white to a fall of 9 dB an octave, its level swaying up to thirty times a second."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    coloured = np.fft.irfft(spectrum * np.arange(1, len(spectrum) + 1) ** -rng.uniform(0, 1.5), samples)
+    coloured = coloured_noise(rng, samples, 1.5)
     sway = np.sin(2 * np.pi * rng.uniform(1, 30) * np.arange(samples) / rate)
     return coloured * (1 + rng.uniform(0, 1) * sway)
 
@@ -62,8 +59,8 @@ def _glide(rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:
     time = np.arange(samples) / rate
     pitch, turn, fall = rng.uniform(80, 1500), rng.uniform(-0.5, 0.5), rng.uniform(0.3, 1.5)
     phase = 2 * np.pi * pitch * (time + turn * time**2 / 2)
-    heard = [h for h in range(1, 8) if h == 1 or h * pitch * (1 + abs(turn) * time[-1]) < rate / 2]
-    return sum(np.sin(h * phase) / h**fall for h in heard)
+    harmonics = [h for h in range(1, 8) if h == 1 or h * pitch * (1 + abs(turn) * time[-1]) < rate / 2]
+    return sum(np.sin(h * phase) / h**fall for h in harmonics)
 
 
 def _clicks(rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:

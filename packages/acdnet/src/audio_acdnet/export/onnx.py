@@ -7,18 +7,16 @@ metadata.
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from audio_core.files import InputError
+from audio_core.export.onnx import export, quiet, requirements
 from torch import Tensor, nn
 
 from ..model import ACDNet, folded
+
+_EXTRA = "audio-acdnet[onnx]"
 
 
 class _Front(nn.Module):
@@ -34,41 +32,28 @@ class _Front(nn.Module):
 
 
 def write(model: ACDNet, path: Path) -> None:
-    with _quiet():
-        try:
-            import onnx
-            import onnxscript  # noqa: F401 (what PyTorch's exporter needs)
-        except ImportError as error:
-            raise _missing(error) from None
-        batch = {0: torch.export.Dim("batch")}
-        example = torch.zeros(2, 1, model.config.samples)
-        program = torch.onnx.export(
-            _Front(model).eval(),
-            (example,),
-            dynamo=True,
-            input_names=["audio"],
-            output_names=["logits"],
-            dynamic_shapes=(batch,),
-            verbose=False,
-        )
-        made = program.model_proto
-        onnx.helper.set_model_props(
-            made, {"labels": json.dumps(model.config.labels, ensure_ascii=False), "rate": str(model.config.rate)}
-        )
-        onnx.save(made, path)
+    noise = torch.randn(2, 1, model.config.samples, generator=torch.Generator().manual_seed(0))
+    labels = json.dumps(model.config.labels, ensure_ascii=False)
+    export(
+        _Front(model),
+        path,
+        {"audio": 0.1 * noise},
+        ("logits",),
+        {"audio": {0: torch.export.Dim("batch")}},
+        {"labels": labels, "rate": str(model.config.rate)},
+        _EXTRA,
+    )
 
 
 def write_int8(model: ACDNet, crops: Sequence[Tensor], path: Path) -> None:
-    """Scaled by what `crops`, batches as the model hears them, make of it.
+    """In 8 bits; `crops`, batches of calibration sounds at the level of the model's input, set the scales.
 
     The audio and the first convolution stay in real numbers: with 8 bits soft sounds fade.
     """
-    with _quiet():
-        try:
+    with quiet():
+        with requirements(_EXTRA):
             import onnx
             from onnxruntime import quantization
-        except ImportError as error:
-            raise _missing(error) from None
 
         class Reader(quantization.CalibrationDataReader):
             left = iter([{"audio": batch.numpy() / model.config.gain} for batch in crops])
@@ -90,20 +75,3 @@ def write_int8(model: ACDNet, crops: Sequence[Tensor], path: Path) -> None:
             )
         finally:
             plain.unlink(missing_ok=True)
-
-
-def _missing(error: ImportError) -> InputError:
-    return InputError(f'ONNX needs {error.name}, which is not installed: pip install "audio-acdnet[onnx]"')
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Both exporters warn of their own future, advise on steps that these graphs do not need, and print."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 
 import numpy as np
-from audio_core.tflite import Graph, Placed
+from audio_core.export.tflite import Graph, Placed
 
 from ..__about__ import __version__
 from .quantise import IntegerLayer, IntegerModel, average_window

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from audio_core.export import c_text
 
 from ..codec import fingerprint
 from ..config import CodecConfig, bits
@@ -19,8 +20,8 @@ from .quantise import IntegerModel
 ENGINE = Path(__file__).with_name("device")
 _SHARED = ("soundstream.h", "soundstream.c", "sstr.h", "sstr.c", "main.c")
 _PER_PACKET = 8  # frames: no bit is wasted
-_MADE = ("soundstream_model.h", "soundstream_model.c")
-FILES = (*_SHARED, "soundstream_float.c", "soundstream_integer.c", *_MADE)
+_OF_MODEL = ("soundstream_model.h", "soundstream_model.c")
+FILES = (*_SHARED, "soundstream_float.c", "soundstream_integer.c", *_OF_MODEL)
 _NOTICE = "/* Made by audio-soundstream; the engine is in soundstream.c. */\n"
 
 
@@ -28,8 +29,7 @@ def sources(model: NeuralCodec | IntegerModel) -> dict[str, str]:
     """Names and texts of the files that, compiled together, are the encoder and an example of its use."""
     code = _of_integers(model) if isinstance(model, IntegerModel) else _of_floats(model)
     names = (*_SHARED, "soundstream_integer.c" if code.integer else "soundstream_float.c")
-    engine = {name: (ENGINE / name).read_text(encoding="utf-8") for name in names}
-    return engine | dict(zip(_MADE, (_header(code), _numbers(code)), strict=True))
+    return c_text.engine(ENGINE, names) | dict(zip(_OF_MODEL, (_header(code), _numbers(code)), strict=True))
 
 
 def flash(model: NeuralCodec | IntegerModel) -> dict[str, int]:
@@ -168,10 +168,7 @@ def _header(code: _Code) -> str:
         ("LATENT", plan.latent, "values that lie in memory for a latent"),
         ("LINES", plan.values, "and for the inputs of the layers"),
     ]
-    width = max(len(f"#define SOUNDSTREAM_{name} {value}") for name, value, _ in rows)
-    lines = [f"#define SOUNDSTREAM_{name} {value}".ljust(width) + f"  /* {note} */" for name, value, note in rows]
-    text = "\n".join(lines)
-    return f"{_NOTICE}#ifndef SOUNDSTREAM_MODEL_H\n#define SOUNDSTREAM_MODEL_H\n\n{text}\n\n#endif\n"
+    return _NOTICE + c_text.header("SOUNDSTREAM_MODEL_H", c_text.defines("SOUNDSTREAM", rows))
 
 
 def _numbers(code: _Code) -> str:
@@ -190,10 +187,10 @@ def _numbers(code: _Code) -> str:
         books.append(f"    {{{', '.join(texts)}}},\n")
     config = code.config
     stream = Header(config.rate, config.hop, config.layers, config.size, code.fingerprint, per_packet=_PER_PACKET)
-    header = _wrapped(map(str, stream.to_bytes()))
-    parts.append(f"const uint8_t soundstream_stream[48] = {{\n{header}}};\n")
-    parts.append("const soundstream_layer soundstream_layers[SOUNDSTREAM_LAYERS] = {\n" + "".join(rows) + "};\n")
-    parts.append("const soundstream_book soundstream_books[SOUNDSTREAM_CODEBOOKS] = {\n" + "".join(books) + "};\n")
+    header = c_text.wrapped(map(str, stream.to_bytes()))
+    parts.append(c_text.table("uint8_t", "soundstream_stream", 48, header))
+    parts.append(c_text.table("soundstream_layer", "soundstream_layers", "SOUNDSTREAM_LAYERS", "".join(rows)))
+    parts.append(c_text.table("soundstream_book", "soundstream_books", "SOUNDSTREAM_CODEBOOKS", "".join(books)))
     return "\n".join(parts)
 
 
@@ -202,29 +199,6 @@ def _fields(fields: Sequence[Field], names: Sequence[str], at: int) -> tuple[lis
     arrays, texts = [], []
     for place, field in enumerate(fields):
         if isinstance(field, np.ndarray):
-            arrays.append(_array(f"{names[place]}{at}", field))
+            arrays.append(c_text.array(f"{names[place]}{at}", field))
         texts.append(f"{names[place]}{at}" if isinstance(field, np.ndarray) else "0" if field is None else str(field))
     return arrays, texts
-
-
-def _array(name: str, values: np.ndarray) -> str:
-    flat = values.ravel().tolist()
-    kind, text = ("float", _float) if values.dtype.kind == "f" else (f"{values.dtype}_t", str)
-    return f"static const {kind} {name}[{len(flat)}] = {{\n{_wrapped(map(text, flat))}}};\n"
-
-
-def _float(value: float) -> str:
-    """Nine digits give every float back."""
-    text = f"{value:.9g}"
-    return f"{text}f" if "." in text or "e" in text else f"{text}.f"
-
-
-def _wrapped(texts: Iterable[str], width: int = 118) -> str:
-    """Numbers with commas, in lines that editors can show."""
-    lines, line = [], "   "
-    for text in texts:
-        if len(line) + len(text) + 2 > width:
-            lines.append(line)
-            line = "   "
-        line += f" {text},"
-    return "\n".join([*lines, line]) + "\n"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from audio_core.files import InputError
+import torch
+from audio_core.export.onnx import requirements, save
 from audio_core.nn.conv import Conv1d, ConvTranspose1d
 from audio_core.nn.residual import Residual
 from audio_core.nn.stream import Sequential
@@ -21,24 +22,31 @@ from torch import Tensor, nn
 from ..__about__ import __version__
 from ..model import NeuralCodec
 
+_EXTRA = "audio-soundstream[onnx]"
 _OPSET, _FORMAT = 18, 10  # of 2023 and 2024: what is installed in many places by now
 _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "Relu", nn.ELU: "Elu", nn.Hardswish: "HardSwish"}
 
 
 def write(model: NeuralCodec, path: Path, decoder: bool = False) -> None:
-    """The encoder, or with `decoder` what makes audio of its codes."""
-    graph = _Graph()
+    """The encoder with its search, or with `decoder` the decoder."""
+    graph, random, count = _Graph(), torch.Generator().manual_seed(0), len(model.codebooks)
+    device = model.quantizer.codebooks.device
     value = graph.helper.make_tensor_value_info
     audio = value("audio", graph.kinds.FLOAT, ("batch", 1, "samples"))
-    codes = value("codes", graph.kinds.INT64, ("batch", len(model.codebooks), "frames"))
+    codes = value("codes", graph.kinds.INT64, ("batch", count, "frames"))
     if decoder:
         _decoder(graph, model)
-        made = graph.file([codes], [audio])
+        file = graph.file([codes], [audio])
+        example = torch.randint(model.config.size, (1, count, 16), generator=random)
+        with torch.no_grad():
+            expected = model.decode(model.from_codes(example.to(device)))
+        inputs, outputs = {"codes": example}, {"audio": expected}
     else:
         _encoder(graph, model)
-        made = graph.file([audio], [codes])
-    graph.helper.set_model_props(made, {"rate": str(model.sample_rate), "hop": str(model.hop)})
-    path.write_bytes(made.SerializeToString())
+        file = graph.file([audio], [codes])
+        example = 0.1 * torch.randn(1, 1, 16 * model.hop + 1, generator=random)
+        inputs, outputs = {"audio": example}, {"codes": model.codes(example.to(device))}
+    save(file, path, inputs, outputs, {"rate": str(model.sample_rate), "hop": str(model.hop)}, _EXTRA)
 
 
 def _encoder(graph: _Graph, model: NeuralCodec) -> None:
@@ -48,16 +56,16 @@ def _encoder(graph: _Graph, model: NeuralCodec) -> None:
     up = graph.node("Add", graph.node("Shape", "audio", start=2), last)
     whole = graph.node("Mul", graph.node("Div", up, hop), hop)  # ceil(samples / hop) * hop
     values = _layers(graph, "encoder", model.encoder, graph.node("Slice", padded, start, whole, time))
-    residual, found = graph.node("Transpose", values, perm=(0, 2, 1)), []
+    residual, codes = graph.node("Transpose", values, perm=(0, 2, 1)), []
     # As the model does: |r - c|² = |r|² + 2 (|c|²/2 - r c), and |r|² is the same for all entries.
     halves = model.quantizer.codebooks.square().sum(-1) / 2
     for at, (book, half) in enumerate(zip(_books(graph, model), halves, strict=True)):
         products = graph.node("MatMul", residual, graph.node("Transpose", book, perm=(1, 0)))
         distances = graph.node("Sub", graph.constant(f"codebook{at}.halves", half), products)
         code = graph.node("ArgMin", distances, axis=2, keepdims=0)
-        found.append(graph.node("Unsqueeze", code, graph.number("layer", 1)))
+        codes.append(graph.node("Unsqueeze", code, graph.number("layer", 1)))
         residual = graph.node("Sub", residual, graph.node("Gather", book, code))
-    graph.node("Concat", *found, made="codes", axis=1)
+    graph.node("Concat", *codes, name="codes", axis=1)
 
 
 def _decoder(graph: _Graph, model: NeuralCodec) -> None:
@@ -69,7 +77,7 @@ def _decoder(graph: _Graph, model: NeuralCodec) -> None:
     values = _layers(graph, "decoder", model.decoder, latents)
     lead = graph.number("lead", model.lead)
     length = graph.node("Mul", graph.node("Shape", "codes", start=2), graph.number("hop", model.hop))
-    graph.node("Slice", values, lead, graph.node("Add", lead, length), graph.number("time", 2), made="audio")
+    graph.node("Slice", values, lead, graph.node("Add", lead, length), graph.number("time", 2), name="audio")
 
 
 def _books(graph: _Graph, model: NeuralCodec) -> list[str]:
@@ -77,7 +85,7 @@ def _books(graph: _Graph, model: NeuralCodec) -> list[str]:
 
 
 def _layers(graph: _Graph, name: str, part: nn.Module, x: str) -> str:
-    """What `part` makes of x (B, C, T)."""
+    """The name of the output of `part` for the value x (B, C, T)."""
     if isinstance(part, Sequential):
         for place, layer in part.named_children():
             x = _layers(graph, f"{name}.{place}", layer, x)
@@ -102,19 +110,17 @@ class _Graph:
     """Nodes and constants in their order; a value goes by its name."""
 
     def __init__(self) -> None:
-        try:
+        with requirements(_EXTRA):
             import onnx
-        except ImportError:
-            raise InputError('ONNX files need onnx: pip install "audio-soundstream[onnx]"') from None
         self.helper, self.kinds, self.numpy_helper = onnx.helper, onnx.TensorProto, onnx.numpy_helper
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
-    def node(self, kind: str, *inputs: str, made: str = "", **options: Any) -> str:
-        """The name of what it gives."""
-        made = made or f"{kind}{len(self.nodes)}"
-        self.nodes.append(self.helper.make_node(kind, inputs, [made], made, **options))
-        return made
+    def node(self, kind: str, *inputs: str, name: str = "", **options: Any) -> str:
+        """The name of its output."""
+        name = name or f"{kind}{len(self.nodes)}"
+        self.nodes.append(self.helper.make_node(kind, inputs, [name], name, **options))
+        return name
 
     def constant(self, name: str, values: Tensor | np.ndarray) -> str:
         array = values.detach().cpu().float().numpy() if isinstance(values, Tensor) else values.astype(np.int64)
@@ -127,5 +133,5 @@ class _Graph:
     def file(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
         graph = self.helper.make_graph(self.nodes, "main", inputs, outputs, list(self.constants.values()))
         opset = self.helper.make_opsetid("", _OPSET)
-        told = {"producer_name": "audio-soundstream", "producer_version": __version__}
-        return self.helper.make_model(graph, opset_imports=[opset], ir_version=_FORMAT, **told)
+        producer = {"producer_name": "audio-soundstream", "producer_version": __version__}
+        return self.helper.make_model(graph, opset_imports=[opset], ir_version=_FORMAT, **producer)

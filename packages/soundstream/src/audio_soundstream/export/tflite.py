@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from audio_core.export.tflite import Graph, Placed
 from audio_core.files import InputError
-from audio_core.tflite import Graph, Placed
 from torch import Tensor
 
 from ..__about__ import __version__

@@ -1,19 +1,21 @@
-"""A codec's encoder for other machines: one file or folder a format, with what it costs there."""
+"""A codec's encoder for other machines: the formats, and what a model costs in each and on which board."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from audio_core.command import columns
-from audio_core.files import InputError, replacing
+from audio_core.export import c_text, write
+from audio_core.export.tflite import arena
+from audio_core.export.write import Format
 from torch import Tensor
 
 from .. import cost
 from ..model import NeuralCodec
-from . import calibrate
+from . import c_code, calibrate, onnx, tflite
+from .quantise import quantise
 
 
 class Board(NamedTuple):
@@ -45,35 +47,12 @@ BOARDS = (
 def export(
     model: NeuralCodec, out: str | Path, format: str, calibration: list[Tensor] | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Write `model` as `format`, one of `_WRITERS`, to `out`, a folder for C sources and else a file; returns facts.
+    """Write `model` as `format`, one of FORMATS, to `out`, a folder for C sources and else a file; return its facts.
 
     `calibration`, audio (B, 1, T) from `calibrate`, sets the scales of integers; without it synthetic sounds do.
     """
-    out, writer = Path(out), _WRITERS.get(format)
-    if writer is None:
-        raise InputError(f"format: expected {', '.join(_WRITERS)}, got {format!r}")
-    if out.is_dir() and format in ("c", "c-int8"):
-        _own(out)
-    if calibration is None and format.endswith("int8"):
-        calibration = calibrate.sounds(model.config)
-    with replacing(out, force) as temporary:
-        facts = writer(model, temporary, calibration)
-    files = sorted(out.iterdir()) if out.is_dir() else [out]
-    return {
-        "format": format,
-        "path": str(out),
-        "files": {path.name: path.stat().st_size for path in files},
-        "macs_per_second": _macs(model),
-        **facts,
-    }
-
-
-def _own(folder: Path) -> None:
-    """Replacing a folder deletes all that is in it: nothing but an earlier export may be."""
-    from .c_code import FILES
-
-    if others := sorted({path.name for path in folder.iterdir()} - set(FILES)):
-        raise InputError(f"{folder}: holds {others[0]}, which no export does; choose another folder")
+    facts = write.export(model, out, format, _FORMATS, lambda: calibrate.sounds(model.config), calibration, force)
+    return {**facts, "macs_per_second": _macs(model)}
 
 
 def _macs(model: NeuralCodec) -> dict[str, int]:
@@ -87,15 +66,8 @@ def _macs(model: NeuralCodec) -> dict[str, int]:
 
 def table(facts: dict[str, Any]) -> str:
     """The facts of an export as text for people."""
-    lines: list[tuple[object, ...]] = [("", "bytes"), *facts["files"].items()]
-    if flash := facts.get("flash_bytes"):
-        lines += [("constants in flash", sum(flash.values()))]
-        lines += [(f"  {name}", size) for name, size in flash.items()]
-        lines += [("memory", facts["memory_bytes"])]
-    if facts.get("arena_bytes"):
-        lines.append(("arena of TensorFlow Lite Micro", facts["arena_bytes"]))
     work = facts["macs_per_second"]
-    text = columns(lines) + f"\n\n{sum(work.values()) / 1e6:,.1f} million multiply-adds for a second of audio: "
+    text = f"{write.sizes(facts)}\n\n{sum(work.values()) / 1e6:,.1f} million multiply-adds for a second of audio: "
     text += ", ".join(f"{name} {count / 1e6:,.1f}" for name, count in work.items())
     if reads := facts.get("codebook_bytes_per_second"):
         text += f"\n{reads / 1e6:,.1f} MB of codebooks are read in that time"
@@ -110,59 +82,46 @@ def table(facts: dict[str, Any]) -> str:
 
 
 def _boards(model: NeuralCodec, integer: bool) -> list[dict[str, Any]]:
-    from .c_code import blocks_a_frame
-
-    work, found = sum(_macs(model).values()), []
-    blocks = blocks_a_frame(model) * model.sample_rate / model.hop
+    """The estimated load of each board on which the C code of these numbers makes sense."""
+    macs, rows = sum(_macs(model).values()), []
+    blocks = c_code.blocks_a_frame(model) * model.sample_rate / model.hop
     for board in BOARDS:
         rate = board.integer if integer else board.floating
         if rate is not None:
-            load = (work / rate + blocks * board.block) / (board.mhz * 1e6)
-            found.append({"board": board.name, "mhz": board.mhz, "macs_per_cycle": rate, "load": load})
-    return found
+            load = (macs / rate + blocks * board.block) / (board.mhz * 1e6)
+            rows.append({"board": board.name, "mhz": board.mhz, "macs_per_cycle": rate, "load": load})
+    return rows
 
 
-def _c(model: NeuralCodec, path: Path, sounds: list[Tensor] | None, integer: bool = False) -> dict[str, Any]:
-    from . import c_code
-    from .quantise import quantise
-
-    made = quantise(model, sounds or []) if integer else model
-    path.mkdir()
-    for name, text in c_code.sources(made).items():
-        (path / name).write_text(text, encoding="utf-8")
-    flash = c_code.flash(made)
+def _c(model: NeuralCodec, path: Path, sounds: list[Tensor], integer: bool = False) -> dict[str, Any]:
+    coder = quantise(model, sounds) if integer else model
+    c_text.write(path, c_code.sources(coder))
+    flash = c_code.flash(coder)
     return {
         "flash_bytes": flash,
-        "memory_bytes": c_code.memory(made),
+        "memory_bytes": c_code.memory(coder),
         "codebook_bytes_per_second": int(flash["codebooks"] * model.sample_rate / model.hop),
         "boards": _boards(model, integer),
     }
 
 
-def _onnx(model: NeuralCodec, path: Path, sounds: list[Tensor] | None) -> dict[str, Any]:
-    from . import onnx
-
+def _onnx(model: NeuralCodec, path: Path, sounds: list[Tensor]) -> dict[str, Any]:
     onnx.write(model, path)
     return {}
 
 
 def _tflite(model: NeuralCodec, path: Path, sounds: list[Tensor]) -> dict[str, Any]:
-    from audio_core.tflite import arena
-
-    from . import tflite
-    from .quantise import quantise
-
-    made = quantise(model, sounds)
-    data = tflite.to_bytes(made, sounds)
-    path.write_bytes(data)
-    size = tflite.window(made)
+    integers = quantise(model, sounds)
+    content = tflite.to_bytes(integers, sounds)
+    path.write_bytes(content)
+    size = tflite.window(integers)
     window = {"type": "int16", "before": size.before, "samples": size.frames, "after": size.after}
-    return {"input": window, "frames": tflite.FRAMES, "arena_bytes": arena(data)}
+    return {"input": window, "frames": tflite.FRAMES, "arena_bytes": arena(content)}
 
 
-_WRITERS: dict[str, Callable[..., dict[str, Any]]] = {
-    "c": _c,
-    "c-int8": partial(_c, integer=True),
-    "onnx": _onnx,
-    "tflite-int8": _tflite,
+_FORMATS = {
+    "c": Format(_c, files=c_code.FILES),
+    "c-int8": Format(partial(_c, integer=True), integers=True, files=c_code.FILES),
+    "onnx": Format(_onnx),
+    "tflite-int8": Format(_tflite, integers=True),
 }

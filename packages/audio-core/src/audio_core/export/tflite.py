@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .files import InputError
+from ..files import InputError
 
 _ALIGNMENT = 16  # bytes, of constants in the file and of tensors in the arena
 _PLENTY = 1 << 26  # bytes of arena to measure in

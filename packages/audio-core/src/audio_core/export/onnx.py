@@ -1,0 +1,116 @@
+"""ONNX files: one graph with its weights and facts inside, kept only if onnxruntime computes what the model does.
+
+`export` takes any module through PyTorch's exporter; `save` takes a graph that was written node by node.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..files import InputError
+
+_RELATIVE = 1e-3  # error that is allowed, as a share of the largest value
+_EQUAL = 0.9  # share of integers, such as codes, that must be equal; where two are equally near, rounding decides
+
+
+def export(
+    module: nn.Module,
+    path: Path,
+    inputs: Mapping[str, Tensor],
+    outputs: tuple[str, ...],
+    axes: Mapping[str, Mapping[int, Any]],
+    metadata: Mapping[str, str],
+    extra: str,
+) -> None:
+    """Write `module`, in eval mode, through PyTorch's exporter.
+
+    `inputs` are examples by their names in the file, in the order of `forward`, and `outputs` the names of what it
+    returns. `axes` are those of each input whose length is free, as `torch.export.Dim`; the same Dim at two places
+    says that the lengths there are equal. `extra`, such as "audio-sep[onnx]", installs what is needed.
+    """
+    with quiet():
+        with requirements(extra):
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401 (the exporter's; all are asked for before the work begins)
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(dict(axes.get(name, {})) for name in inputs),
+            verbose=False,
+        )
+    with torch.no_grad():
+        results = module(*inputs.values())
+    expected = dict(zip(outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
+    save(program.model_proto, path, inputs, expected, metadata, extra)
+
+
+def save(
+    file: Any,
+    path: Path,
+    inputs: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    extra: str,
+) -> None:
+    """Write `file`, an onnx.ModelProto, if it gives the `expected` outputs for `inputs`, both by name."""
+    with requirements(extra):
+        import onnx
+        import onnxruntime
+    onnx.helper.set_model_props(file, dict(metadata))
+    content = file.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    results = session.run(list(expected), {name: value.cpu().numpy() for name, value in inputs.items()})
+    for (name, values), result in zip(expected.items(), results, strict=True):
+        _compare(name, values.cpu().numpy(), result)
+    path.write_bytes(content)
+
+
+def _compare(name: str, expected: np.ndarray, result: np.ndarray) -> None:
+    if not np.isfinite(expected).all():
+        raise InputError(f"the model gives {name} that are not finite; its weights are no numbers or too large")
+    if expected.shape != result.shape:
+        raise RuntimeError(f"{name}: the ONNX file gives the shape {result.shape}, the model {expected.shape}")
+    if expected.dtype.kind == "f":
+        error, largest = np.abs(result - expected).max(initial=0), np.abs(expected).max(initial=0)
+        if not error <= _RELATIVE * largest:
+            raise RuntimeError(f"{name}: the ONNX file is off by {error:.2g} where the model gives up to {largest:.2g}")
+    elif (share := np.mean(result == expected)) < _EQUAL:
+        raise RuntimeError(f"{name}: only {share:.0%} of what the ONNX file gives is what the model gives")
+
+
+@contextmanager
+def requirements(extra: str) -> Iterator[None]:
+    """Around imports of what `extra` installs, such as "audio-sep[onnx]"; what is missing is named with it."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(f'ONNX needs {error.name}, which is not installed: pip install "{extra}"') from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """PyTorch's and onnxruntime's tools warn of their own future, advise on steps that are not needed, and print."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
