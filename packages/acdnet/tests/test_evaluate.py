@@ -159,6 +159,14 @@ def test_the_page_shows_numbers_matrix_bars_and_players(tmp_path):
     assert "most certain mistakes" not in report.html()
 
 
+def test_without_pillow_the_page_is_complete_and_the_picture_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    report = Report("A test")
+    evaluate(Loudness(), MIXED).page(report, tmp_path)
+    assert 'class="matrix"' in report.html() and list(tmp_path.iterdir()) == []
+    assert "pip install 'audio-acdnet[plot]'" in capsys.readouterr().err
+
+
 def test_the_confusion_is_a_picture_whose_squares_darken_with_their_share():
     image = matrix_image(["dog", "a long label"], np.array([[3, 1], [0, 4]]))
     pixels = np.asarray(image).astype(int)

@@ -5,6 +5,7 @@ A model says on which folds it was trained, and is not tested on them unless tha
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from audio_core.command import columns
-from audio_core.files import InputError, replacing
+from audio_core.files import InputError, note, replacing
 from audio_core.report import Report
 from torch import nn
 from tqdm import tqdm
@@ -120,7 +121,7 @@ class Result:
         return f"{text}\n\naccuracy {100 * self.accuracy:.2f} % ({right} of {len(self.clips)})"
 
     def page(self, report: Report, folder: Path | None = None, players: int = 12) -> None:
-        """The numbers, the confusion matrix, also as confusion.png in `folder`, and the most certain mistakes."""
+        """The numbers, the confusion matrix, in `folder` also as confusion.png, and the most certain mistakes."""
         folds = ", ".join(str(fold) for fold in sorted({clip.fold for clip in self.clips} - {0})) or "none"
         wrong = self.mistakes()
         right = len(self.clips) - len(wrong)
@@ -141,9 +142,11 @@ class Result:
             report.heading("The most certain mistakes")
             for at in range(0, min(players, len(wrong)), 3):
                 report.row([_player(self, row) for row in wrong[at : min(at + 3, players)]])
-        if folder:
+        if folder and importlib.util.find_spec("PIL"):
             with replacing(folder / "confusion.png") as temporary:
                 matrix_image(names, counts).save(temporary)
+        elif folder:
+            note("no confusion.png beside the page: it needs Pillow (pip install 'audio-acdnet[plot]')")
 
 
 def evaluate(
