@@ -189,7 +189,7 @@ def training(page: Report, steps: int) -> None:
     torch.manual_seed(plan.seed)
     task, run = Denoising(plan), Run(FOLDER / "run", plan, "cpu")
     started = time.process_time()
-    fit(task, Noisy(clean, 1), plan, run, [Log(Journal(run)), Save()])
+    fit(task, Noisy(clean, 1), run, [Log(Journal(run)), Save()])
     seconds = time.process_time() - started
     card = bundle.card(
         "A toy denoiser", "Written by the demonstration.", "mit", "Synthetic tunes.", {}, "bundle.load(...)"

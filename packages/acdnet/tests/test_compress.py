@@ -24,7 +24,8 @@ from audio_acdnet.recipe import Data, Recipe
 from audio_core import audio, config
 from audio_core.files import InputError
 from audio_core.train.optimize import AdamW
-from audio_core.train.run import Run, states
+from audio_core.train.results import states
+from audio_core.train.run import Run
 from audio_core.train.watch import Save
 
 RATE, TARGET = 4000, 2000
@@ -227,7 +228,7 @@ def test_what_cannot_be_compressed_is_one_line(root, tmp_path, capsys):
     text = (tmp_path / "begun/recipe.yaml").read_text()
     (tmp_path / "begun/recipe.yaml").write_text(text.replace("steps: 1\n", "steps: 2\n"))
     assert "stands at step 1 of 2" in refused(tmp_path / "begun", "--target", TARGET)
-    Run(tmp_path / "empty", recipe(root), "cpu")
+    Run(tmp_path / "empty", recipe(root), "cpu", items=6)
     assert "holds no saved state" in refused(tmp_path / "empty", "--target", TARGET)
 
 

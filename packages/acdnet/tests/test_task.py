@@ -14,7 +14,7 @@ from audio_core import command, config
 from audio_core.files import InputError
 from audio_core.testing import Case, close
 from audio_core.train.optimize import SGD
-from audio_core.train.player import Player
+from audio_core.train.player import Player, set_training
 from torch import nn
 
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -124,7 +124,7 @@ def test_folds_are_given_as_a_number_a_list_or_a_word():
         ("mix.speed=0.5", "speed: expected 1 or more"),
         ("mix.gain_db=[6, -6]", "gain_db: expected the lower end first"),
         ("data.divide=1", "divide: expected 2 folds or more"),
-        ("epochs=0", "epochs must be at least 1"),
+        ("epochs=0", "epochs must be above 0"),
         ("average=1", "average must be from 0 to below 1"),
         ("epoch=10", "unknown key epoch; did you mean epochs"),
     ],
@@ -152,6 +152,7 @@ def learning(net: nn.Module, **settings) -> Classification:
     recipe = Recipe(optimizer=SGD(0.03, 0.9, 5e-4, True))
     task = Classification(Player(net, recipe.optimizer.build(net.parameters())), **settings)
     task.net.join(Alone())
+    set_training(task)
     return task
 
 

@@ -131,7 +131,7 @@ def test_folds_that_are_not_there_are_told(root, tmp_path):
 
 def test_training_items_name_their_files(root):
     run = recipe(root).for_data(6, ("dog", "rain", "rooster"), (2,))
-    dataset = training.data.read(training.listed(recipe(root)), RATE)
+    dataset = training.read(training.listed(recipe(root)), RATE)
     items = training.Items(dataset.held_out(1)[0], run)
     x, y = items[0]
     assert x.shape == (1, 4000) and y.shape == (3,) and items.name(0).count(".wav") == 2

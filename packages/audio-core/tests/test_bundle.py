@@ -1,6 +1,7 @@
 import json
 import pickle
 import struct
+import tracemalloc
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Literal
 
 import huggingface_hub
 import pytest
+import safetensors.torch
 import torch
 from audio_core import bundle
 from audio_core.files import InputError
+from audio_core.testing import refuses_mutations
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -131,6 +134,26 @@ def test_loading_draws_nothing_from_the_global_generator(folder):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_weights_are_written_as_safetensors_writes_them_but_without_a_second_copy(tmp_path):
+    model = Net(Net.Config())
+    for at, dtype in enumerate((torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64, torch.int64)):
+        model.register_buffer(f"more{at}", torch.ones(() if at % 2 else (3, at), dtype=dtype))
+    model.register_buffer("turned", torch.randn(4, 5).mT)
+    bundle.save_weights(model, tmp_path / "a.safetensors")
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name != "outer.weight"}
+    whole = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    assert (tmp_path / "a.safetensors").read_bytes() == safetensors.torch.save(whole, {"format": "pt"})
+
+    large = nn.ModuleList(nn.Linear(1000, 500, bias=False) for _ in range(8))
+    tracemalloc.start()
+    bundle.save_weights(large, tmp_path / "b.safetensors", {"evaluation": '{"ü": 1}'})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6  # of 16 MB
+    assert load_file(tmp_path / "b.safetensors").keys() == large.state_dict().keys()
+    assert bundle.metadata(tmp_path / "b.safetensors") == {"format": "pt", "evaluation": '{"ü": 1}'}
+
+
 def test_views_of_one_storage_can_be_saved(tmp_path):
     model = Net(Net.Config())
     table = torch.arange(4.0)
@@ -152,10 +175,14 @@ def test_saving_replaces_a_bundle_only_when_told_and_nothing_else_ever(tmp_path,
 
 
 def test_a_failed_save_leaves_the_old_bundle_and_no_litter(tmp_path, folder, monkeypatch):
-    def full_disk(*arguments):
-        raise OSError(28, "No space left on device")
+    opens = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    def full_disk(path, *arguments, **settings):
+        if path.suffix == ".safetensors":
+            raise OSError(28, "No space left on device")
+        return opens(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "open", full_disk)
     text = refused(Net(Net.Config()), folder, "p", "1", CARD, force=True, call=bundle.save)
     assert text == f"{folder}: cannot be written: No space left on device"
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
@@ -231,8 +258,12 @@ def test_weights_that_do_not_fit_are_named_and_counted(folder):
 
 
 def test_a_config_that_asks_for_too_much_is_refused_before_memory_is_taken(folder):
-    edit(folder, config={"front": {"widths": [3, 10**12]}})
+    edit(folder, config={"front": {"widths": [3, 10**9]}})
     assert "holds far fewer weights than config.json describes" in refused(folder, [Net])
+
+
+def test_strange_numbers_in_a_config_are_one_line(folder):
+    refuses_mutations(folder, lambda path: bundle.load(path, [Net]))
 
 
 def test_a_config_that_cannot_be_built_is_one_line(folder):

@@ -1,6 +1,7 @@
 """Every verb on sounds made here, in process; what people and programs see of it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -239,6 +240,39 @@ def test_a_device_that_is_not_there_is_refused():
         with pytest.raises(InputError, match=f"--device {name}: not available here"):
             command.device(name)
     assert missing  # no machine has both
+
+
+ENDS = """
+import atexit, sys
+from audio_core import command
+
+parser, verbs = command.program("demo", "Demo.", "1")
+command.verb(verbs, "say", lambda args: print("done") or 3, "Say it.")
+atexit.register(print, "the interpreter's own end")
+sys.exit(command.main(parser, *([sys.argv[1:]] if len(sys.argv) > 2 else [])))
+"""
+
+
+@pytest.mark.parametrize(("processes", "called", "ends"), [("1", False, True), ("2", False, False), ("2", True, True)])
+def test_a_command_of_several_processes_leaves_at_once(processes, called, ends):
+    """Not a function called from Python, which gives its code back."""
+    words = ["say", *["-v"] * called]
+    environment = {**os.environ, "WORLD_SIZE": processes}
+    result = subprocess.run([sys.executable, "-c", ENDS, *words], capture_output=True, text=True, env=environment)
+    assert result.returncode == 3 and result.stdout.startswith("done")
+    assert ("the interpreter's own end" in result.stdout) is ends
+
+
+def test_each_process_of_a_machine_gets_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert command.device("auto") == command.device("cuda") == "cuda"
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    devices = []
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        devices.append(command.device("auto"))
+    assert devices == ["cuda:0", "cuda:1", "cuda:0"] and command.device("cpu") == "cpu"
 
 
 def test_columns_align_numbers_to_the_right():

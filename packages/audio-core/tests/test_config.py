@@ -74,8 +74,9 @@ texts = st.text(max_size=12) | st.sampled_from(
 )
 adams = st.builds(Adam, lr=numbers, betas=st.tuples(numbers, numbers))
 optimizers = adams | st.builds(Sgd, lr=numbers, nesterov=st.booleans())
-models = st.builds(UNet.Config, base=st.integers(), act=st.sampled_from(["elu", "snake", "no"])) | st.builds(
-    MambaConfig, depth=st.integers(-9, 9), rates=st.lists(st.integers(), max_size=3).map(tuple)
+sizes = st.integers(1 - 2**31, 2**31 - 1)
+models = st.builds(UNet.Config, base=sizes, act=st.sampled_from(["elu", "snake", "no"])) | st.builds(
+    MambaConfig, depth=st.integers(-9, 9), rates=st.lists(sizes, max_size=3).map(tuple)
 )
 recipes = st.builds(
     Recipe,
@@ -304,3 +305,29 @@ def test_the_table_tells_type_default_and_the_text_under_each_field():
         """Added."""
 
     assert [row[3] for row in config.table(Longer)] == ["Step size.", "", "Added."]
+
+
+@dataclass(frozen=True)
+class Widths:
+    widths: tuple[int, ...] = (1,)
+
+
+@dataclass(frozen=True)
+class SizedConfig:
+    size: int = 1
+    inner: Widths = field(default_factory=Widths)
+
+
+@dataclass(frozen=True)
+class Sized:
+    model: SizedConfig = field(default_factory=SizedConfig)
+    seed: int = 0
+
+
+def test_sizes_in_a_models_config_are_at_most_what_a_tensor_can_have():
+    assert config.build(Sized, {"seed": 2**62, "model": {"size": 2**31 - 1}}).seed == 2**62
+    expected = ": expected an integer up to 2147483647, got "
+    for setting, place in (("model.size=2147483648", "model.size"), ("model.inner.widths=[1,3e9]", "inner.widths[1]")):
+        with pytest.raises(InputError) as caught:
+            config.build(Sized, {}, [setting])
+        assert place + expected in str(caught.value)

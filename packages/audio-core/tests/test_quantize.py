@@ -1,13 +1,18 @@
 """Residual quantizers: searching, learning, and learning in several processes."""
 
 import copy
+import re
 import subprocess
 import sys
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
 from audio_core.files import InputError
-from audio_core.nn.quantize import ResidualQuantizer, usage
+from audio_core.nn.quantize import PRIVATE, ResidualQuantizer, usage
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def blobs(count: int, seed: int = 0) -> torch.Tensor:
@@ -161,3 +166,14 @@ def test_two_processes_keep_the_same_codebooks(tmp_path):
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert one["codebooks"].abs().max() > 0
+
+
+def test_the_version_of_the_library_is_one_whose_private_fields_are_known():
+    """Another version goes into the extra `quantize` when the tests of this file pass with it."""
+    from vector_quantize_pytorch import ResidualVQ
+
+    codebook = ResidualVQ(dim=4, num_quantizers=1, codebook_size=4).layers[0]._codebook
+    assert [name for name in PRIVATE if not hasattr(codebook, name)] == []
+    pinned = re.search(r"vector-quantize-pytorch>=([\d.]+),<([\d.]+)", PYPROJECT.read_text())
+    least, below = (tuple(map(int, version.split("."))) for version in pinned.groups())
+    assert least <= tuple(map(int, metadata.version("vector-quantize-pytorch").split(".")[:2])) < below

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from audio_core import config
+from audio_core import command, config
 from audio_core.files import InputError
 from audio_core.train.average import Average
 from audio_core.train.fit import fit
@@ -206,7 +206,6 @@ def train(kind: str, folder: Path, recipe: Recipe, *watchers, nan_at: int = -1, 
     fit(
         task,
         Samples(recipe.seed, nan_at),
-        recipe,
         run,
         [Log(journal, quiet=True), *listening, Save(), *watchers],
     )
@@ -258,3 +257,4 @@ if __name__ == "__main__":
     torch.save({name: one.raw.state_dict() for name, one in task.players.items()}, Path(folder) / f"rank-{rank}.pt")
     Path(folder, f"rank-{rank}.json").write_text(json.dumps(result))
     run.close()
+    command.leave(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from audio_core.train.optimize import SGD, AdamW
-from audio_core.train.plan import Plan, processes
+from audio_core.train.plan import Plan
 
 from .config import ACDNetConfig
 
@@ -129,24 +129,22 @@ class Recipe(Plan):
     evaluate_every: int = 250
     save_every: int = 250
 
-    FREE: ClassVar[frozenset[str]] = Plan.FREE | {"data.root", "crops"}
+    FREE: ClassVar[frozenset[str]] = (Plan.FREE - {"epochs"}) | {"data.root", "crops"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("epochs", "crops"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.crops < 1:
+            raise ValueError(f"crops must be at least 1, got {self.crops}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be from 0 to below 1, got {self.average}")
 
     def for_data(self, clips: int, labels: tuple[str, ...], trained: tuple[int, ...]) -> Recipe:
         """The recipe of a run on so many training clips: here epochs become steps."""
-        steps = min(self.steps, self.epochs * self.epoch_steps(clips))
-        return replace(self, steps=steps, model=replace(self.model, labels=labels, folds=trained))
+        return replace(self, steps=self.lasting(clips), model=replace(self.model, labels=labels, folds=trained))
 
-    def epoch_steps(self, clips: int) -> int:
-        """Steps of learning in an epoch, which all processes share."""
-        return math.ceil(clips / (self.batch * self.accumulate * processes()))
+    def lasting(self, items: int | None) -> int:
+        """Steps of learning in all: those of the epochs, but no more than `steps`."""
+        return min(self.steps, super().lasting(items))
 
     def factor(self, update: int, clips: int) -> float:
         """The factor on the learning rate after `update` updates."""

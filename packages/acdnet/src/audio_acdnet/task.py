@@ -21,8 +21,8 @@ class Classification:
         if (teacher is None) != (distil is None):
             raise ValueError("a teacher and how to learn from it belong together")
         self.net, self.gain, self.distil = net, gain, distil
-        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         self.players: Mapping[str, Player] = {"net": net}
+        self.frozen = {"teacher": teacher} if teacher else {}
 
     def step(self, batch: Batch, at: int) -> Metrics:
         """Mixes (B, 1, T) and their labels (B, K)."""
@@ -30,10 +30,10 @@ class Classification:
         x = x * self.gain
         logits = self.net(x)
         loss = divergence(logits, y)
-        if self.teacher is not None and self.distil is not None:
+        if self.distil is not None:
             with torch.no_grad():
-                told = self.teacher.to(x.device)(x)
-            loss = distillation(logits, told, y, self.distil.type, self.distil.temperature, self.distil.alpha)
+                teacher_logits = self.frozen["teacher"](x)
+            loss = distillation(logits, teacher_logits, y, self.distil.type, self.distil.temperature, self.distil.alpha)
         self.net.update(loss)
         right = (logits.detach().argmax(-1) == y.argmax(-1)).float().mean()  # of the louder share: 50 to 60 % is usual
         return {"loss": loss.detach(), "accuracy": right}

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from audio_core import bundle, config
 from audio_core.command import columns
-from audio_core.files import InputError, read_json, write_text
+from audio_core.files import InputError, write_text
 from audio_core.train.average import Average
 from audio_core.train.fit import Watcher, fit
 from audio_core.train.player import Player
-from audio_core.train.run import Run, load_state
+from audio_core.train.results import load_best, load_state, recipe_of, results
+from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Log, Save
 from torch import Tensor
 
@@ -134,12 +134,12 @@ def _one(
     recipe = recipe.for_data(len(learned.clips), dataset.labels, learned.folds)
     recipe = replace(recipe, folds="none" if fold is None else (fold,))
     run = advance(recipe, learned, tested, folder, device, quiet)
-    if run.step < recipe.steps or last:  # processes that left each other between two folds may not meet again
-        run.close()
-    if run.step < recipe.steps:
-        return None
-    if run.main:
+    if run.finished and run.main:
         release(folder, folder / "bundle", force=True)  # a run that went on makes it anew
+    if not run.finished or last:  # processes that left each other between two folds may not meet again
+        run.close()
+    if not run.finished:
+        return None
     return Outcome(fold, *accuracies(folder), folder)
 
 
@@ -159,7 +159,7 @@ def advance(
     `begin` makes the network of a run that has no state yet. The watchers `first` see each step before it is logged,
     tested or saved, and may change the network. `teacher` stands for the one that the recipe names.
     """
-    run = Run(folder, recipe, device)
+    run = Run(folder, recipe, device, len(learned.clips), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
     if recipe.distil and teacher is None:
         teacher = teacher_of(recipe.distil.teacher, recipe)
@@ -171,7 +171,7 @@ def advance(
             Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, "accuracy", quiet=quiet)
         )
     with journal:
-        fit(task, Items(learned, recipe), recipe, run, [*watchers, Save()])
+        fit(task, Items(learned, recipe), run, [*watchers, Save()])
     return run
 
 
@@ -233,11 +233,8 @@ class Crops:
 
 def accuracies(folder: Path) -> tuple[float | None, float | None]:
     """Of the last evaluation of a run and of its best, 0 to 1; None where it tested nothing."""
-    if not (folder / "best.json").exists():
-        return None, None
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [entry["accuracy"] for entry in map(json.loads, lines) if entry["kind"] == "evaluate"]
-    return round(found[-1], 6), round(read_json(folder / "best.json")["accuracy"], 6)
+    last, best = results(folder).get("accuracy"), results(folder, best=True).get("accuracy")
+    return last and round(last, 6), best and round(best, 6)
 
 
 # --- what comes out ----------------------------------------------------------------------------------------
@@ -255,17 +252,10 @@ def release(folder: str | Path, out: str | Path, best: bool = False, force: bool
 
 def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, ACDNet]:
     """The recipe of a run and its model, with the last weights or those of its best evaluation."""
-    folder = Path(folder)
-    if not (folder / "recipe.yaml").exists():
-        inside = sorted(folder.glob("*/recipe.yaml"))
-        hint = f"; {inside[0].parent} does" if inside else ""
-        raise InputError(f"{folder}: holds no training run (no recipe.yaml){hint}")
-    recipe = config.load(Recipe, folder / "recipe.yaml")
+    recipe = recipe_of(folder, Recipe)
     model = ACDNet(recipe.model)
     if best:
-        if not (folder / "best.safetensors").exists():
-            raise InputError(f"{folder}: was never evaluated, so there is no best; export the last weights")
-        bundle.load_weights(model, folder / "best.safetensors")
+        load_best(model, folder)
     else:
         load_state(model, folder, "net")
     return recipe, model.eval()

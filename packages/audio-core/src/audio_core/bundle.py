@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,23 @@ _FOREIGN = {
     "architectures": "of a transformers model",
     "model_type": "of a model of transformers or stable-audio-tools",
 }
+# safetensors' names of dtypes, in its order within a file: the last come first.
+_DTYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int16: "I16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.complex64: "C64",
+    torch.float64: "F64",
+    torch.int64: "I64",
+}
+_ORDER = list(_DTYPES)
 # How files begin that people hand over in place of a checkpoint.
 _MAGIC = {
     b"<": "a web page: a download that went wrong",
@@ -96,16 +114,35 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """All parameters and buffers; tied weights once."""
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """All parameters and buffers as safetensors, tied weights once; `metadata` stands in the file's header.
+
+    Written tensor by tensor, since safetensors' own writer holds all of them in memory a second time. The bytes are the
+    same: tensors of wide numbers first, then by name.
+    """
     stored = _stored_names(model)
-    tensors = {  # copies, since safetensors refuses views of shared memory
-        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.state_dict().items()
-        if stored[name] == name
-    }
-    data = safetensors.torch.save(tensors, {"format": "pt"})
-    path.write_bytes(data)  # by Python, so that a full disk is an OSError that says so
+    tensors = [(name, tensor) for name, tensor in model.state_dict().items() if stored[name] == name]
+    tensors.sort(key=lambda pair: (-_ORDER.index(pair[1].dtype), pair[0]))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    end = 0
+    for name, tensor in tensors:
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    with path.open("wb") as file:  # by Python, so that a full disk is an OSError that says so
+        file.write(struct.pack("<Q", len(head)) + head)
+        for _, tensor in tensors:
+            file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What `save_weights` was given for the header of a safetensors file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: is damaged or not safetensors: {reason(error)}") from None
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -149,7 +186,7 @@ def load(
     """The model of a bundle, ready for inference; `path` is a folder, that of a run
     with a bundle inside too, or a Hub id, owner/name[@revision].
 
-    `classes` are those that the bundle may name, `package` the one that must have made it.
+    `classes` are those that the bundle may name, `package` the one that it must be of.
     """
     try:
         folder = _folder(path)
@@ -171,7 +208,9 @@ def load(
             _check_shapes(weights, empty, shapes)
         try:
             model = cls(settings)
-        except (ValueError, RuntimeError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # numbers that no tensor can have make PyTorch raise whatever it likes
             raise InputError(f"{folder / 'config.json'}: {cls.__name__} cannot be built: {reason(error)}") from error
     load_weights(model, weights)
     try:
@@ -266,15 +305,15 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise InputError(f"{path}: is damaged or not safetensors: {reason(error)}") from None
 
 
-def _check_shapes(path: Path, model: nn.Module, found: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(path: Path, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
     stored = _stored_names(model)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if stored[name] == name}
-    missing, unexpected = [n for n in wanted if n not in found], [n for n in found if n not in wanted]
-    other = [f"{n} {found[n]} for {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
+    missing, unexpected = [n for n in wanted if n not in shapes], [n for n in shapes if n not in wanted]
+    other = [f"{n} {shapes[n]} for {wanted[n]}" for n in wanted if n in shapes and shapes[n] != wanted[n]]
     wrong = ((missing, "missing"), (unexpected, "unexpected"), (other, "of another shape"))
-    said = [f"{len(names)} {text} ({_some(names)})" for names, text in wrong if names]
-    if said:
-        raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(said)}")
+    problems = [f"{len(names)} {text} ({_some(names)})" for names, text in wrong if names]
+    if problems:
+        raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(problems)}")
 
 
 def _some(names: Iterable[Any]) -> str:
@@ -362,17 +401,17 @@ def _unpickled(path: Path) -> Any:
     raise InputError(f"{path}: {why}")
 
 
-def _unwrapped(found: Any, path: Path, wrappers: Sequence[str]) -> dict[str, Tensor]:
+def _unwrapped(data: Any, path: Path, wrappers: Sequence[str]) -> dict[str, Tensor]:
     seen: set[int] = set()  # a pickle may hold itself
-    while isinstance(found, Mapping) and id(found) not in seen:
-        seen.add(id(found))
-        inner = [found[key] for key in wrappers if isinstance(found.get(key), Mapping)]
+    while isinstance(data, Mapping) and id(data) not in seen:
+        seen.add(id(data))
+        inner = [data[key] for key in wrappers if isinstance(data.get(key), Mapping)]
         if not inner:
             break
-        found = inner[0]
-    if not isinstance(found, Mapping):
-        raise InputError(f"{path}: holds a {type(found).__name__}, where named tensors are expected")
-    others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
-    if others or not found:
-        raise InputError(f"{path}: holds no weights under {', '.join(wrappers)}; its keys are {_some(found) or 'none'}")
-    return {str(name): tensor for name, tensor in found.items()}
+        data = inner[0]
+    if not isinstance(data, Mapping):
+        raise InputError(f"{path}: holds a {type(data).__name__}, where named tensors are expected")
+    others = [str(name) for name, value in data.items() if not isinstance(value, Tensor)]
+    if others or not data:
+        raise InputError(f"{path}: holds no weights under {', '.join(wrappers)}; its keys are {_some(data) or 'none'}")
+    return {str(name): tensor for name, tensor in data.items()}

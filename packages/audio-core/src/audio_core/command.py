@@ -20,7 +20,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -110,7 +110,33 @@ def main(parser: Parser, arguments: Sequence[str] | None = None) -> int:
     """Run the verb that was asked for; every error becomes one line and an exit code.
 
     The verb's arguments tell also the `program` with its version and the command `line`, for the foot of a report.
+    Without `arguments` the process is the command itself, and leaves at once where several work together.
     """
+    code = _run(parser, arguments)
+    if arguments is None and processes() > 1:
+        leave(code)
+    return code
+
+
+def leave(code: int = 0) -> NoReturn:
+    """The end of a program: exits with `code`, and one of several processes without the interpreter's own end.
+
+    An interpreter that ends while threads of gloo live aborts now and then, although all work is done.
+    """
+    if processes() == 1:
+        sys.exit(code)
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def processes() -> int:
+    """How many processes torchrun or Accelerate launched together; known before any of them has met."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
     try:
         given = parser.parse_args(arguments)
         given.line = shlex.join([parser.prog, *(sys.argv[1:] if arguments is None else arguments)])
@@ -164,14 +190,19 @@ def _fail(parser: Parser, given: argparse.Namespace, code: int, line: str) -> in
 
 
 def device(name: str) -> str:
-    """The device `auto` stands for, or an error when the one asked for is not there."""
+    """The device `auto` stands for, or an error when the one asked for is not there.
+
+    Of several processes on a machine each gets a GPU of its own, as far as there are enough.
+    """
     import torch
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+        name = next(name for name in ("cuda", "mps", "cpu") if there[name])
     if not there[name]:
         raise InputError(f"--device {name}: not available here; use --device cpu")
+    if name == "cuda" and processes() > 1:
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     return name
 
 

@@ -1,7 +1,7 @@
 """Recipes: typed dataclasses from YAML or JSON plus `a.b.c=value` overrides, strictly checked.
 
 One recursive builder serves recipes, overrides and the config.json of released models. A mistake is one line:
-the dotted path, what was expected, what was given. A field annotated with a union of dataclasses is chosen by
+the dotted path, what was expected, what was there. A field annotated with a union of dataclasses is chosen by
 `kind`, the class's own name: the union is the registry. What is left out keeps its default, also inside a field.
 """
 
@@ -29,7 +29,8 @@ T = TypeVar("T")
 _NONE = type(None)
 _hints = functools.cache(get_type_hints)
 _YES_NO = {"yes": True, "on": True, "no": False, "off": False}
-_SHOWN = reprlib.Repr()  # short, whatever it is given
+_LARGEST_SIZE = 2**31 - 1
+_SHOWN = reprlib.Repr()  # short, whatever it shows
 _SHOWN.maxstring = _SHOWN.maxother = 60
 
 
@@ -172,8 +173,8 @@ def _build_union(expected: Any, value: Any, where: str, default: Any) -> Any:
         usual = kind(type(default)) if dataclasses.is_dataclass(default) else ""
         chosen = str(value.get("kind", next(iter(classes)) if len(classes) == 1 else usual))
         if chosen not in classes:
-            found = f"{_dot(where, 'kind')}: {'got ' + _show(chosen) if chosen else 'none is given'}"
-            raise InputError(f"{found}; expected one of {', '.join(classes)}{_nearest(chosen, classes)}")
+            problem = f"{_dot(where, 'kind')}: {'got ' + _show(chosen) if chosen else 'none is given'}"
+            raise InputError(f"{problem}; expected one of {', '.join(classes)}{_nearest(chosen, classes)}")
         return _build_dataclass(classes[chosen], value, where, default)
     if isinstance(value, str) and value in classes:
         raise InputError(f"{where}: expected keys and values; {value} is chosen with {_dot(where, 'kind')}={value}")
@@ -213,16 +214,32 @@ def _build_dataclass(cls: Any, value: Any, where: str, default: Any = MISSING) -
         if name not in value and usual is MISSING:
             raise InputError(f"{_dot(where, name)} is missing ({type_name(_hints(cls)[name])})")
         arguments[name] = _build(_hints(cls)[name], value[name], _dot(where, name), usual) if name in value else usual
+    if cls.__qualname__.endswith("Config"):
+        _check_sizes(arguments, where)
     try:
         return cls(**arguments)
     except ValueError as error:  # the dataclass's own __post_init__ checks
         raise InputError(f"{where or kind(cls)}: {reason(error)}") from None
 
 
-def _default(field: dataclasses.Field, given: Any) -> Any:
-    """What `field` holds when nothing is said: the value in `given`, an instance that is itself a default."""
-    if given is not None:
-        return getattr(given, field.name)
+def _check_sizes(value: Any, where: str) -> None:
+    """Every integer of a model's Config is a size or a count, and none of these is larger than a tensor can be."""
+    if isinstance(value, int) and abs(value) > _LARGEST_SIZE:
+        raise InputError(f"{where}: expected an integer up to {_LARGEST_SIZE}, got {_show(value)}")
+    if dataclasses.is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_sizes(item, _dot(where, str(key)))
+    elif isinstance(value, list | tuple):
+        for at, item in enumerate(value):
+            _check_sizes(item, f"{where}[{at}]")
+
+
+def _default(field: dataclasses.Field, instance: Any) -> Any:
+    """The default of `field`: its value in `instance`, where that is itself the default of an outer field."""
+    if instance is not None:
+        return getattr(instance, field.name)
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
@@ -301,12 +318,12 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     return [] if a == b else [where]
 
 
-def table(cls: type, where: str = "", given: Any = None) -> list[tuple[str, str, str, str]]:
-    """Every field that can be set: (dotted name, type, default, text under it); `given` has other defaults."""
+def table(cls: type, where: str = "", instance: Any = None) -> list[tuple[str, str, str, str]]:
+    """Every field that can be set: (dotted name, type, default, text under it); `instance` has other defaults."""
     rows = []
     texts = {name: text for base in reversed(cls.__mro__) for name, text in _field_texts(base).items()}
     for field in [field for field in dataclasses.fields(cls) if field.init]:
-        name, hint, default = _dot(where, field.name), _hints(cls)[field.name], _default(field, given)
+        name, hint, default = _dot(where, field.name), _hints(cls)[field.name], _default(field, instance)
         shown = kind(type(default)) if dataclasses.is_dataclass(default) else str(default)
         rows.append((name, type_name(hint), "" if default is MISSING else shown, texts.get(field.name, "")))
         nested: list[Any] = [option for option in _options(hint) if dataclasses.is_dataclass(option)]

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from . import bundle
+from .files import InputError
 
 
 def tone(frequency: float = 440.0, seconds: float = 1.0, rate: int = 16000, channels: int = 1) -> Tensor:
@@ -119,12 +120,13 @@ def check_gradients(net: nn.Module, x: Tensor) -> None:
 
 
 def check_bundle(net: nn.Module, folder: Path) -> None:
-    """Saved and loaded, the model has the same config and the same weights."""
+    """Saved and loaded, the model has the same config and the same weights; hostile configs are one line."""
     bundle.save(net, folder, "audio-test", "0.0.0", "# A test")
     loaded = bundle.load(folder, [type(net)])
     assert loaded.config == net.config
-    for (name, saved), found in zip(net.state_dict().items(), loaded.state_dict().values(), strict=True):
-        assert torch.equal(saved.cpu(), found), f"{name} changed"
+    for (name, saved), again in zip(net.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert torch.equal(saved.cpu(), again), f"{name} changed"
+    refuses_mutations(folder, lambda path: bundle.load(path, [type(net)]))
 
 
 def check_streaming(net: Any, x: Tensor, chunks: Iterable[int], tolerance: float = 1e-6) -> None:
@@ -149,3 +151,35 @@ def check_causal(net: nn.Module, x: Tensor, at: int, ratio: float = 1.0) -> None
     before = int(at * ratio)
     with torch.no_grad():
         assert torch.equal(net(x)[..., :before], net(changed)[..., :before]), f"outputs before {before} hear the future"
+
+
+STRANGE = (-1, 0, 2, 255, 2**31 - 1, 2**31, 2**40, 2**63, 10**40, -(2**70), 0.5, 1e308, "x", "", None, True, [], {})
+
+
+def mutations(config: Any) -> Iterator[Any]:
+    """Copies of plain data in which one value, anywhere in it, is replaced by one of STRANGE."""
+    if isinstance(config, dict):
+        yield from ({**config, key: changed} for key, value in config.items() for changed in mutations(value))
+    elif isinstance(config, list):
+        places = [0, len(config) - 1] if config else []
+        yield from ([*config[:at], new, *config[at + 1 :]] for at in places for new in mutations(config[at]))
+        yield from STRANGE
+    else:
+        yield from STRANGE
+
+
+def refuses_mutations(folder: Path, load: Callable[[Path], Any]) -> None:
+    """Assert that a bundle whose config.json is mutated is loaded, or refused in one line."""
+    path = folder / "config.json"
+    head = json.loads(path.read_text(encoding="utf-8"))
+    refused = 0
+    for config in mutations(head["config"]):
+        path.write_text(json.dumps({**head, "config": config}), encoding="utf-8")
+        try:
+            load(folder)
+        except InputError as error:
+            refused += 1
+            assert "\n" not in str(error)
+        except Exception as error:
+            raise AssertionError(f"{config} ends in {type(error).__name__}: {error}") from error
+    assert refused

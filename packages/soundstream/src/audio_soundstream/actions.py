@@ -42,7 +42,7 @@ def train(given: argparse.Namespace) -> int:
     from . import train as training
 
     run = training.train(recipe, given.out, given.device, given.quiet)
-    if run.step < recipe.steps:
+    if not run.finished:
         if run.main:
             note(f"{given.out}: stopped; the same command goes on")
         return 130

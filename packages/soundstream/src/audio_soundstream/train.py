@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from audio_core import bundle, config
-from audio_core.files import InputError, note, read_json
+from audio_core.files import note
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.player import Metrics, Player, Task
-from audio_core.train.run import Run, load_state
+from audio_core.train.results import load_best, load_state, recipe_of, results
+from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
 from torch import Tensor
 
@@ -26,12 +26,12 @@ from .task import Coding, discriminators, generator
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Run:
-    """Train by `recipe` into `out`, from where it stands; `run.step` tells whether it came to its end."""
+    """Train by `recipe` into `out`, from where it stands; `run.finished` tells whether it came to its end."""
     out = Path(out)
     corpora = data.corpora(recipe.data, out / "headers.jsonl", quiet)
     held = [item for _, items in corpora for item in items]
     source = data.samples(recipe.data, [items for items, _ in corpora], recipe.model.rate, recipe.seed)
-    run = Run(out, recipe, device)
+    run = Run(out, recipe, device, sum(len(items) for items, _ in corpora), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
     task = _task(recipe)
     journal = Journal(run)
@@ -41,8 +41,8 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
         watchers.append(Evaluate(journal, clips, 8, "mel", lower=True, quiet=quiet))
         watchers += [_Codebooks(quiet), Listen(journal, lambda: _sounds(task, clips, run), recipe.model.rate)]
     with journal:
-        fit(task, source, recipe, run, [*watchers, Save()])
-    if run.main and run.step >= recipe.steps:
+        fit(task, source, run, [*watchers, Save()])
+    if run.main and run.finished:
         release(out, out / "bundle", force=True)  # a run that went on makes it anew
     run.close()
     return run
@@ -103,29 +103,13 @@ def release(folder: str | Path, out: str | Path, best: bool = False, force: bool
 
 def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, NeuralCodec]:
     """The recipe of a run and its codec, with the last weights or those of its best evaluation."""
-    folder = Path(folder)
-    if not (folder / "recipe.yaml").exists():
-        raise InputError(f"{folder}: holds no training run (no recipe.yaml)")
-    recipe = config.load(Recipe, folder / "recipe.yaml")
+    recipe = recipe_of(folder, Recipe)
     net = generator(build(recipe.model), recipe.weights)
-    if not best:
-        load_state(net, folder, "codec")
-        return recipe, net.codec.eval()
-    if not (folder / "best.safetensors").exists():
-        raise InputError(f"{folder}: was never evaluated, so there is no best; export the last weights")
-    bundle.load_weights(net.codec, folder / "best.safetensors")
-    return recipe, net.codec.eval()
-
-
-def results(folder: Path, best: bool = False) -> dict[str, float]:
-    """Of the last evaluation of a run, or of its best; nothing where it tested nothing."""
-    if not (folder / "best.json").exists():
-        return {}
     if best:
-        return read_json(folder / "best.json")
-    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [entry for entry in map(json.loads, lines) if entry["kind"] == "evaluate"]
-    return found[-1] if found else {}
+        load_best(net.codec, folder)
+    else:
+        load_state(net, folder, "codec")
+    return recipe, net.codec.eval()
 
 
 def _card(folder: Path, recipe: Recipe, best: bool) -> str:

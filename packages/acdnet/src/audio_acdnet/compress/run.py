@@ -21,9 +21,9 @@ from audio_core.data.seeds import mix
 from audio_core.files import InputError, note, read_json, write_text
 from audio_core.report import Report
 from audio_core.train.fit import Watcher
-from audio_core.train.plan import processes
 from audio_core.train.player import Task
-from audio_core.train.run import Run, states
+from audio_core.train.results import journal, states
+from audio_core.train.run import Run
 from torch import Tensor
 
 from .. import cost
@@ -143,7 +143,7 @@ class _Job:
         begin = (lambda _: net) if net else ACDNet
         run = advance(recipe, self.learned, self.tested, folder, self.device, self.quiet, begin, first, teacher)
         run.close()
-        if run.step < recipe.steps:
+        if not run.finished:
             raise _Stopped
         return folder
 
@@ -154,7 +154,7 @@ class _Job:
 
 def _open(run: Path, settings: Compression, out: Path, device: str, quiet: bool) -> _Job:
     """All that can be wrong is found here, before the first stage begins."""
-    if processes() > 1:
+    if command.processes() > 1:
         raise InputError("compress works in one process; start it without torchrun")
     recipe, net = trained(run)
     if (step := max(states(run))) < recipe.steps:
@@ -298,7 +298,7 @@ def _curves(job: _Job, rows: Sequence[Row], kind: str, name: str, scale: float =
     for row in rows[1:]:
         x, y = found[row.stage] = [], []
         for path in sorted((job.out / row.stage).rglob("log.jsonl")):
-            entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            entries = journal(path.parent)
             x += [(over + entry["step"]) / epoch for entry in entries if entry["kind"] == kind]
             y += [entry[name] * scale for entry in entries if entry["kind"] == kind]
             over += entries[-1]["step"]

@@ -3,6 +3,9 @@
 `codes` and `from_codes` are all that a trained codec needs, and are computed here. How codebooks are learnt, from
 k-means over revival of dead entries to sums over processes, is the work of vector-quantize-pytorch; it is imported
 when a training begins, since that takes longer than PyTorch itself.
+
+Its public `codebook` only copies entries in and out. The moving averages, the flag of the k-means and the threshold of
+revival can be reached through private fields alone, so the extra `quantize` names the versions that have these.
 """
 
 from __future__ import annotations
@@ -16,15 +19,18 @@ from torch import Tensor, nn
 from ..dsp.precision import full_precision
 from ..files import InputError
 
+PRIVATE = ("embed", "embed_avg", "cluster_size", "initted", "threshold_ema_dead_code", "reset_cluster_size")
+"""What is read and set of the `_codebook` of vector-quantize-pytorch's layers."""
+
 
 class Quantised(NamedTuple):
     latents: Tensor  # (B, D, F): sums of entries, with the gradient of what went in
     codes: Tensor  # (B, N, F)
-    losses: Tensor  # (N,): mean squared distance of what each layer was given to its entries
+    losses: Tensor  # (N,): mean squared distance of each layer's input to its entries
 
 
 class ResidualQuantizer(nn.Module):
-    """N layers of K entries, each layer for what the ones before left over: (B, D, F) <-> codes (B, N, F).
+    """N layers of K entries, each layer for the residual of those before: (B, D, F) <-> codes (B, N, F).
 
     In training every layer's entries are moving averages of the vectors that chose them (`decay`), begin as k-means of
     the first batch, and are replaced by vectors of the batch when they are chosen less than `revive` times as often as
@@ -67,12 +73,12 @@ class ResidualQuantizer(nn.Module):
     @full_precision
     def codes(self, latents: Tensor, layers: int | None = None) -> Tensor:
         """(B, D, F) -> the nearest entries of the first `layers` (B, N, F); of equally near ones the first."""
-        residual, found = latents.transpose(1, 2), []
+        residual, codes = latents.transpose(1, 2), []
         for at in range(len(self.codebooks))[:layers]:
             entries, chosen = self._nearest(residual, at)
             residual = residual - entries
-            found.append(chosen)
-        return torch.stack(found, 1)
+            codes.append(chosen)
+        return torch.stack(codes, 1)
 
     def from_codes(self, codes: Tensor) -> Tensor:
         """The first N layers' codes (B, N, F) -> (B, D, F)."""
@@ -85,7 +91,7 @@ class ResidualQuantizer(nn.Module):
         return torch.stack(picked).sum(0).transpose(1, 2)
 
     def _half_squares(self) -> Tensor:
-        """(N, K) |c|²/2, found once for as long as the entries stay."""
+        """(N, K) |c|²/2, computed once for as long as the entries stay."""
         if self.codebooks.is_inference():  # loaded in inference mode, which counts no changes
             return self.codebooks.square().sum(-1) / 2
         key = (self.codebooks.data_ptr(), self.codebooks._version)

@@ -18,32 +18,33 @@ from torch.utils.data import DataLoader
 from ..data.seeds import mix
 from ..files import InputError, note
 from .plan import Plan
-from .player import Task
+from .player import Task, frozen, set_training
 from .run import Run
 
 Watcher = Callable[[Task, Mapping[str, Tensor], Run], None]  # called after every step; each knows its own when
 
 
-def fit(task: Task, data: Any, plan: Plan, run: Run, watchers: Sequence[Watcher] = ()) -> None:
-    """Step the task through `data` from where `run` stands to `plan.steps`, or to a signal.
+def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> None:
+    """Step the task through `data` from where `run` stands to the last step of its plan, or to a signal.
 
     `data[index]` is a pure function of the index, for every index from 0 on; `data.name(index)`, where there is one,
     names the sample in messages.
     """
-    accelerator = run.accelerator
+    accelerator, plan = run.accelerator, run.plan
     if plan.precision == "fp16" and len(task.players) > 1:
         raise InputError("precision=fp16 works for tasks with one player only; use bf16")
+    for module in frozen(task):
+        module.to(accelerator.device).requires_grad_(False)
     for player in task.players.values():
         player.join(accelerator)
     run.restore(task.players)  # after joining, which would move the step counts of optimizers to the GPU for good
     nets = [player.net for player in task.players.values()]
-    for net in nets:
-        net.train()
+    set_training(task)
     guard = Guard(task, data, run)
     run.check_losses = guard.check
     batches = iter(loader(data, plan, run))
     with _stopping(run):
-        while run.step < plan.steps and not run.leaving:
+        while not run.finished and not run.leaving:
             parts = []
             for micro in range(plan.accumulate):
                 batch = send_to_device(next(batches), accelerator.device, non_blocking=True)
@@ -53,21 +54,40 @@ def fit(task: Task, data: Any, plan: Plan, run: Run, watchers: Sequence[Watcher]
                     parts.append(task.step(batch, run.step))
             metrics = parts[0] if len(parts) == 1 else _mean(parts)
             guard.watch(metrics)
-            same_buffers(nets, run)
+            same_statistics(nets, run)
             run.step += 1
             run.samples += plan.batch * plan.accumulate * accelerator.num_processes
-            run.leaving = run.step >= plan.steps or _everyone_stops(run)
+            run.leaving = run.finished or _everyone_stops(run)
             for watch in watchers:
                 watch(task, metrics, run)
         guard.check()
 
 
-def same_buffers(nets: Sequence[torch.nn.Module], run: Run) -> None:
+@torch.no_grad()
+def same_statistics(nets: Sequence[torch.nn.Module], run: Run) -> None:
     """Running statistics as the first process has them, after every step: no save or evaluation may make the change."""
-    if run.accelerator.num_processes > 1:
-        for net in nets:
-            for buffer in net.buffers():
-                torch.distributed.broadcast(buffer, 0)
+    if run.accelerator.num_processes == 1:
+        return
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for buffer in running_statistics(nets):
+        by_type.setdefault(buffer.dtype, []).append(buffer)
+    for buffers in by_type.values():
+        joined = torch.cat([buffer.flatten() for buffer in buffers])  # one message in place of one for each buffer
+        torch.distributed.broadcast(joined, 0)
+        for buffer, part in zip(buffers, joined.split([buffer.numel() for buffer in buffers]), strict=True):
+            buffer.copy_(part.view_as(buffer))
+
+
+def running_statistics(nets: Sequence[torch.nn.Module]) -> Iterator[Tensor]:
+    """The buffers in which processes come to differ: those of batch normalisation, and those that a module lists.
+
+    A module whose other buffers depend on the batch of its process names them in `running_buffers`.
+    """
+    usual = ("running_mean", "running_var", "num_batches_tracked")
+    for net in nets:
+        for module in net.modules():
+            names = {*usual, *getattr(module, "running_buffers", ())}
+            yield from (buffer for name, buffer in module.named_buffers(recurse=False) if name in names)
 
 
 def loader(data: Any, plan: Plan, run: Run) -> DataLoader:
@@ -79,7 +99,7 @@ def loader(data: Any, plan: Plan, run: Run) -> DataLoader:
         num_workers=plan.workers,
         collate_fn=getattr(data, "collate", None),
         generator=torch.Generator().manual_seed(plan.seed),  # its own: the global one belongs to the step
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=ignore_signals,
         pin_memory=run.accelerator.device.type == "cuda",
     )
 
@@ -180,7 +200,7 @@ def _everyone_stops(run: Run) -> bool:
     return stops
 
 
-def _ignore_signals(worker: int) -> None:
+def ignore_signals(worker: int) -> None:
     """Loader workers outlive a signal sent to the whole group: the training process decides."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,14 +1,19 @@
-"""How long, how much at once, how often: the fields that every training recipe has. Recipes inherit them."""
+"""The length of a training, its batches, its intervals: the fields that every training recipe has and inherits."""
 
-import os
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from ..command import processes
+from ..files import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     steps: int = 1000
     """Steps of learning in all; a finished run goes on when this is raised."""
+    epochs: float | None = None
+    """The length in passes over the training data, in place of steps; for data that have a length."""
     batch: int = 16
     """Samples in one forward pass of one process."""
     accumulate: int = 1
@@ -30,7 +35,7 @@ class Plan:
 
     # What may change when a run goes on: none of these alters a step that was taken.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"steps", "workers", "log_every", "evaluate_every", "save_every", "keep"}
+        {"steps", "epochs", "workers", "log_every", "evaluate_every", "save_every", "keep"}
     )
 
     def __post_init__(self) -> None:
@@ -39,8 +44,17 @@ class Plan:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
+        if self.epochs is not None and self.epochs <= 0:
+            raise ValueError(f"epochs must be above 0, got {self.epochs}")
 
+    def epoch_steps(self, items: int) -> int:
+        """Steps of learning in a pass over `items` samples, which all processes share."""
+        return math.ceil(items / (self.batch * self.accumulate * processes()))
 
-def processes() -> int:
-    """How many processes were launched together, by torchrun or Accelerate: known before any of them has met."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    def lasting(self, items: int | None) -> int:
+        """Steps of learning in all, on training data of `items` samples; None where they have no length."""
+        if self.epochs is None:
+            return self.steps
+        if items is None:
+            raise InputError(f"epochs={self.epochs:g}: these data have no length; give steps in place of epochs")
+        return math.ceil(self.epochs * self.epoch_steps(items))

@@ -1,4 +1,4 @@
-"""A network that learns, and what a package writes to teach it."""
+"""A network with what trains it, and the task, which a package writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Metrics = Mapping[str, Tensor]  # detached scalars; the log reads them, never th
 
 
 class Player:
-    """A network that learns: the net, its optimizer, its schedule (update -> factor), its clip, its averaged copy."""
+    """A network with its optimizer, its schedule (update -> factor), its gradient clipping and its moving average."""
 
     def __init__(
         self,
@@ -36,9 +36,7 @@ class Player:
 
     def join(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        with (
-            warnings.catch_warnings()
-        ):  # PyTorch renames `broadcast_buffers`, Accelerate does not know the new name yet
+        with warnings.catch_warnings():  # PyTorch renames `broadcast_buffers`, Accelerate has only the old name
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
             self.net, self.optimizer = accelerator.prepare(self.raw, self.bare_optimizer)
         self.loss, self.norm = self.loss.to(accelerator.device), self.norm.to(accelerator.device)
@@ -50,7 +48,10 @@ class Player:
 
     @contextmanager
     def judging(self) -> Iterator[nn.Module]:
-        """The bare net, frozen: gradients pass through it and leave nothing behind."""
+        """The network frozen while another's loss passes through it, as a discriminator is for the generator's loss.
+
+        It gets no gradients of its own.
+        """
         learning = [parameter for parameter in self.raw.parameters() if parameter.requires_grad]
         for parameter in learning:
             parameter.requires_grad_(False)
@@ -80,7 +81,11 @@ class Player:
 
 
 class Task(Protocol):
-    """What a package writes: who learns, what one step of learning is, how good the result is."""
+    """What a package writes: the networks that learn, one step of learning, the evaluation.
+
+    A task may have `frozen`, a mapping or sequence of modules that never learn: teachers, text encoders, losses with
+    weights. `fit` moves them to the device once and keeps them in eval mode without gradients; they are not saved.
+    """
 
     players: Mapping[str, Player]
 
@@ -88,11 +93,25 @@ class Task(Protocol):
         """Forward, losses, player.update(loss). The batch is on the device; random draws are seeded before.
 
         Accumulation equals a larger batch when no loss is computed by a net that moved earlier in the same step:
-        let the net learn from its discriminator first, then the discriminator from what the net had made.
+        update the generator first, then the discriminator on the output that the generator had before.
         """
 
     def evaluate(self, batch: Any) -> Metrics:
         """Without gradients, nets in eval mode; means over the batch, averaged over all batches by the watcher."""
 
     def release(self) -> nn.Module:
-        """What `export` saves: averaged weights, no discriminators."""
+        """What `export` saves: the averaged weights, without discriminators."""
+
+
+def frozen(task: Task) -> list[nn.Module]:
+    """The modules of a task that never learn."""
+    modules = getattr(task, "frozen", ())
+    return list(modules.values() if isinstance(modules, Mapping) else modules)
+
+
+def set_training(task: Task) -> None:
+    """The players' networks in train mode, what is frozen in eval mode."""
+    for player in task.players.values():
+        player.net.train()
+    for module in frozen(task):
+        module.eval()

@@ -1,71 +1,97 @@
-"""A training run's folder: what it was asked (recipe.yaml), where it stands (state/), what it said (log.jsonl).
+"""A training run's folder while a training writes to it: its recipe (recipe.yaml) and its states (state/).
 
 A state is written beside its final name and renamed, so a killed process or a full disk leaves the previous one whole.
-Weights are safetensors, counts are JSON, optimizer states load with `weights_only=True`.
+Weights are safetensors, counts are JSON, optimizer states load with `weights_only=True`. One training at a time: the
+main process locks the folder.
 """
 
 from __future__ import annotations
 
 import ctypes
-import io
 import json
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin
-from torch import nn
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, broadcast_object_list
 
 from .. import command, config
 from ..bundle import load_weights, save_weights
-from ..files import InputError, read_json, reason, replacing, write_text
+from ..files import InputError, note, read_json, reason, replacing, write_text
+from .lock import lock, unlock
 from .plan import Plan
 from .player import Player
+from .results import stale, states
 
 
 class Run:
-    """Where a training stands: `step`s taken, `samples` seen, the accelerator, and the folder that remembers."""
+    """Where a training stands: `step`s taken, `samples` seen, the accelerator, and the folder that keeps its states."""
 
-    def __init__(self, folder: str | Path, plan: Plan, device: str = "auto"):
-        """Opens `folder` for `plan`, usually a whole recipe that inherits Plan: new, or to go on where it stands."""
-        self.folder, self.plan = Path(folder), plan
+    def __init__(
+        self, folder: str | Path, plan: Plan, device: str = "auto", items: int | None = None, quiet: bool = False
+    ):
+        """Opens `folder` for `plan`, usually a whole recipe that inherits Plan: new, or to go on where it stands.
+
+        `items` is the length of the training data, which turns a plan's epochs into steps.
+        """
+        self.folder, self.quiet = Path(folder), quiet
+        self.plan = replace(plan, steps=plan.lasting(items))
         self.accelerator = _accelerator(plan, device)
         if self.accelerator.device.type == "cpu":
             _keep_memory()
+        self._claim()
         self.step, self.samples = max(self.states(), default=0), 0  # `restore` tells how many samples
         self.leaving = False  # true after the last step of this process: the watchers' last chance
         self.stopped: str | None = None  # the signal that ended it early
         self.check_losses: Callable[[], None] = lambda: None  # set by fit: raises if a loss was not finite
-        self._claim()
         torch.manual_seed(plan.seed)  # nets built from here on begin alike in every process
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files and talks."""
+        """Whether this process writes files and prints."""
         return bool(self.accelerator.is_main_process)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the last step of the plan was taken; else a signal ended it, and the next start goes on."""
+        return self.step >= self.plan.steps
+
     def _claim(self) -> None:
-        """The folder is this recipe's, or the differences are named."""
-        path = self.folder / "recipe.yaml"
-        if path.exists():
-            known = config.load(type(self.plan), path)
-            changed = [name for name in config.differences(known, self.plan) if name not in self.plan.FREE]
-            if changed:
-                raise InputError(
-                    f"{self.folder}: holds a run with another recipe (different: {', '.join(changed)}); "
-                    "choose another folder or the recipe it began with"
-                )
-        self.accelerator.wait_for_everyone()  # nobody writes before all have compared
+        """The folder is this recipe's and no other training's; else all processes raise the same error."""
+        error: str | None = None
         if self.main:
-            write_text(path, config.dump(self.plan))
-            for leftover in (self.folder / "state").glob(".*"):  # of a process killed while saving
-                shutil.rmtree(leftover, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+            new = False
+            try:
+                new = lock(self.folder)
+                self._compare()
+                write_text(self.folder / "recipe.yaml", config.dump(self.plan))
+                for leftover in (self.folder / "state").glob(".*"):  # of a process killed while saving
+                    shutil.rmtree(leftover, ignore_errors=True)
+            except InputError as problem:
+                error = str(problem)
+                if new:
+                    unlock(self.folder)
+        (error,) = broadcast_object_list([error])  # nobody goes on before the main process has looked
+        if error:
+            raise InputError(error)
+
+    def _compare(self) -> None:
+        path = self.folder / "recipe.yaml"
+        if not path.exists():
+            return
+        known = config.load(type(self.plan), path)
+        changed = [name for name in config.differences(known, self.plan) if name not in self.plan.FREE]
+        if changed:
+            raise InputError(
+                f"{self.folder}: holds a run with another recipe (different: {', '.join(changed)}); "
+                "choose another folder or the recipe it began with"
+            )
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -99,9 +125,8 @@ class Run:
                     save_weights(player.raw, temporary / f"{name}.safetensors")
                     if player.average:
                         save_weights(player.average.net, temporary / f"{name}.average.safetensors")
-                    state = io.BytesIO()  # Python writes it: torch's own writer hides why a write failed
-                    torch.save(player.bare_optimizer.state_dict(), state)
-                    (temporary / f"{name}.optimizer.pt").write_bytes(state.getbuffer())
+                    with (temporary / f"{name}.optimizer.pt").open("wb") as file:
+                        _torch_save(player.bare_optimizer.state_dict(), file)
                 (temporary / "run.json").write_text(json.dumps(counts))
         except InputError as error:
             raise InputError(f"{error}; {whole}") from error
@@ -129,29 +154,19 @@ class Run:
         except Exception as error:  # whatever a damaged file makes its reader say
             hint = "delete this folder to go on from the state before"
             raise InputError(f"{path}: cannot be read: {reason(error)}; {hint}") from error
+        if self.main and not self.quiet and self.step < self.plan.steps:
+            note(f"{self.folder}: goes on at step {self.step}")
 
     def close(self) -> None:
-        """Ends the process group; the last thing a training command does."""
+        """Releases the folder and ends the process group; the last thing a training does, after its bundle."""
         self.accelerator.wait_for_everyone()  # a process must not find the others gone
+        if self.main:
+            unlock(self.folder)
         self.accelerator.end_training()
 
 
-def states(folder: str | Path) -> dict[int, Path]:
-    """The saved states of a run by step, oldest first."""
-    found = {}
-    for path in (Path(folder) / "state").glob("step-*"):
-        if (match := re.fullmatch(r"step-(\d+)", path.name)) and (path / "run.json").exists():
-            found[int(match[1])] = path
-    return dict(sorted(found.items()))
-
-
-def stale(steps: Iterable[int], keep: int) -> list[int]:
-    """The steps beyond the newest `keep`, compared as numbers: step 100,000 is newer than step 99,999."""
-    return sorted(steps)[:-keep]
-
-
 def _accelerator(plan: Plan, device: str) -> Accelerator:
-    # Accelerate joins the processes of a CPU run only when told that it is one.
+    # Accelerate joins the processes of a CPU run only when it is asked for the CPU.
     cpu = command.device(device) == "cpu"
     if not torch.distributed.is_initialized():  # a second run in one process may have another precision
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -176,11 +191,23 @@ def _keep_memory() -> None:
         mallopt(trim_threshold, 2**31 - 1)
 
 
-def load_state(net: nn.Module, folder: str | Path, name: str) -> None:
-    """The newest weights of player `name` of a run, averaged where there are such: for `export` and `evaluate`."""
-    saved = states(folder)
-    if not saved:
-        raise InputError(f"{folder}: holds no saved state of a run")
-    path = saved[max(saved)] / f"{name}.safetensors"
-    average = path.with_name(f"{name}.average.safetensors")
-    load_weights(net, average if average.exists() else path)
+def _torch_save(state: Any, file: IO[bytes]) -> None:
+    """Straight to the file. PyTorch's writer hides why a write failed, so the error is remembered here."""
+    errors: list[OSError] = []
+
+    class Writer:
+        flush = file.flush
+
+        def write(self, data: bytes) -> int:
+            try:
+                return file.write(data)
+            except OSError as error:
+                errors.append(error)
+                raise
+
+    try:
+        torch.save(state, Writer())
+    except RuntimeError:
+        if errors:
+            raise errors[0] from None
+        raise

@@ -19,7 +19,9 @@ from torch.utils.data import DataLoader, Subset
 from .. import audio
 from ..bundle import save_weights
 from ..files import InputError, note, reason, replacing, write_text
-from .player import Task
+from .fit import ignore_signals
+from .player import Task, set_training
+from .results import BEST, best_results, journal
 from .run import Run
 
 
@@ -31,9 +33,8 @@ class Journal:
         if not run.main:
             return
         if self.path.exists():  # lines after the restored state belong to steps that are taken again
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= run.step]
-            write_text(self.path, "".join(line + "\n" for line in kept))
+            kept = [entry for entry in journal(run.folder) if entry["step"] <= run.step]
+            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -76,13 +77,6 @@ class Journal:
             self.board.add_image(name, pixels, self.run.step, dataformats="HWC")
 
 
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # cut by a kill
-        return math.inf
-
-
 class Log:
     """Means of the metrics, rates and speed: a line on the console and one in the journal, every `log_every` steps.
 
@@ -102,7 +96,7 @@ class Log:
         if run.step % run.plan.log_every and not run.leaving:
             return
         names, device = list(self.values), run.accelerator.device
-        own = [torch.stack(found).float().mean().to(device) for found in self.values.values()]
+        own = [torch.stack(steps).float().mean().to(device) for steps in self.values.values()]
         means = run.accelerator.reduce(torch.stack(own or [torch.zeros((), device=device)]), "mean").tolist()
         now = time.perf_counter()
         speed = self.count / max(now - self.since, 1e-9)
@@ -134,8 +128,8 @@ class Save:
 class Evaluate:
     """Means of `task.evaluate` over `data`, every `evaluate_every` steps and at the end; keeps the best release.
 
-    `best` names the metric that decides, `lower` its direction. best.json tells step and metrics, best.safetensors
-    holds the weights of `task.release()`.
+    `data` may be several sets by name, whose metrics are then called set/metric. `best` names the metric that decides,
+    `lower` its direction. best.safetensors holds the weights of `task.release()`, and step and metrics in its header.
     """
 
     def __init__(
@@ -151,31 +145,36 @@ class Evaluate:
         self.quiet = quiet
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
-        if run.step % run.plan.evaluate_every and run.step < run.plan.steps:
+        if run.step % run.plan.evaluate_every and not run.finished:
             return
-        values = evaluate(task, self.data, self.batch, run.accelerator)
+        values = self._values(task, run)
         if self.best not in (None, *values):  # known to all processes, so that all of them leave
             raise InputError(f"{self.best} is to decide which evaluation is best; there are {', '.join(values)}")
         self.journal.scalars("evaluate", values)
         if run.main:
-            told = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
             if not self.quiet:
-                note(f"step {run.step}  evaluation: {told}")
+                note(f"step {run.step}  evaluation: " + "  ".join(f"{name} {x:.4g}" for name, x in values.items()))
             self._keep_best(task, values, run)
+
+    def _values(self, task: Task, run: Run) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for name, data in (self.data if isinstance(self.data, Mapping) else {"": self.data}).items():
+            of_set = evaluate(task, data, self.batch, run.accelerator, run.plan.workers)
+            values |= {f"{name}/{metric}" if name else metric: value for metric, value in of_set.items()}
+        return values
 
     def _keep_best(self, task: Task, values: Mapping[str, float], run: Run) -> None:
         if self.best is None or not math.isfinite(values[self.best]):
             return
-        path = run.folder / "best.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        if known and known["step"] <= run.step:  # a later one is from steps that were lost and are taken again
-            better = values[self.best] < known[self.best] if self.lower else values[self.best] > known[self.best]
-            if not better:
-                return
-        with replacing(run.folder / "best.safetensors") as temporary:
-            save_weights(task.release(), temporary)
+        known = best_results(run.folder)
+        if known and known["step"] > run.step:  # from steps that were lost and are taken again
+            known = None
+        record, sign = known and known.get(self.best), -1 if self.lower else 1
+        if record is not None and sign * values[self.best] <= sign * record:
+            return
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        write_text(path, json.dumps({"step": run.step, **numbers}) + "\n")
+        with replacing(run.folder / BEST) as temporary:  # weights and metrics in one file are never of two steps
+            save_weights(task.release(), temporary, {"evaluation": json.dumps({"step": run.step, **numbers})})
 
 
 @contextmanager
@@ -187,18 +186,25 @@ def resting(task: Task) -> Iterator[None]:
         with torch.no_grad():
             yield
     finally:
-        for player in task.players.values():
-            player.raw.train()
+        set_training(task)
 
 
-def evaluate(task: Task, data: Any, batch: int, accelerator: Accelerator) -> dict[str, float]:
+def evaluate(task: Task, data: Any, batch: int, accelerator: Accelerator, workers: int = 0) -> dict[str, float]:
     """Means over all items of `data`, each process taking every n-th item; values that are NaN are left out."""
     if len(data) < accelerator.num_processes:
         raise InputError(f"{len(data)} items to evaluate on are too few for {accelerator.num_processes} processes")
     mine: Any = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))
     sums: dict[str, Tensor] = {}  # of each metric, and how many items it is over
+    batches = DataLoader(
+        mine,
+        batch,
+        collate_fn=getattr(data, "collate", None),
+        num_workers=min(workers, math.ceil(len(mine) / batch)),
+        worker_init_fn=ignore_signals,
+        generator=torch.Generator(),  # its own, so that an evaluation draws nothing from the global one
+    )
     with resting(task):
-        for items in DataLoader(mine, batch, collate_fn=getattr(data, "collate", None), num_workers=0):
+        for items in batches:
             for name, value in task.evaluate(send_to_device(items, accelerator.device)).items():
                 size = _length(items) * value.detach().isfinite()
                 pair = torch.stack([value.detach().nan_to_num(0.0, 0.0, 0.0) * size, size]).float()
@@ -221,7 +227,7 @@ class Listen:
         self.journal, self.sounds, self.rate = journal, sounds, rate
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
-        if run.main and (run.step % run.plan.evaluate_every == 0 or run.step >= run.plan.steps):
+        if run.main and (run.step % run.plan.evaluate_every == 0 or run.finished):
             with resting(task):
                 for name, samples in self.sounds().items():
                     self.journal.sound(name, samples.float().cpu().numpy(), self.rate)

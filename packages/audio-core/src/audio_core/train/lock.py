@@ -1,0 +1,56 @@
+"""One training at a time in a folder: a lock that ends with its process, however that ends."""
+
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from ..files import InputError, reason
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+# By folder, once for the process: closing a second handle of the file would release the lock of the first.
+_held: dict[Path, IO[str]] = {}
+
+
+def lock(folder: Path) -> bool:
+    """`folder` belongs to this process until `unlock` or its end; an error says which other process has it.
+
+    Returns whether it did not belong to it before.
+    A lock by fcntl is not inherited, so the loader workers of a killed training do not keep it.
+    """
+    key, path = folder.resolve(), folder / ".lock"
+    if fcntl is None or key in _held:
+        return False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {reason(error)}") from error
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        holder = " ".join(file.read(200).split()) or "another process"
+        file.close()
+        raise InputError(f"{folder}: {holder} is training here; wait for its end or choose another folder") from None
+    except OSError:  # a file system without locks
+        file.close()
+        return False
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+    except OSError as error:
+        file.close()
+        raise InputError(f"{path}: cannot be written: {reason(error)}") from error
+    _held[key] = file
+    return True
+
+
+def unlock(folder: Path) -> None:
+    if file := _held.pop(folder.resolve(), None):
+        file.close()

@@ -1,0 +1,169 @@
+"""The folder of a run: one training at a time, what it leaves, and how much memory writing takes."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+from audio_core import config
+from audio_core.bundle import save_weights
+from audio_core.files import InputError
+from audio_core.train.fit import fit, running_statistics
+from audio_core.train.plan import Plan
+from audio_core.train.results import journal, load_best, recipe_of, results, states
+from audio_core.train.run import Run
+from audio_core.train.watch import Evaluate, Journal, Save, evaluate
+from torch import nn
+
+SCRIPT = Path(__file__).with_name("train_toys.py")
+spec = importlib.util.spec_from_file_location("train_toys", SCRIPT)
+toys = importlib.util.module_from_spec(spec)
+sys.modules["train_toys"] = toys
+spec.loader.exec_module(toys)
+
+
+def test_a_second_training_in_the_same_folder_is_refused_until_the_first_is_gone(tmp_path):
+    """Also after kill -9, while loader workers of the killed one still live."""
+    command = [sys.executable, str(SCRIPT), "Language", str(tmp_path), "steps=1000000", "workers=1", "save_every=5"]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not states(tmp_path) and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(InputError, match=rf"{tmp_path.name}: process {first.pid} on \S+ is training here; wait"):
+        toys.train("Language", tmp_path, toys.Recipe())
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 2 and second.stderr.count("\n") == 1, second.stderr
+    first.kill()
+    first.wait()
+    first.stderr.close()
+    reached = max(states(tmp_path))
+    _, run = toys.train("Language", tmp_path, toys.Recipe(steps=reached + 1))
+    assert run.step == reached + 1
+    run.close()
+
+
+def test_a_damaged_log_stops_nothing(tmp_path):
+    toys.train("Supervised", tmp_path, toys.Recipe(steps=8))
+    log = tmp_path / "log.jsonl"
+    lines = log.read_text().splitlines()
+    damaged = [lines[0][:20], "[]", "3", '{"step": "8", "kind": "train"}', '{"kind": "train"}', "\0\0", *lines[1:]]
+    log.write_bytes("\n".join(damaged).encode() + b"\n\xff\xfe{" + lines[0][:7].encode())
+    assert journal(tmp_path) == [json.loads(line) for line in lines[1:]]
+    assert results(tmp_path)["step"] == 8
+    toys.train("Supervised", tmp_path, toys.Recipe(steps=12))
+    assert [entry["step"] for entry in journal(tmp_path) if entry["kind"] == "evaluate"] == [4, 8, 12]
+    assert len(log.read_text().splitlines()) == len(journal(tmp_path))
+    log.write_text("")
+    assert results(tmp_path) == {} and results(tmp_path / "nowhere") == {}
+
+
+def test_the_best_weights_and_their_numbers_are_one_file(tmp_path):
+    task, _ = toys.train("Supervised", tmp_path, toys.Recipe(steps=200, batch=16, dropout=0.0, evaluate_every=200))
+    best = results(tmp_path, best=True)
+    assert best["step"] == 200 and best["loss"] == pytest.approx(results(tmp_path)["loss"], rel=1e-6)
+    net = toys.mlp(toys.WIDTH, toys.WIDTH)
+    load_best(net, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), task.release().parameters(), strict=True))
+    with pytest.raises(InputError, match="was never evaluated, so there is no best"):
+        load_best(net, tmp_path / "nowhere")
+    save_weights(net, tmp_path / "best.safetensors")  # as version 0.1.0 left it
+    (tmp_path / "best.json").write_text('{"step": 4, "loss": 0.5}\n')
+    assert results(tmp_path, best=True) == {"step": 4, "loss": 0.5}
+
+
+def test_the_recipe_of_a_run_is_read_and_a_folder_around_runs_says_so(tmp_path):
+    toys.train("Language", tmp_path / "fold1", toys.Recipe(steps=2))
+    assert recipe_of(tmp_path / "fold1", toys.Recipe) == toys.Recipe(steps=2)
+    with pytest.raises(InputError, match=r"holds no training run \(no recipe.yaml\); .*fold1 does"):
+        recipe_of(tmp_path, toys.Recipe)
+
+
+def test_a_run_that_goes_on_says_so(tmp_path, capsys):
+    toys.train("Language", tmp_path, toys.Recipe(steps=3))
+    toys.train("Language", tmp_path, toys.Recipe(steps=3))
+    assert "goes on" not in capsys.readouterr().err
+    toys.train("Language", tmp_path, toys.Recipe(steps=4))
+    assert f"{tmp_path}: goes on at step 3\n" in capsys.readouterr().err
+
+
+def test_epochs_become_steps_where_the_data_have_a_length(tmp_path, monkeypatch):
+    plan = config.build(Plan, {}, ["epochs=2.5", "batch=4", "accumulate=2"])
+    assert (plan.epoch_steps(17), plan.lasting(17)) == (3, 8)
+    assert Run(tmp_path / "epochs", plan, "cpu", items=17).plan.steps == 8
+    assert Run(tmp_path / "steps", Plan(steps=7), "cpu", items=17).plan.steps == 7
+    with pytest.raises(InputError, match=r"epochs=2.5: these data have no length; give steps"):
+        Run(tmp_path / "endless", plan, "cpu")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert plan.epoch_steps(17) == 2
+
+
+def test_several_sets_are_evaluated_by_name_with_any_number_of_workers(tmp_path):
+    task, sets = toys.Supervised(0.0), {"dev": toys.Held(1), "other": toys.Held(2)}
+    numbers = []
+    for workers in (0, 2):
+        run = Run(tmp_path / str(workers), Plan(evaluate_every=1, workers=workers), "cpu")
+        run.step = 1
+        Evaluate(Journal(run), sets, 4, "other/loss", lower=True, quiet=True)(task, {}, run)
+        numbers.append(results(run.folder, best=True))
+    assert numbers[0] == numbers[1] and numbers[0]["dev/loss"] != numbers[0]["other/loss"]
+    alone = evaluate(task, toys.Held(2), 4, run.accelerator)
+    assert numbers[0]["other/loss"] == alone["loss"]
+
+
+class Taught(toys.Supervised):
+    """Learns what a frozen teacher with dropout and batch normalisation computes."""
+
+    def __init__(self):
+        super().__init__(0.0)
+        teacher = nn.Sequential(nn.Linear(toys.WIDTH, toys.WIDTH), nn.BatchNorm1d(toys.WIDTH), nn.Dropout(0.9))
+        self.frozen = {"teacher": teacher}
+        self.modes = set()
+
+    def loss(self, net, batch):
+        teacher = self.frozen["teacher"]
+        self.modes.add((teacher.training, any(parameter.requires_grad for parameter in teacher.parameters())))
+        return (net(batch["x"]) - teacher(batch["x"])).square().mean()
+
+
+def test_what_is_frozen_stays_as_it_is_and_is_not_saved(tmp_path):
+    run, task = Run(tmp_path, toys.Recipe(steps=3, evaluate_every=1), "cpu"), Taught()
+    before = {name: value.clone() for name, value in task.frozen["teacher"].state_dict().items()}
+    with Journal(run) as log:
+        fit(task, toys.Samples(0), run, [Evaluate(log, toys.Held(1), 4, quiet=True), Save()])
+    assert task.modes == {(False, False)}
+    assert all(torch.equal(before[name], value) for name, value in task.frozen["teacher"].state_dict().items())
+    assert sorted(path.name for path in states(tmp_path)[3].iterdir()) == [
+        "net.average.safetensors",
+        "net.optimizer.pt",
+        "net.safetensors",
+        "run.json",
+    ]
+
+
+def test_an_optimizer_state_is_not_built_in_memory_before_it_is_written(tmp_path):
+    net = nn.Linear(1000, 2000, bias=False)
+    one = toys.player(net)
+    run = Run(tmp_path, Plan(), "cpu")
+    one.join(run.accelerator)
+    one.update(net(torch.ones(1, 1000)).sum())
+    tracemalloc.start()
+    run.save({"net": one})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6  # of 8 MB of weights and 16 MB of the optimizer
+
+
+def test_only_running_statistics_are_told_to_the_other_processes():
+    net = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.InstanceNorm1d(2, track_running_stats=True))
+    net.register_buffer("window", torch.ones(9))
+    inner = nn.Module()
+    inner.running_buffers = ("level",)
+    inner.register_buffer("level", torch.ones(3))
+    inner.register_buffer("codebook", torch.ones(8, 4))
+    net.append(inner)
+    assert [tuple(buffer.shape) for buffer in running_statistics([net])] == [(2,), (2,), (), (2,), (2,), (), (3,)]
