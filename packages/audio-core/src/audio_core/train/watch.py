@@ -169,7 +169,7 @@ class Evaluate:
         known = best_results(run.folder)
         if known and known["step"] > run.step:  # from steps that were lost and are taken again
             known = None
-        record, sign = known and known.get(self.best), -1 if self.lower else 1
+        record, sign = known.get(self.best) if known else None, -1 if self.lower else 1
         if record is not None and sign * values[self.best] <= sign * record:
             return
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
