@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ def test_a_second_training_in_the_same_folder_is_refused_until_the_first_is_gone
     deadline = time.monotonic() + 120
     while not states(tmp_path) and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
+    first.send_signal(signal.SIGSTOP)  # alive, but it leaves the processor to the others
     with pytest.raises(InputError, match=rf"{tmp_path.name}: process {first.pid} on \S+ is training here; wait"):
         toys.train("Language", tmp_path, toys.Recipe())
     second = subprocess.run(command, capture_output=True, text=True)
