@@ -1,4 +1,6 @@
-import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from audio_core.files import InputError, read_json, read_text, replacing, write_text
@@ -42,13 +44,56 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
     assert (tmp_path / "d" / "thesis.tex").read_text() == "x"
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from audio_core.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    print(temporary, flush=True)
+    temporary.mkdir()
+    (temporary / "half").touch()
+    if sys.argv[2] == "between":  # the renames: the old folder is away, the new one is not there yet
+        rename = Path.rename
+        def once(path, target):
+            rename(path, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+        Path.rename = once
+    else:
+        sys.stdin.read() if sys.argv[2] == "waits" else os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def child(path, how: str) -> subprocess.Popen:
+    """A process that writes to `path`, far enough to have begun."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, path, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.temporary = Path(process.stdout.readline().decode().strip())
+    return process
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_what_a_killed_process_left_is_cleared(tmp_path):
-    left = tmp_path / f".f.{os.getpid()}.part"
-    left.mkdir()
-    (left / "half").write_text("x")
-    with replacing(tmp_path / "f") as temporary:
-        temporary.mkdir()
-    assert list((tmp_path / "f").iterdir()) == []
+    living, killed = child(tmp_path / "f", "waits"), child(tmp_path / "f", "killed")
+    killed.communicate()
+    foreign = tmp_path / killed.temporary.name.replace("-", "0-")  # of another machine, on a shared disk
+    foreign.mkdir()
+    assert names(tmp_path) == sorted([killed.temporary.name, living.temporary.name, foreign.name])
+    write_text(tmp_path / "other.txt", "of the same folder")
+    assert names(tmp_path) == sorted([living.temporary.name, foreign.name, "other.txt"])
+    living.communicate(timeout=30)
+    assert living.returncode == 0 and names(tmp_path) == sorted([foreign.name, "f", "other.txt"])
+
+
+def test_a_folder_whose_replacement_was_killed_between_two_renames_comes_back(tmp_path):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/old").touch()
+    child(tmp_path / "f", "between").communicate()
+    assert not (tmp_path / "f").exists()
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "f"):
+        raise ZeroDivisionError
+    assert names(tmp_path) == ["f"] and names(tmp_path / "f") == ["old"]
 
 
 def test_nothing_is_overwritten_without_force(tmp_path):

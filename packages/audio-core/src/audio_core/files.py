@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import shutil
+import socket
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,18 +29,19 @@ def replacing(path: str | Path, force: bool = True) -> Iterator[Path]:
     path = Path(path)
     if path.name in ("", ".."):
         raise InputError(f"{path}: is no name that can be written to")
-    # The suffix stays last, since writers choose a format by it; the process number keeps two writers apart.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    # The suffix stays last, since writers choose a format by it; machine and process keep two writers apart.
+    temporary = path.with_name(f".{path.stem}.{_machine()}-{os.getpid()}.part{path.suffix}")
     try:
         if path.exists() and not force:
             raise InputError(f"{path}: exists already; give --force to overwrite it")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)  # left by a killed process of the same number
+        _clear(path.parent)
+        _remove(temporary)  # of an earlier process that had this one's number
         yield temporary
         if path.is_dir() and not temporary.is_dir():
             raise InputError(f"{path}: is a folder, and a file was to be written")
         if path.is_dir():  # a folder cannot be renamed onto a full one: move the old one away first
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            old = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.old")
             _remove(old)
             path.rename(old)
             temporary.rename(path)
@@ -48,6 +52,49 @@ def replacing(path: str | Path, force: bool = True) -> Iterator[Path]:
         raise InputError(f"{path}: cannot be written: {reason(error)}") from error
     finally:
         _remove(temporary)
+
+
+_cleared: set[Path] = set()  # folders; looking through a large one for each of its files would take too long
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed processes of this machine left in a folder, the first time this process writes there."""
+    folder = folder.absolute()
+    if folder in _cleared:
+        return
+    _cleared.add(folder)
+    leftover = re.compile(rf"\.(?P<name>.+)\.{_machine()}-(?P<process>\d+)\.(?:part(?:\.[^.]*)?|(?P<old>old))")
+    with suppress(OSError):  # a folder that cannot be listed, or another process that clears it too
+        for path in folder.iterdir():
+            match = leftover.fullmatch(path.name)
+            if not match or _runs(int(match["process"])):
+                continue
+            if match["old"] and not path.with_name(match["name"]).exists():  # killed between a folder's two renames
+                path.rename(path.with_name(match["name"]))
+            else:
+                _remove(path)
+
+
+def _machine() -> str:
+    """A short name of where process numbers mean this machine's (or container's) processes: disks may be shared."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (no real path, which is what Path would return)
+    except OSError:
+        space = ""
+    return f"{zlib.crc32(f'{socket.gethostname()} {space}'.encode()):08x}"
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine lives; where that cannot be asked, it may."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:
