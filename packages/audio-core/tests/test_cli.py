@@ -60,6 +60,54 @@ def test_convert_resamples_mixes_keeps_folders_and_skips_what_is_done(sounds, tm
     assert "2 done, 0 skipped, 1 failed" in run(capsys, "convert", sounds, "-o", out, "--format", "flac", "--force")[2]
 
 
+def test_convert_keeps_the_depth_of_its_source_or_says_what_is_lost(tmp_path, capsys):
+    """24 bits and floats became 16 bits without a word."""
+    for name, encoding in (("a.wav", "PCM_24"), ("b.wav", "FLOAT"), ("c.wav", "PCM_16")):
+        audio.write(tmp_path / "in" / name, tone().numpy(), 16000, encoding)
+    code, _, err = run(capsys, "convert", tmp_path / "in", "-o", tmp_path / "out")
+    assert (code, err) == (0, "3 done, 0 skipped, 0 failed\n")
+    assert [audio.info(tmp_path / "out" / name).encoding for name in ("a.wav", "b.wav", "c.wav")] == [
+        "PCM_24",
+        "FLOAT",
+        "PCM_16",
+    ]
+    _, _, err = run(capsys, "convert", tmp_path / "in", "-o", tmp_path / "flac", "--format", "flac")
+    assert err.splitlines()[0] == (
+        f"{tmp_path / 'in/b.wav'}: FLOAT becomes PCM_24, which cuts off what is beyond full scale"
+    )
+    assert [audio.info(tmp_path / f"flac/{name}.flac").encoding for name in "abc"] == ["PCM_24", "PCM_24", "PCM_16"]
+
+
+@pytest.mark.parametrize("extension", ["wav", "opus"])
+def test_convert_says_when_a_result_of_other_settings_is_there(extension, sounds, tmp_path, capsys):
+    """It counted as done, so that a folder held files of two rates."""
+    a, b = sounds / "a.wav", tmp_path / f"b.{extension}"
+    assert run(capsys, "convert", a, "-o", b, "--rate", 8000)[0] == 0
+    assert run(capsys, "convert", a, "-o", b, "--rate", 8000)[::2] == (0, "0 done, 1 skipped, 0 failed\n")
+    code, _, err = run(capsys, "convert", a, "-o", b, "--rate", 16000, "--channels", 1)
+    line = f"{b}: exists with 8000 Hz and 2 channels, not with 16000 Hz and 1 channels; give --force to redo it"
+    assert (code, err.splitlines()[0]) == (2, line) and audio.info(b).rate == 8000
+    assert run(capsys, "convert", a, "-o", b, "--rate", 16000, "--force")[0] == 0 and audio.info(b).rate == 16000
+
+
+def test_convert_mixes_surround_down_and_says_so_once(tmp_path, capsys):
+    audio.write(tmp_path / "film.wav", noise(1, 5.0, 48000, 6).numpy(), 48000)
+    code, _, err = run(capsys, "convert", tmp_path / "film.wav", "-o", tmp_path / "b.wav", "--channels", 2)
+    assert code == 0 and audio.info(tmp_path / "b.wav").channels == 2
+    assert err.splitlines()[:-1] == [
+        f"{tmp_path / 'film.wav'}: 5.1 (L R C LFE Ls Rs) mixed down to stereo as in ITU-R BS.775, "
+        "scaled so that nothing clips"
+    ]
+
+
+def test_folders_are_searched_for_every_name_of_a_format(tmp_path, capsys):
+    for name in ("a.aif", "b.oga", "c.aifc"):
+        audio.write(tmp_path / "in" / name, tone().numpy(), 16000)
+    assert [row["frames"] for row in json.loads(run(capsys, "info", tmp_path / "in", "--json")[1])] == [16000] * 3
+    assert run(capsys, "convert", tmp_path / "in", "-o", tmp_path / "out")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.aif", "b.oga", "c.aifc"]
+
+
 def test_convert_of_one_file_says_what_was_clipped(tmp_path, capsys):
     audio.write(tmp_path / "loud.wav", 3 * tone().numpy(), 16000, "FLOAT")
     code, _, err = run(capsys, "convert", tmp_path / "loud.wav", "-o", tmp_path / "quiet.wav", "--encoding", "PCM_24")

@@ -133,12 +133,12 @@ def run(
     work: Callable[[Path, Any], object],
     force: bool = False,
     quiet: bool = False,
-    stale: Callable[[Path], str | None] = lambda target: None,
+    stale: Callable[[Path], str] = lambda target: "",
 ) -> Summary:
     """`work(source, target)` for each job whose target is not there yet, or for each with `force`.
 
     A job with several targets is finished when all are there; `work` gets those that are missing, by name. `stale`
-    says why a target that is there is not what was asked for ("exists with 8000 Hz, 16000 Hz were asked for").
+    says why a target that is there is not what was asked for (`audio.differing`), which is a failure.
     An error costs one file and one line on standard error. Under torchrun only this process's share is done.
     """
     refused = clashes(jobs)
@@ -177,11 +177,11 @@ def run(
     return summary
 
 
-def _stale(job: Job, stale: Callable[[Path], str | None]) -> str | None:
+def _stale(job: Job, stale: Callable[[Path], str]) -> str | None:
     """The first target that is there and not what was asked for, in a line with its remedy."""
     for path in job.paths:
         try:
-            cause = stale(path) if path.exists() else None
+            cause = stale(path) if path.exists() else ""
         except InputError as error:  # it cannot even be read
             cause = str(error).removeprefix(f"{path}: ")
         if cause:

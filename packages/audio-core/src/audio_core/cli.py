@@ -33,9 +33,13 @@ def parser() -> command.Parser:
         metavar="EXT",
         help="wav, flac, ogg, opus, mp3, ... of results in a folder (default: that of each input)",
     )
-    convert.add_argument("--encoding", metavar="NAME", help="e.g. PCM_16, PCM_24, FLOAT, VORBIS, OPUS")
+    convert.add_argument(
+        "--encoding", metavar="NAME", help="e.g. PCM_24, FLOAT or OPUS (default: as deep as the source)"
+    )
     convert.add_argument("--rate", type=_rate, metavar="HZ", help="resample to this rate")
-    convert.add_argument("--channels", type=_positive, metavar="N", help="1 takes the mean; mono is copied to N")
+    convert.add_argument(
+        "--channels", type=_positive, metavar="N", help="1 mixes down, as 2 does with surround; mono is copied to N"
+    )
     command.add_quiet(convert)
 
     compare = command.verb(
@@ -88,12 +92,12 @@ def _rate(text: str) -> int:
 # --- the verbs ---------------------------------------------------------------------------------------
 
 
-def _info(given: argparse.Namespace) -> int:
+def _info(args: argparse.Namespace) -> int:
     from . import audio, batch
 
     rows: list[dict[str, object]] = []
     wrong = 0
-    for file, _ in batch.find(given.inputs):
+    for file, _ in batch.find(args.inputs):
         try:
             header = audio.info(file)
             rows.append({"file": str(file), "seconds": round(header.seconds, 6), **header._asdict()})
@@ -101,58 +105,65 @@ def _info(given: argparse.Namespace) -> int:
             note(str(error))
             wrong += 1
     names = ("file", "seconds", "rate", "channels", "frames", "container", "encoding")
-    if rows or given.json:
-        command.show(rows, given.json, command.columns([names, *([row[name] for name in names] for row in rows)]))
+    if rows or args.json:
+        command.show(rows, args.json, command.columns([names, *([row[name] for name in names] for row in rows)]))
     return 2 if wrong else 0
 
 
-def _convert(given: argparse.Namespace) -> int:
+def _convert(args: argparse.Namespace) -> int:
     from . import audio, batch
 
     def convert(source: Path, target: Path) -> None:
         header = audio.info(source)
-        rate, channels = given.rate or header.rate, given.channels or header.channels
+        rate, channels = args.rate or header.rate, args.channels or header.channels
         total = -(-header.frames * rate // header.rate)
-        with audio.Writer(target, rate, channels, given.encoding, total, given.force) as writer:
+        encoding, lost = (args.encoding, "") if args.encoding else audio.encoding_like(header.encoding, target.suffix)
+        with audio.Writer(target, rate, channels, encoding, total, args.force) as writer:
             for block in audio.blocks(source, rate=rate, channels=channels):
                 writer.write(block)
-        if writer.clipped and not given.quiet:
-            note(f"{target}: {writer.clipped} samples were beyond full scale and cut off")
+        if not args.quiet:
+            for change in filter(None, (lost, audio.mixing(header.channels, channels))):
+                note(f"{source}: {change}")
+            if writer.clipped:
+                note(f"{target}: {writer.clipped} samples were beyond full scale and cut off")
 
-    extension = f".{given.format.lower().lstrip('.')}" if given.format else None
-    if extension and given.out.suffix.lower() in audio.FORMATS and given.out.suffix.lower() != extension:
-        raise InputError(f"{given.out}: is not a name for --format {given.format}")
-    jobs = batch.targets(batch.find(given.inputs), given.out, extension)
+    def stale(target: Path) -> str:
+        return audio.differing(target, args.rate, args.channels, args.encoding)
+
+    extension = f".{args.format.lower().lstrip('.')}" if args.format else None
+    if extension and args.out.suffix.lower() in audio.FORMATS and args.out.suffix.lower() != extension:
+        raise InputError(f"{args.out}: is not a name for --format {args.format}")
+    jobs = batch.targets(batch.find(args.inputs), args.out, extension)
     for path in (path for job in jobs for path in job.paths):  # wrong arguments, even where all is done already
-        audio.Writer(path, given.rate or 48_000, given.channels or 1, given.encoding)
-    return batch.run(jobs, convert, given.force, given.quiet).code
+        audio.Writer(path, args.rate or 48_000, args.channels or 1, args.encoding)
+    return batch.run(jobs, convert, args.force, args.quiet, stale).code
 
 
-def _compare(given: argparse.Namespace) -> int:
+def _compare(args: argparse.Namespace) -> int:
     from . import batch
     from .report import Report
 
-    if given.out:
-        command.check_out(given, (".html",), (given.reference, given.estimate))
-    pairs = {given.reference.name: (given.reference, given.estimate)}
-    if given.reference.is_dir():
-        found = batch.find(given.reference)
-        pairs = {str(relative): (file, given.estimate / relative) for file, relative in found}
+    if args.out:
+        command.check_out(args, (".html",), (args.reference, args.estimate))
+    pairs = {args.reference.name: (args.reference, args.estimate)}
+    if args.reference.is_dir():
+        found = batch.find(args.reference)
+        pairs = {str(relative): (file, args.estimate / relative) for file, relative in found}
     report, rows = Report("Estimates against references"), {}
     for name, (reference, estimate) in pairs.items():
         try:
-            rows[name] = _measured(reference, estimate, name, report if given.out else None)
+            rows[name] = _measured(reference, estimate, name, report if args.out else None)
         except InputError as error:
             note(str(error))
     header = ("file", "SDR", "SI-SDR", "LSD")
     table = [(name, *row.values()) for name, row in rows.items()]
-    if given.out and rows:
+    if args.out and rows:
         report.table(header, table, "All in dB: SDR and SI-SDR higher, LSD (log-spectral distance) lower is better.")
-        report.foot(given.program, given.line)
-        report.save(given.out)
-        note(f"wrote {given.out}")
+        report.foot(args.program, args.line)
+        report.save(args.out)
+        note(f"wrote {args.out}")
     if rows:
-        command.show(rows, given.json, command.columns([header, *table]))
+        command.show(rows, args.json, command.columns([header, *table]))
     return 0 if len(rows) == len(pairs) else 2
 
 
@@ -181,14 +192,14 @@ def _measured(reference: Path, estimate: Path, name: str, report: Report | None)
     }
 
 
-def _pack(given: argparse.Namespace) -> int:
+def _pack(args: argparse.Namespace) -> int:
     from .data.pack import pack
 
-    command.check_out(given, (".h5", ".hdf5"))
-    result = pack(given.manifest, given.out, given.rate, given.channels, not given.quiet, given.force)
+    command.check_out(args, (".h5", ".hdf5"))
+    result = pack(args.manifest, args.out, args.rate, args.channels, not args.quiet, args.force)
     for name, cause in result.unreadable:
         note(f"{name}: {cause}")
-    print(f"{given.out}: {result.items} items; {len(result.unreadable)} unreadable")
+    print(f"{args.out}: {result.items} items; {len(result.unreadable)} unreadable")
     return 2 if result.unreadable else 0
 
 
@@ -202,11 +213,11 @@ def _shard(args: argparse.Namespace) -> int:
     return 2 if result.unreadable else 0
 
 
-def _describe(given: argparse.Namespace) -> int:
+def _describe(args: argparse.Namespace) -> int:
     from .bundle import describe
 
-    head = describe(given.bundle)
-    command.show(head, given.json, command.columns(_flat(head)))
+    head = describe(args.bundle)
+    command.show(head, args.json, command.columns(_flat(head)))
     return 0
 
 

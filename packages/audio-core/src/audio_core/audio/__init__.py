@@ -4,9 +4,9 @@ Samples are float32 numpy arrays (C, T).
 """
 
 from .arrays import Samples, batch, samples, to_int16
-from .converting import convert_channels, regroup, resample
-from .formats import BLOCK, FOREIGN, FORMATS, supported
-from .reading import Audio, Info, blocks, info, read
+from .converting import convert_channels, mixing, regroup, resample
+from .formats import BLOCK, FOREIGN, FORMATS, encoding_like, supported
+from .reading import Audio, Info, blocks, differing, info, read
 from .section import Section
 from .writing import Writer, write
 
@@ -22,7 +22,10 @@ __all__ = [
     "batch",
     "blocks",
     "convert_channels",
+    "differing",
+    "encoding_like",
     "info",
+    "mixing",
     "read",
     "regroup",
     "resample",

@@ -15,18 +15,51 @@ from ..files import InputError
 from .arrays import Samples
 from .formats import BLOCK
 
+# The loudspeakers of n channels, in the order of WAV and FLAC. Other numbers may be anything: microphones, ambisonics.
+LAYOUTS = {
+    5: ("5.0", "L R C Ls Rs"),
+    6: ("5.1", "L R C LFE Ls Rs"),
+    8: ("7.1", "L R C LFE Lb Rb Ls Rs"),
+}
+
 
 def convert_channels(samples: Samples, channels: int, name: str = "audio") -> Samples:
-    """One channel is copied to all; many become one by their mean; every other change is an error."""
-    if samples.shape[0] == channels:
+    """One channel is copied to all, and many become one by their mean; surround is mixed down to two or one.
+
+    Surround is 5.0, 5.1 or 7.1 in the order of WAV. Every other change is an error.
+    """
+    count = samples.shape[0]
+    if count == channels:
         return samples
+    if channels <= 2 and count in LAYOUTS:
+        weights = _downmix(count)  # (2, count)
+        return (weights if channels == 2 else weights.mean(0, keepdims=True)) @ samples
     if channels == 1:
         return samples.mean(0, keepdims=True, dtype=np.float32)
-    if samples.shape[0] == 1:
+    if count == 1:
         return np.repeat(samples, channels, 0)
     raise InputError(
-        f"{name}: has {samples.shape[0]} channels; only 1 to n, n to 1 or none can be converted, not {channels}"
+        f"{name}: has {count} channels; only 1 to n, n to 1, surround to 2 or none can be converted, not {channels}"
     )
+
+
+def mixing(source: int, channels: int) -> str:
+    """What `convert_channels` does to surround of `source` channels, for a remark; empty for every other change."""
+    if source not in LAYOUTS or channels > 2:
+        return ""
+    layout, speakers = LAYOUTS[source]
+    result = "stereo" if channels == 2 else "mono"
+    return f"{layout} ({speakers}) mixed down to {result} as in ITU-R BS.775, scaled so that nothing clips"
+
+
+def _downmix(count: int) -> np.ndarray:
+    """Weights (2, count) of ITU-R BS.775: centre and surround at -3 dB and no LFE; each side's add up to one."""
+    weights = np.zeros((2, count), np.float32)
+    for at, speaker in enumerate(LAYOUTS[count][1].split()):
+        if speaker != "LFE":
+            weights[:, at] = [speaker[0] in (side, "C") for side in "LR"]
+            weights[:, at] *= 1.0 if speaker in "LR" else 0.5**0.5
+    return weights / weights.sum(1, keepdims=True)
 
 
 def regroup(source: Iterable[Samples], frames: int) -> Iterator[Samples]:

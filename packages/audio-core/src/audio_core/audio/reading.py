@@ -6,6 +6,7 @@ What soundfile cannot read goes through ffmpeg when that is on the PATH.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,13 +22,16 @@ import soundfile
 from ..files import InputError, reason
 from .arrays import Samples
 from .converting import convert_channels, regroup, resample, resampled
-from .formats import BLOCK, FOREIGN, supported
+from .formats import BLOCK, FOREIGN, OGG_ORDER, supported
 from .section import Section
 from .whole import refuse_partial
 
 
 class Info(NamedTuple):
-    """What the header says; `frames` counts samples a channel."""
+    """What the header says; `frames` counts samples a channel.
+
+    `container` and `encoding` are libsndfile's names; of a file that ffmpeg reads its extension and ffmpeg's name.
+    """
 
     rate: int
     channels: int
@@ -50,8 +54,25 @@ class Audio(NamedTuple):
 
 def info(path: str | Path | Section) -> Info:
     """The header of a file, checked against what the file really holds."""
-    with _opened(path) as file:
-        return Info(file.samplerate, file.channels, file.frames, file.format, file.subtype)
+    with _opened(path) as (file, container, encoding):
+        return Info(file.samplerate, file.channels, file.frames, container, encoding)
+
+
+def differing(
+    path: str | Path, rate: int | None = None, channels: int | None = None, encoding: str | None = None
+) -> str:
+    """What an existing file has in place of what is asked for, in words; empty where it is as asked."""
+    if not (rate or channels or encoding):
+        return ""
+    header = info(path)
+    pairs = [
+        (f"{header.rate} Hz", rate and f"{rate} Hz"),
+        (f"{header.channels} channels", channels and f"{channels} channels"),
+        (header.encoding, encoding and encoding.upper()),
+    ]
+    wrong = [pair for pair in pairs if pair[1] and pair[0] != pair[1]]
+    has, wanted = (" and ".join(str(pair[side]) for pair in wrong) for side in (0, 1))
+    return f"exists with {has}, not with {wanted}" if wrong else ""
 
 
 def read(
@@ -64,8 +85,9 @@ def read(
     """Audio from sample `start` on, sought and not skipped; then resampled and channels converted on request.
 
     `start` and `frames` count samples of the file's own rate. A segment that the file does not hold is an error.
+    Channels come in the order of WAV, from Ogg files too.
     """
-    with _opened(path) as file:
+    with _opened(path) as (file, *_):
         wanted = file.frames - start if frames is None else frames
         if start < 0 or wanted < 0 or start + wanted > file.frames:
             raise InputError(f"{path}: has {file.frames} samples; {start} to {start + wanted} was asked for")
@@ -87,7 +109,7 @@ def blocks(
     path: str | Path | Section, frames: int = BLOCK, rate: int | None = None, channels: int | None = None
 ) -> Iterator[Samples]:
     """The whole file as consecutive blocks of `frames` samples (the last one shorter), converted as in `read`."""
-    with _opened(path) as file:
+    with _opened(path) as (file, *_):
         source: Iterator[Samples] = _decoded(file, path, 0, file.frames)
         if channels is not None:
             source = (convert_channels(block, channels, str(path)) for block in source)
@@ -98,6 +120,7 @@ def blocks(
 
 def _decoded(file: soundfile.SoundFile, path: str | Path | Section, start: int, frames: int) -> Iterator[Samples]:
     """`frames` samples from `start` on, in blocks; a file that ends early or holds NaN is an error."""
+    order = OGG_ORDER.get(file.channels) if file.format == "OGG" else None
     try:
         with _muted(path):
             file.seek(start)
@@ -111,13 +134,19 @@ def _decoded(file: soundfile.SoundFile, path: str | Path | Section, start: int, 
                 at = start + frames - left + int(np.argmax(~np.isfinite(block).all(0)))
                 raise InputError(f"{path}: holds NaN or infinity at sample {at}")
             left -= block.shape[1]
-            yield block
+            yield block if order is None else block[order]
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise InputError(f"{path}: cannot be decoded: {reason(error)}") from None
 
 
+class _Opened(NamedTuple):
+    file: soundfile.SoundFile
+    container: str
+    encoding: str
+
+
 @contextmanager
-def _opened(path: str | Path | Section) -> Iterator[soundfile.SoundFile]:
+def _opened(path: str | Path | Section) -> Iterator[_Opened]:
     """The file opened for reading, or one line that says why not."""
     path = path if isinstance(path, Section) else Path(path)
     try:
@@ -134,10 +163,11 @@ def _opened(path: str | Path | Section) -> Iterator[soundfile.SoundFile]:
             with _muted(path):
                 source = native(path) if isinstance(path, Path) else stack.enter_context(path.open())
                 file = stack.enter_context(soundfile.SoundFile(source))
+            opened = _Opened(file, file.format, file.subtype)
         except (soundfile.SoundFileError, TypeError, RuntimeError) as error:  # TypeError: a headerless extension (.raw)
-            file = stack.enter_context(_through_ffmpeg(path, error))
-        refuse_partial(file, path)
-        yield file
+            opened = stack.enter_context(_through_ffmpeg(path, error))
+        refuse_partial(opened.file, path)
+        yield opened
 
 
 _muting = threading.Lock()  # two at once would restore each other's standard error
@@ -169,7 +199,7 @@ def native(path: Path) -> str | bytes:
 
 
 @contextmanager
-def _through_ffmpeg(path: Path | Section, error: Exception) -> Iterator[soundfile.SoundFile]:
+def _through_ffmpeg(path: Path | Section, error: Exception) -> Iterator[_Opened]:
     """The file decoded by ffmpeg into a temporary one that can be sought."""
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None or path.suffix.lower() not in FOREIGN:
@@ -186,9 +216,14 @@ def _through_ffmpeg(path: Path | Section, error: Exception) -> Iterator[soundfil
         else:
             whole = path.resolve()
         source = f"file:{whole}"  # never a protocol, never an option
-        command = [ffmpeg, "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-i", source]
+        command = [ffmpeg, "-nostdin", "-hide_banner", "-v", "level+info", "-protocol_whitelist", "file", "-i", source]
         result = subprocess.run([*command, "-vn", "-c:a", "pcm_f32le", "-y", decoded], capture_output=True, text=True)
+        log = result.stderr
         if result.returncode or not decoded.exists():
-            raise InputError(f"{path}: ffmpeg cannot read it: {' '.join(result.stderr.split())[-200:]}")
+            errors = " ".join(re.findall(r"\[(?:error|fatal)\] (.*)", log)) or log
+            raise InputError(f"{path}: ffmpeg cannot read it: {' '.join(errors.split())[-200:]}")
+        # "Stream #0:0(und): Audio: alac (alac / 0x63616C61), 44100 Hz, stereo, s32p (24 bit)"; the input comes first
+        stream = re.search(r"Stream #.*: Audio: (\w+)(?:.*\((\d+) bit\))?", log)
+        encoding = "_".join(filter(None, stream.groups())).upper() if stream else "through ffmpeg"
         with soundfile.SoundFile(decoded) as file:
-            yield file
+            yield _Opened(file, path.suffix[1:].upper(), encoding)

@@ -13,7 +13,7 @@ import soundfile
 from ..files import InputError, reason, replacing
 from . import arrays
 from .arrays import Samples, to_int16
-from .formats import BLOCK, FORMATS, supported
+from .formats import BLOCK, FORMATS, OGG_ORDER, supported
 from .reading import native, read
 
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
@@ -24,6 +24,7 @@ _BYTES = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4}
 class Writer:
     """Writes blocks to a temporary file that takes its name only when the `with` block ends well.
 
+    Channels are given in the order of WAV, for Ogg files too.
     `frames`, the expected length, lets a WAV beyond 4 GB get a header that can hold it. `bitrate` is for Opus, in
     kbit/s a channel from 6 on. `clipped` counts the samples beyond full scale, which integer and lossy encodings cut
     off.
@@ -68,6 +69,7 @@ class Writer:
                     native(temporary), "w", self.rate, self.channels, self.encoding, format=self.container, **self.more
                 )
             except (soundfile.SoundFileError, TypeError, ValueError, OverflowError) as error:
+                _try_disk(temporary)
                 shape = f"{self.channels} channels at {self.rate} Hz"
                 cause = reason(error).split(": ", 1)[-1]  # without the name of the temporary file
                 raise InputError(f"{self.path}: cannot write {shape} as {self.encoding}: {cause}") from None
@@ -93,7 +95,8 @@ class Writer:
             except InputError:
                 end = None
             if end is None or end.samples.shape[1] != min(self.frames, _TAIL):
-                raise InputError(f"{self.path}: cannot be written to its end (is the disk full?)")
+                _try_disk(temporary)
+                raise InputError(f"{self.path}: cannot be written to its end")
 
     def _close(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
@@ -111,16 +114,25 @@ class Writer:
             for at in range(0, samples.shape[1], BLOCK):
                 self._file.write(self._encoded(samples[:, at : at + BLOCK].T))
         except (soundfile.SoundFileError, AssertionError) as error:  # a short write, as on a full disk, asserts
-            raise InputError(f"{self.path}: cannot be written: {reason(error)} (is the disk full?)") from None
+            _try_disk(Path(os.fsdecode(self._file.name)))
+            raise InputError(f"{self.path}: cannot be written: {reason(error)}") from None
         self.frames += samples.shape[1]
 
     def _encoded(self, block: Samples) -> np.ndarray:
         """Integers rounded by us: libsndfile cuts instead, so that reading and writing 16 bits would change them."""
+        if self.container == "OGG" and self.channels in OGG_ORDER:
+            block = block[:, np.argsort(OGG_ORDER[self.channels])]
         if self.encoding == "PCM_16":
             return to_int16(block)
         if self.encoding == "PCM_24":  # the upper 24 of 32 bits
             return np.clip(np.rint(block * 2.0**23), -(2**23), 2**23 - 1).astype(np.int32) << 8
         return block
+
+
+def _try_disk(file: Path) -> None:
+    """After a failed write: the system's own error where the disk takes no more, which libsndfile does not pass on."""
+    with file.open("ab") as end:
+        end.write(bytes(1 << 20))
 
 
 def write(
