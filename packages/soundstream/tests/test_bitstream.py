@@ -21,6 +21,8 @@ from audio_soundstream.sstr.header import Header, expect
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from .test_entropy import measured_tables
+
 MARK = bytes.fromhex("0123456789abcdef")
 GOLDEN = bytes.fromhex(
     "53535452 01 00 02 01 0500 0400 401f0000 04 000000 06000000 1600000000000000 0123456789abcdef 00000000 0939b645"
@@ -67,7 +69,7 @@ def skewed(head: Header, frames: int = 2000, seed: int = 5) -> tuple[np.ndarray,
     rng = np.random.default_rng(seed)
     shares = rng.dirichlet(np.full(head.size, 0.2), size=head.layers)
     codes = np.stack([rng.choice(head.size, frames, p=share) for share in shares])
-    return codes, Tables.measure(codes, head.size)
+    return codes, measured_tables(codes, head.size)
 
 
 # --- what is written is read -------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ shapes = st.builds(
 @given(shapes, st.lists(st.integers(0, 130), max_size=4).map(sorted), st.booleans(), st.booleans())
 def test_codes_come_back_whatever_the_shape_and_the_pieces(head, pieces, is_open, coded):
     codes = some_codes(head)
-    tables = Tables.measure(some_codes(head, 50, seed=1), head.size) if coded and head.size < 2000 else None
+    tables = measured_tables(some_codes(head, 50, seed=1), head.size) if coded and head.size < 2000 else None
     if is_open:
         head = replace(head, frames=None, samples=None)
     data = written(head, codes, tables, tuple(pieces))
@@ -112,7 +114,7 @@ def test_codes_come_back_whatever_the_shape_and_the_pieces(head, pieces, is_open
 @given(shapes, st.data(), st.booleans(), st.booleans())
 def test_a_stream_cut_to_fewer_layers_is_the_one_written_with_fewer(head, data, is_open, coded):
     keep = data.draw(st.integers(1, head.layers))
-    tables = Tables.measure(some_codes(head, 50, seed=1), head.size) if coded and head.size < 2000 else None
+    tables = measured_tables(some_codes(head, 50, seed=1), head.size) if coded and head.size < 2000 else None
     codes = some_codes(head)
     if is_open:
         head = replace(head, frames=None, samples=None)
@@ -133,7 +135,7 @@ def test_cut_refuses_layers_that_are_not_there():
 def test_seeking_is_skipping(coded, is_open):
     head = header(frames=None if is_open else 100, per_packet=8)
     codes = some_codes(header())
-    tables = Tables.measure(codes, 256) if coded else None
+    tables = measured_tables(codes, 256) if coded else None
     data = written(head, codes, tables)
     for frame in (0, 7, 8, 50, 99, 3):
         reader = Reader(io.BytesIO(data), "a.sstr", tables)
@@ -205,7 +207,7 @@ def test_a_writer_refuses_what_its_header_does_not_promise():
     with pytest.raises(ValueError, match="wrote 0 frames, and the header promises 100"):
         writer.close()
     with pytest.raises(ValueError, match="tables: expected 4 layers of 256"):
-        Writer(io.BytesIO(), header(), Tables.measure(np.zeros((3, 5), int), 256))
+        Writer(io.BytesIO(), header(), measured_tables(np.zeros((3, 5), int), 256))
 
 
 # --- sizes -------------------------------------------------------------------------------------------------
@@ -463,7 +465,7 @@ def test_coded_streams_need_the_tables_they_were_made_with():
     codes, tables = skewed(head, 100)
     data = written(head, codes, tables)
     assert "this model has no tables" in fault(data)
-    assert "other tables" in fault(data, Tables.measure(codes[::-1], 256))
+    assert "other tables" in fault(data, measured_tables(codes[::-1], 256))
     assert np.array_equal(joined(read(written(head, codes), tables), 4), codes)  # a plain one needs none
 
 

@@ -54,6 +54,40 @@ def test_one_file_goes_there_and_back(place, model, run):
     assert audio.info("a.flac").frames == 1600
 
 
+def test_without_a_name_results_lie_beside_their_inputs(place, model, run):
+    assert run("encode", "in", "--model", model)[2] == "3 done, 0 skipped, 0 failed\n"
+    assert files(place / "in") == ["a.sstr", "a.wav", "b.flac", "b.sstr", "deep/c.sstr", "deep/c.wav"]
+    before = (place / "in/a.wav").read_bytes()
+    code, _, err = run("decode", "in/a.sstr", "--model", model)
+    assert code == 2 and "in/a.wav: exists already; give --force to overwrite it" in err and one_line(err)
+    assert run("decode", "in", "--model", model)[2] == "1 done, 2 skipped, 0 failed\n"
+    assert (place / "in/b.wav").exists() and (place / "in/a.wav").read_bytes() == before
+
+
+def test_how_much_is_bridged_is_an_option(place, model, run):
+    audio.write("in/a.wav", sound(2.5), RATE)  # 157 frames in packets of 32
+    assert run("encode", "in/a.wav", "-o", "a.sstr", "--model", model)[0] == 0
+    data = (place / "a.sstr").read_bytes()
+    packet = 6 + 32 * 4 * 4 // 8
+    (place / "a.sstr").write_bytes(data[: 48 + packet] + data[48 + 3 * packet :])
+    decode = ["decode", "a.sstr", "-o", "x.wav", "--model", model, "--conceal"]
+    code, _, err = run(*decode, "--bridge", 1)
+    assert code == 2 and "packets for 1.024 s are missing after packet 1, and at most 1 s are bridged" in err
+    assert not (place / "x.wav").exists()
+    code, _, err = run(*decode, "--bridge", 1.1)
+    assert code == 0 and "2 packets were damaged or lost, and bridged" in err
+    assert audio.info("x.wav").frames == 40000
+    assert "give both" in run("decode", "a.sstr", "-o", "y.wav", "--model", model, "--bridge", 1)[2]
+
+
+def test_processes_share_the_files(place, model, run, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, names in ((0, ["a.sstr", "deep/c.sstr"]), (1, ["a.sstr", "b.sstr", "deep/c.sstr"])):
+        monkeypatch.setenv("RANK", str(rank))
+        assert run("encode", "in", "-o", "coded", "--model", model)[0] == 0
+        assert files(place / "coded") == names
+
+
 def test_folders_and_patterns_keep_their_shape_and_what_is_done_is_skipped(place, model, run):
     code, out, err = run("encode", "in", "-o", "coded", "--model", model)
     assert (code, out, err) == (0, "", "3 done, 0 skipped, 0 failed\n")

@@ -4,6 +4,7 @@ import io
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -185,15 +186,91 @@ def test_a_reader_that_leaves_ends_it_without_a_word(bundles):
     "arguments",
     [
         ["encode", "-", "-o", "-"],
-        ["encode", "-", "-o", "x.sstr", "--stream"],
+        ["encode", "-"],
         ["encode", "x.wav", "-o", "-"],
         ["encode", "x.wav", "-o", "x.sstr", "--stream"],
         ["decode", "-", "x.sstr", "-o", "-", "--stream"],
     ],
 )
-def test_a_live_stream_is_asked_for_in_full(run, arguments):
+def test_a_live_stream_is_asked_for(run, arguments):
     code, out, err = run(*arguments)
-    assert code == 2 and out == "" and f"from pipe to pipe: {arguments[0]} - -o - --stream" in err
+    assert code == 2 and out == "" and f"comes from standard input: {arguments[0]} - --stream" in err
+
+
+class Input:
+    """Standard input that holds these bytes."""
+
+    def __init__(self, data: bytes):
+        self.buffer = io.BytesIO(data)
+
+
+def test_a_live_stream_can_end_in_files(toy, bundles, run, tmp_path, monkeypatch):
+    model = toy("causal")
+    samples = sound(model, 0.5)[:7000]
+    monkeypatch.setattr(sys, "stdin", Input(samples.tobytes()))
+    arguments = ["--stream", "--model", bundles / "causal", "--device", "cpu"]
+    assert run("encode", "-", "-o", tmp_path / "x.sstr", *arguments)[0] == 0
+    data = (tmp_path / "x.sstr").read_bytes()
+    assert data == streamed(model, samples.tobytes())
+    monkeypatch.setattr(sys, "stdin", Input(data))
+    assert run("decode", "-", "-o", tmp_path / "x.wav", *arguments)[0] == 0
+    np.testing.assert_array_equal(audio.to_int16(audio.read(tmp_path / "x.wav").samples[0]), played(model, data)[:7000])
+    for verb, name, message in (("encode", "x.sstr", "exists already"), ("encode", "x.wav", "must end in .sstr")):
+        monkeypatch.setattr(sys, "stdin", Input(samples.tobytes()))
+        code, _, err = run(verb, "-", "-o", tmp_path / name, *arguments)
+        assert code == 2 and message in err and (tmp_path / "x.sstr").read_bytes() == data
+
+
+# --- WAV files on standard input ---------------------------------------------------------------------------------
+
+
+def wav(samples: np.ndarray, rate: int = 16000, **how) -> bytes:
+    """A WAV file of int16 samples, with a chunk in front of the samples and one behind them."""
+    sizes = {"channels": 1, "bits": 16, "code": 1, "size": 2 * len(samples)} | how
+    step = sizes["channels"] * sizes["bits"] // 8
+    form = struct.pack("<HHIIHH", sizes["code"], sizes["channels"], rate, rate * step, step, sizes["bits"])
+    chunks = [(b"LIST", 3, b"abc\0"), (b"fmt ", len(form), form), (b"data", sizes["size"], samples.tobytes())]
+    body = b"".join(struct.pack("<4sI", name, size) + data for name, size, data in chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
+
+
+@pytest.mark.parametrize("size", [None, 0, 0xFFFFFFFF])
+def test_a_wav_file_is_encoded_as_its_samples(toy, size):
+    """Programs that write to a pipe do not know the size when they write the header."""
+    model = toy("causal")
+    samples = sound(model, 0.2)
+    data = wav(samples) + b"LIST\4\0\0\0abcd" if size is None else wav(samples, size=size)
+    assert streamed(model, data) == streamed(model, samples.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": 44100}, "is a WAV file of 44100 Hz, 1 channel, 16-bit integers; a live stream takes 16000 Hz"),
+        ({"channels": 2}, "of 16000 Hz, 2 channels, 16-bit integers"),
+        ({"bits": 24}, "of 16000 Hz, 1 channel, 24-bit integers"),
+        ({"code": 3, "bits": 32}, "of 16000 Hz, 1 channel, 32-bit floats"),
+    ],
+)
+def test_a_wav_file_of_another_format_is_refused_in_one_line(toy, change, message):
+    model = toy("causal")
+    with pytest.raises(InputError) as error:
+        streamed(model, wav(sound(model, 0.1), **change))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_other_files_and_broken_headers_are_refused(toy):
+    model = toy("causal")
+    whole = wav(sound(model, 0.1))
+    for data, message in (
+        (b"fLaC" + bytes(99), "is a FLAC file"),
+        (streamed(model, bytes(2000)), "is an .sstr stream"),
+        (b"RIFF" + bytes(99), "begins as a WAV file and is none"),
+        (whole[:30], "WAV header is damaged or cut short"),
+        (whole[:12] + whole[whole.index(b"data") :], "WAV header is damaged or cut short"),
+    ):
+        with pytest.raises(InputError, match=message):
+            streamed(model, data)
 
 
 def test_what_needs_a_file_is_no_stream(run):

@@ -76,14 +76,20 @@ def find(inputs: str | Path | Iterable[str | Path], extension: str | None = None
     return list(items.values())
 
 
-def targets(inputs: Sequence[Found], out: str | Path, extension: str | None = None) -> list[Job]:
+def targets(inputs: Sequence[Found], out: str | Path | None, extension: str | None = None) -> list[Job]:
     """Where each result goes: folders are kept below `out`, and a single file may be named by `out` itself.
 
+    Without `out` each result lies beside its source.
     `extension` (".wav") is that of the results; without it each keeps its own, or gets .wav where only ffmpeg can
     read its format. `run` refuses the results that would overwrite each other or an input.
     """
     from .audio import FOREIGN, FORMATS
 
+    def ending(file: Path) -> str:
+        return extension or (".wav" if file.suffix.lower() in FOREIGN else file.suffix)
+
+    if out is None:
+        return [Job(file, file.with_suffix(ending(file))) for file, _ in inputs]
     out = Path(out)
     named = re.fullmatch(r"\.[A-Za-z]\w*", out.suffix) and not out.is_dir()
     if named and len(inputs) == 1 and out.suffix.lower() not in {*FORMATS, *FOREIGN, extension}:
@@ -92,11 +98,7 @@ def targets(inputs: Sequence[Found], out: str | Path, extension: str | None = No
         if len(inputs) > 1:
             raise InputError(f"{out}: is one file, but there are {len(inputs)} inputs; give a folder")
         return [Job(inputs[0].file, out)]
-    jobs = []
-    for file, relative in inputs:
-        own = ".wav" if file.suffix.lower() in FOREIGN else file.suffix
-        jobs.append(Job(file, out / relative.with_suffix(extension or own)))
-    return jobs
+    return [Job(file, out / relative.with_suffix(ending(file))) for file, relative in inputs]
 
 
 def clashes(jobs: Sequence[Job]) -> dict[int, str]:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import math
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audio_core import command
+from audio_core import batch, command
 from audio_core.files import InputError, note
 
 from . import FORMATS, SHIPPED, __version__
 
 if TYPE_CHECKING:
-    from audio_core.batch import Found, Job
-
     from .model import NeuralCodec
 
 
-def _loaded(given: argparse.Namespace) -> NeuralCodec:
+def _loaded(args: argparse.Namespace) -> NeuralCodec:
     from .model import load
 
-    return load(given.model, command.device(given.device))
+    return load(args.model, command.device(args.device))
 
 
 # --- training ----------------------------------------------------------------------------------------------
@@ -78,132 +74,106 @@ def recipes(given: argparse.Namespace) -> int:
 # --- coding ------------------------------------------------------------------------------------------------
 
 
-def encode(given: argparse.Namespace) -> int:
-    live = _live(given, "encode")
-    if live and given.entropy:
+def encode(args: argparse.Namespace) -> int:
+    from . import codec
+    from .config import layers_for
+    from .live import pipe
+
+    live = _live(args, "encode")
+    if live and args.entropy:
         raise InputError("--entropy needs many frames at once, and --stream sends each alone")
-    from . import codec
-    from .config import layers_for
-    from .live import pipe
-
-    model = _loaded(given)
-    layers = layers_for(model.config, given.kbps)
+    model = _loaded(args)
+    layers = layers_for(model.config, args.kbps)
     if live:
-        pipe.encode(model, sys.stdin.buffer, sys.stdout.buffer, layers)
+        pipe.encode_to(model, _file(args.out), layers, args.force)
         return 0
-    if given.entropy:
+    if args.entropy:
         codec.need_tables(model)
+    jobs = codec.jobs(batch.find(args.inputs), _file(args.out), ".sstr", args.force)
 
     def work(source: Path, target: Path) -> None:
-        codec.encode_file(model, source, target, layers, given.entropy, given.force, given.quiet)
+        codec.encode_file(model, source, target, layers, args.entropy, args.force, args.quiet)
 
-    return _batch(given, work, None, ".sstr")
+    return batch.run(jobs, work, args.force, args.quiet).code
 
 
-def decode(given: argparse.Namespace) -> int:
-    live = _live(given, "decode")
-    if live and (given.start or given.seconds is not None):
-        raise InputError("--start and --seconds need a file, which can be entered in the middle")
-    if given.seconds == 0:
-        raise InputError("--seconds 0: would leave nothing")
+def decode(args: argparse.Namespace) -> int:
     from . import codec
     from .config import layers_for
     from .live import pipe
+    from .sstr.bitstream import BRIDGE
 
-    model = _loaded(given)
-    layers = None if given.kbps is None else layers_for(model.config, given.kbps)
+    live = _live(args, "decode")
+    if live and (args.start or args.seconds is not None):
+        raise InputError("--start and --seconds need a file, which can be entered in the middle")
+    if args.seconds == 0:
+        raise InputError("--seconds 0: would leave nothing")
+    if args.bridge is not None and not args.conceal:
+        raise InputError("--bridge says how much --conceal may bridge; give both")
+    model, bridge = _loaded(args), BRIDGE if args.bridge is None else args.bridge
+    layers = None if args.kbps is None else layers_for(model.config, args.kbps)
     if live:
-        pipe.decode(model, sys.stdin.buffer, sys.stdout.buffer, layers, given.conceal)
+        pipe.decode_to(model, _file(args.out), layers, args.conceal, bridge, args.force)
         return 0
+    jobs = codec.jobs(batch.find(args.inputs, ".sstr"), _file(args.out), ".wav", args.force)
 
     def work(source: Path, target: Path) -> None:
-        part = (given.start, given.seconds, given.conceal)
-        if found := codec.decode_file(model, source, target, layers, *part, given.force, given.quiet):
-            note(f"{source}: {found}")
+        part = (args.start, args.seconds, args.conceal, bridge)
+        if damage := codec.decode_file(model, source, target, layers, *part, args.force, args.quiet):
+            note(f"{source}: {damage}")
 
-    return _batch(given, work, ".sstr", ".wav")
+    return batch.run(jobs, work, args.force, args.quiet).code
 
 
-def _live(given: argparse.Namespace, verb: str) -> bool:
-    """Whether it goes from pipe to pipe, which has to be said in full."""
-    if given.inputs == ["-"] and given.out == "-" and given.stream:
+def _live(args: argparse.Namespace, verb: str) -> bool:
+    """Whether the input is a live stream, which has to be asked for."""
+    if args.inputs == ["-"] and args.stream:
         return True
-    if given.stream or "-" in (*given.inputs, given.out):
-        raise InputError(f"a live stream goes from pipe to pipe: {verb} - -o - --stream")
+    if args.stream or "-" in (*args.inputs, args.out):
+        raise InputError(f"a live stream comes from standard input: {verb} - --stream, with -o FILE or -o -")
     return False
 
 
-def _batch(given: argparse.Namespace, work: Callable[[Path, Path], object], kind: str | None, result: str) -> int:
-    """Every input of a kind to its own result; an error costs one file."""
-    from audio_core import batch
-
-    jobs = _jobs(given, batch.find(given.inputs, kind), Path(given.out), result)
-    return batch.run(jobs, work, given.force, given.quiet).code
+def _file(out: str | None) -> Path | None:
+    """None for standard output, and for results beside their inputs."""
+    return None if out in (None, "-") else Path(out)
 
 
-def _jobs(given: argparse.Namespace, found: Sequence[Found], out: Path, result: str) -> list[Job]:
-    """Where the results go, which end in `result` (audio: or in another extension of audio, where `out` has one)."""
-    from audio_core import batch
-    from audio_core.audio import FOREIGN
-    from audio_core.audio import FORMATS as AUDIO
+def reconstruct(args: argparse.Namespace) -> int:
+    from . import codec
 
-    ending = out.suffix.lower()
-    if not out.is_dir() and ending != result and ending in ({".sstr"} if result == ".wav" else {*AUDIO, *FOREIGN}):
-        raise InputError(f"{out}: the name must end in {result}, or be a folder's")
-    jobs = batch.targets(found, out, result)
-    if len(jobs) == 1 and jobs[0].target == out and out.exists() and not given.force:
-        raise InputError(f"{out}: exists already; give --force to overwrite it")
-    return jobs
+    model = _loaded(args)
+    jobs = codec.ladder(model, args.inputs, args.out, args.kbps or [], args.force)
+
+    def work(source: Path, targets: Mapping[int, Path]) -> None:
+        codec.reconstruct_file(model, source, targets, args.force, args.quiet)
+
+    return batch.run(jobs, work, args.force, args.quiet).code
 
 
-def reconstruct(given: argparse.Namespace) -> int:
-    from audio_core import batch
-    from audio_core.audio import FORMATS as AUDIO
-
-    from .codec import reconstruct_file
-    from .config import bitrates, layers_for
-
-    model = _loaded(given)
-    wanted = sorted({layers_for(model.config, rate) for rate in given.kbps or [None]})
-    many, inputs = len(wanted) > 1, batch.find(given.inputs)
-    if many and given.out.suffix.lower() in AUDIO and not given.out.is_dir():
-        raise InputError(f"{given.out}: is one file, but {len(wanted)} bitrates were asked for; give a folder")
-    targets: dict[Path, dict[int, Path]] = {}  # by source and number of layers
-    for layers in wanted:
-        folder = given.out / f"{bitrates(model.config)[layers - 1]:g}kbps" if many else given.out
-        for job in _jobs(given, inputs, folder, ".wav"):
-            targets.setdefault(job.source, {})[layers] = job.paths[0]
-
-    def work(source: Path, missing: dict[int, Path]) -> None:
-        reconstruct_file(model, source, missing, given.force, given.quiet)
-
-    jobs = [batch.Job(source, paths) for source, paths in targets.items()]
-    return batch.run(jobs, work, given.force, given.quiet).code
-
-
-def transmit(given: argparse.Namespace) -> int:
+def transmit(args: argparse.Namespace) -> int:
     from audio_core.audio import FORMATS as AUDIO
 
     from .config import layers_for
     from .live import transmit
     from .model import load
 
-    command.check_out(given, tuple(AUDIO), [given.input])
-    model = load(given.model)
-    layers = layers_for(model.config, given.kbps)
-    how = (given.loss, given.burst, given.frames, given.seed, given.force)
-    facts = transmit.transmit(model, given.input, given.out, layers, *how)
-    note(f"wrote {given.out}")
+    command.check_out(args, tuple(AUDIO), [args.input])
+    model = load(args.model)
+    layers = layers_for(model.config, args.kbps)
+    how = (args.loss, args.burst, args.frames, args.seed, args.force)
+    facts = transmit.transmit(model, args.input, args.out, layers, *how)
+    note(f"wrote {args.out}")
     shown = {name: "silence has none" if value is None else value for name, value in facts.items()}
-    command.show(facts, given.json, command.columns(shown.items()))
+    command.show(facts, args.json, command.columns(shown.items()))
     return 0
 
 
-def info(given: argparse.Namespace) -> int:
+def info(args: argparse.Namespace) -> int:
     from .sstr import bitstream
 
     rows, wrong = [], 0
-    for path in given.inputs:
+    for path in args.inputs:
         try:
             facts = bitstream.describe(path)
         except InputError as error:
@@ -213,32 +183,17 @@ def info(given: argparse.Namespace) -> int:
         wrong += bool(facts["damaged_packets"] or facts["truncated"])
         rows.append({"file": str(path), **facts})
     text = "\n\n".join(command.columns(row.items()) for row in rows)
-    if rows or given.json:
-        command.show(rows, given.json, text)
+    if rows or args.json:
+        command.show(rows, args.json, text)
     return 2 if wrong else 0
 
 
-def cut(given: argparse.Namespace) -> int:
-    from audio_core.files import reason, replacing
-
+def cut(args: argparse.Namespace) -> int:
     from .sstr import bitstream
-    from .sstr.header import HEADER_BYTES, Header
 
-    command.check_out(given, (".sstr",), [given.input])
-    try:
-        with given.input.open("rb") as source, replacing(given.out, given.force) as temporary:
-            head = Header.from_bytes(source.read(HEADER_BYTES), str(given.input))
-            rates = [head.kbps * count / head.layers for count in range(1, head.layers + 1)]
-            fits = [count for count, rate in enumerate(rates, 1) if math.isclose(rate, given.kbps, rel_tol=0.005)]
-            if not fits:
-                known = ", ".join(f"{rate:g}" for rate in rates)
-                raise InputError(f"{given.kbps:g} kbit/s is no bitrate of {given.input}; possible are {known}")
-            source.seek(0)
-            with temporary.open("wb") as target:
-                bitstream.cut(source, target, fits[0], str(given.input))
-    except OSError as error:
-        raise InputError(f"{given.input}: {reason(error)}") from None
-    note(f"wrote {given.out}")
+    command.check_out(args, (".sstr",), [args.input])
+    bitstream.cut_file(args.input, args.out, args.kbps, args.force)
+    note(f"wrote {args.out}")
     return 0
 
 

@@ -42,32 +42,42 @@ def parser() -> command.Parser:
     command.add_quiet(evaluate)
 
     encode = command.verb(
-        verbs, "encode", actions.encode, "Audio files to .sstr files; or a live stream from pipe to pipe."
+        verbs, "encode", actions.encode, "Encode audio files to .sstr files, or a live stream from standard input."
     )
     encode.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns; - for standard input")
     _add_model(encode)
     _add_kbps(encode)
     encode.add_argument("--entropy", action="store_true", help="smaller files of the same sound; no fixed bitrate")
     encode.add_argument(
-        "--stream", action="store_true", help="16-bit samples at the codec's rate come in, each frame leaves at once"
+        "--stream",
+        action="store_true",
+        help="encode standard input as it arrives: mono 16-bit samples at the codec's rate, raw or as a WAV file",
     )
-    _add_target(encode, "an .sstr file, or a folder for many; - for standard output")
+    _add_target(encode, "an .sstr file, or a folder for many (default: beside the input; of a stream standard output)")
     command.add_device(encode)
     command.add_quiet(encode)
 
-    decode = command.verb(verbs, "decode", actions.decode, "Audio from .sstr files, or from a live stream.")
+    decode = command.verb(verbs, "decode", actions.decode, "Decode .sstr files, or a live stream from standard input.")
     decode.add_argument("inputs", nargs="+", metavar="INPUT", help=".sstr files, folders or patterns; - for a pipe")
     _add_model(decode)
     _add_kbps(decode)
     decode.add_argument("--start", type=_number(float), default=0.0, metavar="S", help="begin here (default: 0)")
     decode.add_argument("--seconds", type=_number(float), metavar="S", help="so much of it")
     decode.add_argument("--conceal", action="store_true", help="bridge packets that are damaged or lost")
-    decode.add_argument("--stream", action="store_true", help="16-bit samples leave as soon as they are known")
-    _add_target(decode, "an audio file, or a folder for many; - for standard output")
+    decode.add_argument(
+        "--bridge",
+        type=_number(float),
+        metavar="S",
+        help="bridge at most so many seconds without a packet (default: 10)",
+    )
+    decode.add_argument("--stream", action="store_true", help="decode standard input as it arrives")
+    _add_target(decode, "an audio file, or a folder for many (default: beside the input; of a stream standard output)")
     command.add_device(decode)
     command.add_quiet(decode)
 
-    reconstruct = command.verb(verbs, "reconstruct", actions.reconstruct, "What files sound like after the codec.")
+    reconstruct = command.verb(
+        verbs, "reconstruct", actions.reconstruct, "Encode and decode files, to hear what the codec keeps."
+    )
     reconstruct.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     _add_model(reconstruct)
     _add_ladder(reconstruct, "the codec's highest")
@@ -76,7 +86,7 @@ def parser() -> command.Parser:
     command.add_quiet(reconstruct)
 
     transmit = command.verb(
-        verbs, "transmit", actions.transmit, "What a file sounds like over a network that loses packets."
+        verbs, "transmit", actions.transmit, "Send a file over a simulated network that loses packets."
     )
     transmit.add_argument("input", type=Path, metavar="INPUT", help="an audio file")
     _add_model(transmit)
@@ -171,7 +181,7 @@ def _add_ladder(parser: command.Parser, default: str) -> None:
 
 
 def _add_target(parser: command.Parser, what: str) -> None:
-    parser.add_argument("-o", "--out", required=True, metavar="PATH", help=what)
+    parser.add_argument("-o", "--out", metavar="PATH", help=what)
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
 
 

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from audio_core import audio
+from audio_core import audio, batch
+from audio_core.batch import Found, Job
 from audio_core.files import InputError, note, reason, replacing
 from torch import Tensor
 from tqdm import tqdm
 
-from .config import bitrates
+from .config import bitrates, layers_for
 from .cost import decoder_context
 from .live.conceal import Concealer
 from .live.stream import DecoderStream, EncoderStream
 from .model import NeuralCodec
-from .sstr.bitstream import Reader, Writer
+from .sstr.bitstream import BRIDGE, Reader, Writer
 from .sstr.entropy import Tables, quantised_cdf
 from .sstr.header import Header, expect
 
@@ -45,10 +46,10 @@ def tables(model: NeuralCodec) -> Tables | None:
     counts = getattr(model.quantizer, "counts", None)
     if counts is None or bool((counts == counts[:, :1]).all()):
         return None
-    found = counts.double().cpu().numpy()
-    found = found + 0.01 * found.mean()
+    smoothed = counts.double().cpu().numpy()
+    smoothed = smoothed + 0.01 * smoothed.mean()
     # Exact sums, so that all machines have the same tables.
-    return Tables(quantised_cdf(np.stack([row / math.fsum(row) for row in found])))
+    return Tables(quantised_cdf(np.stack([row / math.fsum(row) for row in smoothed])))
 
 
 def header(model: NeuralCodec, layers: int, samples: int | None, per_packet: int) -> Header:
@@ -80,11 +81,11 @@ def encode_file(
         writer.close()
 
 
-def encoded(model: NeuralCodec, sound: Iterable[np.ndarray], layers: int | None = None) -> Iterator[np.ndarray]:
-    """Codes (N, frames) of audio that comes in blocks (1, any), as soon as they are known."""
+def encoded(model: NeuralCodec, audio_blocks: Iterable[np.ndarray], layers: int | None = None) -> Iterator[np.ndarray]:
+    """Codes (N, frames) of audio in blocks (1, any), as soon as they are known."""
     stream = EncoderStream(model, layers)
     device = next(model.parameters()).device
-    for block in sound:
+    for block in audio_blocks:
         codes = stream.feed(torch.from_numpy(np.ascontiguousarray(block))[None].to(device))
         if codes.shape[-1]:
             yield codes[0].cpu().numpy()
@@ -92,7 +93,7 @@ def encoded(model: NeuralCodec, sound: Iterable[np.ndarray], layers: int | None 
 
 
 def length(model: NeuralCodec, source: str | Path, quiet: bool = False) -> int:
-    """Samples of a file at the codec's rate; remarks on what will be changed about it."""
+    """Samples of a file at the codec's rate; a remark on standard error says what will be converted."""
     info = audio.info(source)
     if not info.frames:
         raise InputError(f"{source}: holds no audio (0 samples)")
@@ -105,16 +106,16 @@ def length(model: NeuralCodec, source: str | Path, quiet: bool = False) -> int:
 
 def blocks(model: NeuralCodec, source: str | Path, quiet: bool = True) -> Iterator[np.ndarray]:
     """The audio of a file (1, PIECE seconds), as the codec wants it."""
-    found = audio.blocks(source, round(PIECE * model.sample_rate), model.sample_rate, 1)
+    pieces = audio.blocks(source, round(PIECE * model.sample_rate), model.sample_rate, 1)
     total = math.ceil(audio.info(source).seconds / PIECE)
-    return iter(tqdm(found, Path(source).name, total, leave=False, disable=quiet or None))
+    return iter(tqdm(pieces, Path(source).name, total, leave=False, disable=quiet or None))
 
 
 def need_tables(model: NeuralCodec) -> Tables:
-    found = tables(model)
-    if found is None:
+    known = tables(model)
+    if known is None:
         raise InputError("this model does not know how often its codes occur, which entropy coding needs")
-    return found
+    return known
 
 
 # --- decoding ----------------------------------------------------------------------------------------------
@@ -128,43 +129,62 @@ def decode_file(
     start: float = 0.0,
     seconds: float | None = None,
     conceal: bool = False,
+    bridge: float = BRIDGE,
     force: bool = False,
     quiet: bool = False,
 ) -> str:
     """The audio of an .sstr file. Damage is an error, or with `conceal` bridged, and returned in words.
 
-    `start` and `seconds` take a part of it, without decoding what comes before.
+    `start` and `seconds` take a part of it, without decoding what comes before. At most `bridge` seconds of missing
+    packets are bridged in a row.
     """
     with ExitStack() as stack:
         try:
             file = stack.enter_context(Path(source).open("rb"))
         except OSError as error:
             raise InputError(f"{source}: {reason(error)}") from None
-        reader = opened(model, file, str(source), conceal)
+        return decode_stream(model, file, str(source), target, layers, start, seconds, conceal, bridge, force, quiet)
+
+
+def decode_stream(
+    model: NeuralCodec,
+    file: BinaryIO,
+    name: str,
+    target: str | Path,
+    layers: int | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
+    conceal: bool = False,
+    bridge: float = BRIDGE,
+    force: bool = False,
+    quiet: bool = False,
+) -> str:
+    """As `decode_file`, from an open file or a pipe that messages call `name`."""
+    reader = opened(model, file, name, conceal, bridge)
+    samples = reader.header.samples
+    if samples is None and file.seekable():  # recorded from a pipe: only the last packet has the length
+        for _ in reader.payloads:
+            pass
         samples = reader.header.samples
-        if samples is None and file.seekable():  # recorded from a pipe: only the end tells the length
-            for _ in reader.payloads:
-                pass
-            samples = reader.header.samples
-            file.seek(0)
-            reader = opened(model, file, str(source), conceal)
-        first = round(start * model.sample_rate)
-        if samples is not None and first and first >= samples:
-            raise InputError(f"{source}: ends at {samples / model.sample_rate:g} s, before --start {start:g}")
-        last = None if seconds is None else first + round(seconds * model.sample_rate)
-        if samples is not None and reader.header.samples is None:
-            last = samples if last is None else min(samples, last)
-        writer = stack.enter_context(_writer(model, target, samples or 0, force))
+        file.seek(0)
+        reader = opened(model, file, name, conceal, bridge)
+    first = round(start * model.sample_rate)
+    if samples is not None and first and first >= samples:
+        raise InputError(f"{name}: ends at {samples / model.sample_rate:g} s, before --start {start:g}")
+    last = None if seconds is None else first + round(seconds * model.sample_rate)
+    if samples is not None and reader.header.samples is None:
+        last = samples if last is None else min(samples, last)
+    with _writer(model, target, samples or 0, force) as writer:
         for block in decoded(model, reader, layers, first, last, quiet):
             writer.write(playable(block))
         if not writer.frames:
-            raise InputError(f"{source}: holds no audio to decode")
-        return damage(reader)
+            raise InputError(f"{name}: holds no audio to decode")
+    return damage(reader)
 
 
-def opened(model: NeuralCodec, file: BinaryIO, name: str, conceal: bool = False) -> Reader:
+def opened(model: NeuralCodec, file: BinaryIO, name: str, conceal: bool = False, bridge: float = BRIDGE) -> Reader:
     """The packets of a stream that must be of this model."""
-    reader = Reader(file, name, tables(model), strict=not conceal)
+    reader = Reader(file, name, tables(model), strict=not conceal, bridge=bridge)
     head = reader.header
     kind = {"rate": model.sample_rate, "hop": model.hop, "size": model.codebooks[0], "layers": len(model.codebooks)}
     expect(head, name, **kind, fingerprint=fingerprint(model))
@@ -187,10 +207,7 @@ def decoded(
     last: int | None = None,
     quiet: bool = True,
 ) -> Iterator[Tensor]:
-    """Blocks of audio (1, 1, any) from the packets of a reader of this model's, what is lost concealed.
-
-    Samples `first` up to `last`, which need not be the end.
-    """
+    """Samples `first` to `last` as blocks (1, 1, any), from the packets of this model's stream; gaps are concealed."""
     head = reader.header
     if layers is not None and layers > head.layers:
         rates = ", ".join(f"{rate:g}" for rate in bitrates(model.config)[: head.layers])
@@ -201,21 +218,21 @@ def decoded(
     at, total = begin, None if head.frames is None else head.packets
     for packet in tqdm(reader, "decode", total, leave=False, disable=quiet or None):
         codes = packet.codes if packet.codes is None or layers is None else packet.codes[:layers]
-        made = concealer.feed(codes, packet.frames)
-        yield from _part(made, at, first, last)
-        at += made.shape[-1]
+        block = concealer.feed(codes, packet.frames)
+        yield from _part(block, at, first, last)
+        at += block.shape[-1]
         if last is not None and at >= last:
             return
-    if reader.header.samples is not None:  # told by the end of a stream that began without
+    if reader.header.samples is not None:  # from the last packet of a stream that began without a length
         stream.limit = reader.header.samples - begin
     yield from _part(concealer.finish(), at, first, last)
 
 
-def _part(made: Tensor, at: int, first: int, last: int | None) -> Iterator[Tensor]:
+def _part(block: Tensor, at: int, first: int, last: int | None) -> Iterator[Tensor]:
     begin = max(0, first - at)
-    end = made.shape[-1] if last is None else min(made.shape[-1], last - at)
+    end = block.shape[-1] if last is None else min(block.shape[-1], last - at)
     if end > begin:
-        yield made[..., begin:end]
+        yield block[..., begin:end]
 
 
 def reconstruct(model: NeuralCodec, codes: np.ndarray, samples: int) -> np.ndarray:
@@ -226,13 +243,13 @@ def reconstruct(model: NeuralCodec, codes: np.ndarray, samples: int) -> np.ndarr
     return torch.cat([*parts, stream.finish()], -1)[0].cpu().numpy()
 
 
-# --- both ----------------------------------------------------------------------------------------------------
+# --- files through the codec --------------------------------------------------------------------------------
 
 
 def reconstruct_file(
     model: NeuralCodec, source: str | Path, targets: Mapping[int, Path], force: bool = False, quiet: bool = False
 ) -> None:
-    """What an audio file sounds like after the codec, at the codec's rate; `targets` are files by number of layers."""
+    """The reconstructions of an audio file at the codec's rate, in `targets` by the number of layers."""
     samples, device = length(model, source, quiet), next(model.parameters()).device
     with ExitStack() as stack:
         results = [
@@ -247,10 +264,37 @@ def reconstruct_file(
             writer.write(playable(stream.finish()))
 
 
+def ladder(model: NeuralCodec, inputs: Sequence[str], out: Path, kbps: Sequence[float], force: bool) -> list[Job]:
+    """Jobs of `reconstruct_file` for files, folders and patterns; each of several bitrates has a folder in `out`."""
+    counts = sorted({layers_for(model.config, rate) for rate in kbps or [None]})
+    sources = batch.find(inputs)
+    if len(counts) == 1:
+        return [Job(job.source, {counts[0]: job.target}) for job in jobs(sources, out, ".wav", force)]
+    if out.suffix.lower() in audio.FORMATS and not out.is_dir():
+        raise InputError(f"{out}: is one file, but {len(counts)} bitrates were asked for; give a folder")
+    rungs = [jobs(sources, out / f"{bitrates(model.config)[n - 1]:g}kbps", ".wav", force) for n in counts]
+    return [
+        Job(same[0].source, {n: job.target for n, job in zip(counts, same, strict=True)})
+        for same in zip(*rungs, strict=True)
+    ]
+
+
+def jobs(sources: Sequence[Found], out: Path | None, ending: str, force: bool = False) -> list[Job]:
+    """Where results go: beside the sources without `out`. Names end in `ending`; for ".wav" in any audio format."""
+    if out is not None and not out.is_dir():
+        wrong = {".sstr"} if ending == ".wav" else {*audio.FORMATS, *audio.FOREIGN}
+        if out.suffix.lower() in wrong:
+            raise InputError(f"{out}: the name must end in {ending}, or be a folder's")
+    results = batch.targets(sources, out, ending)
+    if len(results) == 1 and results[0].target.exists() and not force and out in (None, results[0].target):
+        raise InputError(f"{results[0].target}: exists already; give --force to overwrite it")
+    return results
+
+
 def _writer(model: NeuralCodec, target: str | Path, samples: int, force: bool) -> audio.Writer:
     return audio.Writer(target, model.sample_rate, 1, frames=samples, force=force)
 
 
-def playable(made: Tensor) -> np.ndarray:
+def playable(block: Tensor) -> np.ndarray:
     """(1, 1, T) as (1, T) that no integer has to clip."""
-    return made[0].clamp(-1, 1).cpu().numpy()
+    return block[0].clamp(-1, 1).cpu().numpy()

@@ -330,6 +330,24 @@ def cut(source: BinaryIO, target: BinaryIO, layers: int, name: str) -> None:
         target.flush()
 
 
+def cut_file(path: str | Path, out: str | Path, kbps: float, force: bool = False) -> None:
+    """Lower the bitrate of an .sstr file to `kbps`, which is one of those that its first layers make."""
+    name = str(path)
+    try:
+        with Path(path).open("rb") as source, replacing(out, force) as temporary:
+            header = Header.from_bytes(source.read(HEADER_BYTES), name)
+            rates = [header.kbps * count / header.layers for count in range(1, header.layers + 1)]
+            layers = [count for count, rate in enumerate(rates, 1) if math.isclose(rate, kbps, rel_tol=0.005)]
+            if not layers:
+                known = ", ".join(f"{rate:g}" for rate in rates)
+                raise InputError(f"{kbps:g} kbit/s is no bitrate of {name}; possible are {known}")
+            source.seek(0)
+            with temporary.open("wb") as target:
+                cut(source, target, layers[0], name)
+    except OSError as error:
+        raise InputError(f"{name}: {reason(error)}") from None
+
+
 def describe(path: str | Path) -> dict[str, Any]:
     """What a file says of itself, and what is in it. Damage is counted, not refused."""
     try:

@@ -6,13 +6,11 @@ table a layer, measured once and kept with the model: a microcontroller can look
 
 from __future__ import annotations
 
-import json
 import struct
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 
@@ -55,12 +53,6 @@ def _places(bits: int, msb_first: bool) -> np.ndarray:
     return np.arange(bits)[::-1] if msb_first else np.arange(bits)
 
 
-def ecdc_header(facts: dict[str, Any]) -> bytes:
-    """What an .ecdc file begins with; behind it come the codes, frame after frame, least significant bit first."""
-    text = json.dumps(facts).encode()
-    return struct.pack(">4sBI", b"ECDC", 0, len(text)) + text
-
-
 # --- tables ------------------------------------------------------------------------------------------------
 
 
@@ -96,12 +88,6 @@ class Tables:
     def fit(self, layers: int, size: int) -> bool:
         """A stream may have fewer layers than the tables."""
         return layers <= len(self.rows) and size == len(self.rows[0])
-
-    @classmethod
-    def measure(cls, codes: np.ndarray, size: int) -> Tables:
-        """Of codes (layers, frames) that are typical; half an occurrence is added to every code."""
-        counts = np.stack([np.bincount(layer, minlength=size) for layer in codes]) + 0.5
-        return cls(quantised_cdf(counts / counts.sum(-1, keepdims=True)))
 
 
 # --- the arithmetic coder ----------------------------------------------------------------------------------
