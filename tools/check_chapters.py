@@ -29,6 +29,12 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
 # Further folders of a package, which say in their first sentence why they exist, and arrows that only one package has.
 THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     "audio_acdnet": {
+        "labels": (),
+        "config": ("labels",),
+        "crops": (),  # training and inference cut alike
+        "data": ("crops",),
+        "events": (),
+        "classify": ("crops", "events"),
         "compress": ("train", "evaluate", "cost"),
         "evaluate": ("data",),  # the protocol is one of a data set: its clips, its folds
         "export": ("data",),  # the clips for calibration

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,12 +25,12 @@ def start_alone(wheel: Path, links: list[str]) -> str:
         install = [*uv, "pip", "install", "-q", "--python", python, "-c", ROOT / "tools/constraints.txt"]
         subprocess.run([*install, *links, wheel], check=True)
         hello = [python, "-c", f"import {module}; print({module}.__name__, {module}.__version__)"]
-        said = subprocess.run(hello, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+        line = subprocess.run(hello, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
         command = python.with_name(module.replace("_", "-"))
         if command.exists():
             subprocess.run([command, "--help"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-            said += ", its command starts"
-        return said
+            line += ", its command starts"
+        return line
 
 
 def main() -> None:
@@ -39,8 +40,9 @@ def main() -> None:
     options = parser.parse_args()
     folders = [options.beside and options.beside.resolve(), os.environ.get("PIP_FIND_LINKS")]
     links = [word for folder in folders if folder for word in ("--find-links", str(folder))]
-    for wheel in options.wheels:
-        print(start_alone(wheel.resolve(), links), flush=True)
+    with ThreadPoolExecutor(2) as pool:  # installing waits for the disk more than for the processor
+        for line in pool.map(lambda wheel: start_alone(wheel.resolve(), links), options.wheels):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

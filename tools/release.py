@@ -86,7 +86,7 @@ def bump(root: Path, name: str, part: str) -> list[str]:
     news = package.changelog.read_text(encoding="utf-8").replace("## Unreleased", f"## {version}", 1)
     package.changelog.write_text(news, encoding="utf-8")
     package.about.write_text(f'__version__ = "{version}"\n', encoding="utf-8")
-    said = [f"{name} {version}"]
+    lines = [f"{name} {version}"]
     if name == "audio-core":
         major, minor, _ = numbers(version)
         # Before 1.0 a minor version may break what stands on it.
@@ -94,35 +94,35 @@ def bump(root: Path, name: str, part: str) -> list[str]:
         for dependant in packages(root):
             file = dependant.folder / "pyproject.toml"
             text = file.read_text(encoding="utf-8")
-            found = BOUNDS.search(text)
-            if found and not admits(found["low"], found["high"], version):
+            bounds = BOUNDS.search(text)
+            if bounds and not admits(bounds["low"], bounds["high"], version):
                 file.write_text(BOUNDS.sub(rf'\g<start>>={low},<{high}"', text), encoding="utf-8")
-                said.append(f"{dependant.name} now needs audio-core>={low},<{high}: it wants a release of its own")
-    return said
+                lines.append(f"{dependant.name} now needs audio-core>={low},<{high}: it wants a release of its own")
+    return lines
 
 
 def findings(root: Path, chosen: list[Package]) -> list[str]:
     """What keeps the chosen packages from being tagged."""
-    tags, core, found = git(root, "tag").split(), named(root, "audio-core"), []
+    tags, core, lines = git(root, "tag").split(), named(root, "audio-core"), []
     if git(root, "status", "--porcelain"):
-        found.append("the checkout has changes that are not committed")
+        lines.append("the checkout has changes that are not committed")
     for package in packages(root):
         for bounds in BOUNDS.finditer((package.folder / "pyproject.toml").read_text(encoding="utf-8")):
             if not admits(bounds["low"], bounds["high"], core.version):
-                found.append(f"{package.name}: its bounds refuse the local audio-core {core.version}")
+                lines.append(f"{package.name}: its bounds refuse the local audio-core {core.version}")
     for package in chosen:
         earlier = [tag.rpartition("-v")[2] for tag in tags if tag.startswith(f"{package.name}-v")]
         if package.version == PLACEHOLDER:
-            found.append(f"{package.name}: {PLACEHOLDER} holds the name only and is not for release")
+            lines.append(f"{package.name}: {PLACEHOLDER} holds the name only and is not for release")
         if tag_of(package) in tags:
-            found.append(f"{package.name}: the tag {tag_of(package)} exists already")
+            lines.append(f"{package.name}: the tag {tag_of(package)} exists already")
         elif earlier and numbers(package.version) < max(map(numbers, earlier)):
-            found.append(f"{package.name}: a higher version than {package.version} has a tag already")
+            lines.append(f"{package.name}: a higher version than {package.version} has a tag already")
         if package.newest_entry != package.version or not entry(package, package.version):
-            found.append(f"{package.name}: the changelog does not begin with news of {package.version}")
+            lines.append(f"{package.name}: the changelog does not begin with news of {package.version}")
         if entry(package, "Unreleased"):
-            found.append(f"{package.name}: there is news under `## Unreleased`: bump it")
-    return found
+            lines.append(f"{package.name}: there is news under `## Unreleased`: bump it")
+    return lines
 
 
 def select(root: Path, tag: str) -> Package:
@@ -169,8 +169,8 @@ def run(root: Path, options: argparse.Namespace) -> list[str]:
     if options.verb == "list":
         rows = [{"name": p.name, "version": p.version, "path": f"packages/{p.folder.name}"} for p in chosen]
         return [json.dumps(rows)] if options.json else [f"{row['name']} {row['version']}" for row in rows]
-    if found := findings(root, chosen):
-        raise Refused("\n".join(found))
+    if lines := findings(root, chosen):
+        raise Refused("\n".join(lines))
     lines = [f'git tag -a {tag_of(p)} -m "{p.name} {p.version}" && git push origin {tag_of(p)}' for p in chosen]
     if options.verb == "tags" and len(lines) > 1 and chosen[0].name == "audio-core":
         lines.insert(1, "# go on when the index has audio-core")

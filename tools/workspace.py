@@ -78,13 +78,18 @@ def sources(root: Path) -> Iterator[tuple[Package, Path]]:
 
 
 def imports(path: Path, package: Package) -> Iterator[tuple[int, str, str, bool]]:
-    """(line, importing module, dotted name imported, whether inside a function) of each import of a file."""
+    """(line, importing module, dotted name, whether it runs later than the module itself) of each import of a file.
+
+    Imports of functions run later, those under `if TYPE_CHECKING` never.
+    """
     parts = path.relative_to(package.source.parent).with_suffix("").parts
     above = parts[:-1]
     module = ".".join(above if parts[-1] == "__init__" else parts)
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    inner = {id(node) for function in functions for node in ast.walk(function)}
+    later = [
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or for_types(node)
+    ]
+    inner = {id(node) for outer in later for node in ast.walk(outer)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -95,3 +100,7 @@ def imports(path: Path, package: Package) -> Iterator[tuple[int, str, str, bool]
             continue
         for name in names:
             yield node.lineno, module, name, id(node) in inner
+
+
+def for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

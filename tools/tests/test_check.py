@@ -144,7 +144,10 @@ CHAPTERS = {
     "cost.py": "from . import config, models\n",
     "original.py": "from .models import unet\n",
     "export.py": "from .cost import macs\n",
-    "cli.py": "from . import SHIPPED\ndef run():\n    from .train import train\n    from .separate import separate\n",
+    "cli.py": (
+        "from . import SHIPPED\nif TYPE_CHECKING:\n    from .evaluate import Result\n"
+        "def run():\n    from .train import train\n    from .separate import separate\n"
+    ),
     "__main__.py": "from .cli import main\n",
 }
 
