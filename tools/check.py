@@ -25,7 +25,7 @@ ROOMS = (
     ("data",),
     ("command", "draw"),
     ("chunk", "batch", "codec", "metrics", "report", "bundle"),
-    ("export", "package"),
+    ("export", "package", "latents"),
     ("train",),
     ("verbs",),
     ("cli",),

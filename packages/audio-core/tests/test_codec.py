@@ -1,3 +1,6 @@
+"""The protocol of codecs and its check, finding one by name, fingerprints and bitrates."""
+
+import os
 import subprocess
 import sys
 
@@ -5,24 +8,8 @@ import pytest
 import torch
 from audio_core import codec
 from audio_core.files import InputError
-
-
-class Halver(torch.nn.Module):
-    """Every second sample, scaled: a codec without codebooks."""
-
-    sample_rate, channels, hop, width, codebooks = 8000, 1, 2, 1, ()
-
-    def encode(self, audio):
-        return audio[..., ::2] / 2
-
-    def decode(self, latents):
-        return (latents * 2).repeat_interleave(2, -1)
-
-    def codes(self, audio):
-        raise TypeError("no codebooks")
-
-    def from_codes(self, codes):
-        raise TypeError("no codebooks")
+from audio_core.testing import check_codec, noise
+from codec_toys import Toy
 
 
 @pytest.fixture
@@ -43,12 +30,65 @@ def refused(name):
     return str(caught.value)
 
 
-def test_a_codec_is_known_by_its_face():
-    assert isinstance(Halver(), codec.Codec)
+def test_a_codec_is_known_by_its_parts(monkeypatch):
+    assert isinstance(Toy(), codec.Codec)
     assert not isinstance(torch.nn.Linear(1, 1), codec.Codec)
-    del Halver.hop
-    assert not isinstance(Halver(), codec.Codec)
-    Halver.hop = 2
+    monkeypatch.delattr(Toy, "hop")
+    assert not isinstance(Toy(), codec.Codec)
+
+
+@pytest.mark.parametrize("layers", [0, 1, 3])
+def test_the_check_of_codecs_passes_one_that_keeps_its_promises(layers):
+    check_codec(Toy(layers), noise(0, 0.02, 8000, 2)[None].repeat(3, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("channels", 1, "audio has 2 channels, the codec 1"),
+        ("width", 4, "samples: latents"),
+        ("receptive_field", (0, 3), "off by"),
+        ("receptive_field", (5, 0), "off by"),
+        ("frames", lambda self, samples: samples // 8, "samples: latents"),
+        ("fingerprint", lambda self: os.urandom(8), "expected the same 8 bytes"),
+        ("decode", lambda self, latents, samples=None: self.decoder(latents), "samples encoded"),
+        ("encode", lambda self, audio, generator=None: torch.rand(1, 3, -(-audio.shape[-1] // 8)), "twice differs"),
+        ("codes", lambda self, audio, layers=None: torch.full((1, 2, 20), 16), "codebook 0 has 16 entries"),
+        ("codes", lambda self, audio, layers=None: torch.zeros(1, 2, 20), "expected int64"),
+    ],
+)
+def test_the_check_of_codecs_sees_every_broken_promise(name, wrong, message, monkeypatch):
+    monkeypatch.setattr(Toy, name, wrong)
+    with pytest.raises(AssertionError, match=message):
+        check_codec(Toy(2), noise(0, 0.02, 8000, 2)[None])
+
+
+def test_a_codec_without_codebooks_must_refuse_codes(monkeypatch):
+    monkeypatch.setattr(Toy, "codes", lambda self, audio: audio)
+    with pytest.raises(AssertionError, match="must refuse codes with a TypeError"):
+        check_codec(Toy(0), noise(0, 0.02, 8000, 2)[None])
+
+
+def test_a_fingerprint_follows_the_weights_that_decoding_needs():
+    model = Toy(2)
+    mark = model.fingerprint()
+    with torch.no_grad():
+        model.encoder.weight.add_(1)
+    assert model.fingerprint() == mark == Toy(2).fingerprint()
+    with torch.no_grad():
+        model.books.add_(1e-6)
+    assert len({mark, model.fingerprint(), Toy(2, seed=1).fingerprint(), Toy(1).fingerprint()}) == 4
+
+
+def test_bitrates_and_the_codebooks_that_make_them():
+    model = Toy(3)  # 1000 frames a second of 4 bits each
+    assert codec.bitrates(model) == (4.0, 8.0, 12.0)
+    assert [codec.layers_for(model, kbps) for kbps in (4, 8.0, 12.02, None)] == [1, 2, 3, 3]
+    with pytest.raises(InputError, match="5 kbit/s is no bitrate of this codec; possible are 4, 8, 12"):
+        codec.layers_for(model, 5)
+    assert codec.bitrates(Toy()) == () and codec.layers_for(Toy(), None) == 0
+    with pytest.raises(InputError, match="possible are none, since it has no codebooks"):
+        codec.layers_for(Toy(), 5)
 
 
 def test_installed_codecs_are_found_by_name(installed):
@@ -56,20 +96,23 @@ def test_installed_codecs_are_found_by_name(installed):
     assert codec.find("halver")("owner/name") == ("loaded", "owner/name")
 
 
-def test_an_unknown_codec_names_those_there_are_and_how_to_get_it(installed):
+def test_an_unknown_codec_names_those_there_are_and_the_nearest(installed):
     text = refused("soundstreem")
     assert text.startswith("codec 'soundstreem' is not installed (installed: ")
-    assert "halver" in text and text.endswith("; try: pip install audio-soundstreem")
+    assert "halver" in text and text.endswith("; did you mean 'soundstream'?")
+
+
+def test_only_packages_of_this_workspace_are_proposed_for_installation(monkeypatch):
+    """`pip install audio-<name>` of any other name would fetch whatever a stranger put there."""
+    monkeypatch.setattr(codec, "entry_points", lambda **_: ())
+    assert refused("codec-vae").endswith("(none is installed); try: pip install audio-codec-vae")
+    assert refused("soundstream").endswith("(none is installed); try: pip install audio-soundstream")
+    assert refused("encodec") == "codec 'encodec' is not installed (none is installed)"
 
 
 def test_a_codec_whose_package_is_broken_is_one_line(installed):
     assert refused("lost").startswith("codec 'lost': halver:nothing cannot be loaded: ")
     assert refused("gone") == "codec 'gone': no_such_module:load cannot be loaded: No module named 'no_such_module'"
-
-
-def test_without_any_codec_the_message_says_so(monkeypatch):
-    monkeypatch.setattr(codec, "entry_points", lambda **_: ())
-    assert refused("x") == "codec 'x' is not installed (none is installed); try: pip install audio-x"
 
 
 def test_looking_for_codecs_and_reading_recipes_needs_no_torch():

@@ -1,11 +1,16 @@
-"""What a neural codec looks like from outside, and finding one by name: packages meet here and never import each other.
+"""What a neural codec looks like from outside, how to find one by name, and its bitrates.
 
-A package offers its codec in its pyproject.toml, as a function from a bundle's folder or Hub id to a Codec:
-`[project.entry-points."audio_core.codecs"]` with a line such as `soundstream = "audio_soundstream:load"`.
+Packages meet here and never import each other. A package offers its codec in its pyproject.toml, as a function from a
+bundle's folder or Hub id to a Codec: `[project.entry-points."audio_core.codecs"]` with a line such as
+`soundstream = "audio_soundstream:load"`.
 """
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import itertools
+import math
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,9 +19,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from .files import InputError, reason
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
 GROUP = "audio_core.codecs"
+PACKAGES = {"soundstream": "audio-soundstream", "codec-vae": "audio-codec-vae"}
+"""The codecs of this workspace, and the distributions that hold them."""
 
 
 @runtime_checkable
@@ -24,25 +32,51 @@ class Codec(Protocol):
     """Audio (B, C, T) to F frames of latents (B, width, F), one for each `hop` samples, and back.
 
     A codec without codebooks has `codebooks == ()`, and its `codes` and `from_codes` raise a TypeError.
+    `audio_core.testing.check_codec` tests all that is promised here.
     """
 
     sample_rate: int
     channels: int
     hop: int
     width: int
-    codebooks: tuple[int, ...]
 
-    def encode(self, audio: Tensor) -> Tensor:
-        """(B, C, T) -> latents (B, width, F)."""
+    @property
+    def codebooks(self) -> tuple[int, ...]:
+        """The number of entries of each codebook."""
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """(B, width, F) -> audio (B, C, F * hop)."""
+    @property
+    def receptive_field(self) -> tuple[int, int] | None:
+        """How far to either side of its own frame a result depends on its input: a latent on samples, audio on frames.
 
-    def codes(self, audio: Tensor) -> Tensor:
-        """(B, C, T) -> indices into the K codebooks (B, K, F)."""
+        Upper bounds will do. None where it is the whole input; such a codec takes long audio in one piece.
+        """
+
+    def frames(self, samples: int) -> int:
+        """The frames that `encode` returns for so many samples."""
+
+    def encode(self, audio: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, C, T) -> latents (B, width, frames(T)).
+
+        Where latents are a distribution, this is its mean, or a sample drawn with `generator`.
+        """
+
+    def decode(self, latents: Tensor, samples: int | None = None) -> Tensor:
+        """(B, width, F) -> audio (B, C, samples), for any `samples` that make F frames; F * hop for None."""
+
+    def codes(self, audio: Tensor, layers: int | None = None) -> Tensor:
+        """(B, C, T) -> indices into the first `layers` of the K codebooks, or into all (B, K, frames(T))."""
 
     def from_codes(self, codes: Tensor) -> Tensor:
-        """(B, K, F) -> latents (B, width, F)."""
+        """(B, K or fewer, F) -> latents (B, width, F)."""
+
+    def fingerprint(self) -> bytes:
+        """Eight bytes that stand for all that decoding depends on; `fingerprint` below computes them.
+
+        Asked for with every file, so a large codec should remember them.
+        """
+
+
+# --- finding -----------------------------------------------------------------------------------------------
 
 
 def names() -> list[str]:
@@ -58,4 +92,43 @@ def find(name: str) -> Callable[[str | Path], Codec]:
         except (ImportError, AttributeError) as error:
             raise InputError(f"codec {name!r}: {entry.value} cannot be loaded: {reason(error)}") from error
     known = f"installed: {', '.join(names())}" if names() else "none is installed"
-    raise InputError(f"codec {name!r} is not installed ({known}); try: pip install audio-{name}")
+    close = difflib.get_close_matches(name, [*names(), *PACKAGES], 1)
+    if name in PACKAGES:
+        hint = f"; try: pip install {PACKAGES[name]}"
+    else:
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise InputError(f"codec {name!r} is not installed ({known}){hint}")
+
+
+# --- facts -------------------------------------------------------------------------------------------------
+
+
+def fingerprint(model: nn.Module, kind: object, *prefixes: str) -> bytes:
+    """Eight bytes that stand for the weights of `model` whose names begin with `prefixes`, and for `kind`.
+
+    `kind` is what else decoding depends on, such as the class and its strides; its `repr` counts.
+    """
+    digest = hashlib.blake2b(repr(kind).encode(), digest_size=8)
+    for name, tensor in model.state_dict().items():
+        if name.startswith(prefixes):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().numpy().astype("<f4").tobytes())
+    return digest.digest()
+
+
+def bitrates(codec: Codec) -> tuple[float, ...]:
+    """In kbit/s, with the first 1, 2, ... codebooks; none without codebooks."""
+    bits = itertools.accumulate(max(1, math.ceil(math.log2(size))) for size in codec.codebooks)
+    return tuple(each * codec.sample_rate / codec.hop / 1000 for each in bits)
+
+
+def layers_for(codec: Codec, kbps: float | None) -> int:
+    """How many codebooks make `kbps`; all of them for None. An error lists the bitrates that are possible."""
+    rates = bitrates(codec)
+    if kbps is None:
+        return len(rates)
+    for count, rate in enumerate(rates, 1):
+        if math.isclose(rate, kbps, rel_tol=0.005):
+            return count
+    known = ", ".join(f"{rate:g}" for rate in rates) or "none, since it has no codebooks"
+    raise InputError(f"{kbps:g} kbit/s is no bitrate of this codec; possible are {known}")

@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import bundle
+from . import bundle, chunk
+from .codec import Codec
 from .files import InputError
 
 
@@ -184,3 +186,61 @@ def refuses_mutations(folder: Path, load: Callable[[Path], Any]) -> None:
         except Exception as error:
             raise AssertionError(f"{config} ends in {type(error).__name__}: {error}") from error
     assert refused
+
+
+def check_codec(codec: Any, audio: Tensor, tolerance: float = 1e-5) -> None:
+    """The codec keeps what `audio_core.codec.Codec` promises, on `audio` (B, C, T) of some frames."""
+    assert isinstance(codec, Codec), f"{type(codec).__name__} lacks a part of audio_core.codec.Codec"
+    items, channels, length = audio.shape
+    assert channels == codec.channels, f"audio has {channels} channels, the codec {codec.channels}"
+    for samples in sorted({length - 1, length, length - length % codec.hop}):
+        latents = codec.encode(audio[..., :samples])
+        frames = codec.frames(samples)
+        assert latents.shape == (items, codec.width, frames), f"{samples} samples: latents {tuple(latents.shape)}"
+        assert abs(frames * codec.hop - samples) < codec.hop, f"{samples} samples: {frames} frames of {codec.hop}"
+        assert torch.equal(latents, codec.encode(audio[..., :samples])), "encoding the same audio twice differs"
+        exact, whole = codec.decode(latents, samples), codec.decode(latents)
+        assert exact.shape == (items, channels, samples), f"decoded {tuple(exact.shape)}, {samples} samples encoded"
+        assert whole.shape == (items, channels, frames * codec.hop), f"decoded {tuple(whole.shape)} of {frames} frames"
+    seeds = [codec.encode(audio, torch.Generator().manual_seed(seed)) for seed in (1, 1)]
+    assert torch.equal(*seeds), "the same seed gives two samples"
+    mark = codec.fingerprint()
+    assert len(mark) == 8 and mark == codec.fingerprint(), f"fingerprint {mark!r}: expected the same 8 bytes each time"
+    _check_codes(codec, audio)
+    _check_chunks(codec, audio, tolerance)
+
+
+def _check_codes(codec: Any, audio: Tensor) -> None:
+    """Codes are indices without gradients, the first layers alone are a codec too; or there are none."""
+    if not codec.codebooks:
+        for call in (codec.codes, codec.from_codes):
+            try:
+                call(audio)
+            except TypeError:
+                continue
+            raise AssertionError("a codec without codebooks must refuse codes with a TypeError")
+        return
+    codes, frames = codec.codes(audio), codec.frames(audio.shape[-1])
+    assert codes.shape == (len(audio), len(codec.codebooks), frames), f"codes {tuple(codes.shape)}"
+    assert codes.dtype == torch.long and not codes.requires_grad, f"codes are {codes.dtype}, expected int64"
+    for book, size in enumerate(codec.codebooks):
+        assert 0 <= codes[:, book].min() and codes[:, book].max() < size, f"codebook {book} has {size} entries"
+    for layers in (1, len(codec.codebooks)):
+        assert torch.equal(codec.codes(audio, layers), codes[:, :layers]), f"{layers} layers are not the first of all"
+        latents = codec.from_codes(codes[:, :layers])
+        assert latents.shape == (len(audio), codec.width, frames), f"latents of codes {tuple(latents.shape)}"
+        assert codec.decode(latents, audio.shape[-1]).isfinite().all(), "the audio of codes is not finite"
+
+
+def _check_chunks(codec: Any, audio: Tensor, tolerance: float) -> None:
+    """With the stated receptive field as margin, pieces give what the whole gives."""
+    if codec.receptive_field is None:
+        return
+    margins = (-(-codec.receptive_field[0] // codec.hop), codec.receptive_field[1])  # in frames
+    assert codec.frames(audio.shape[-1]) > 4 + 2 * max(margins), f"too short to cut: margins of {margins} frames"
+    latents = codec.encode(audio).detach()
+    options = {"overlap": 0, "margin": margins[0] * codec.hop, "multiple": 1, "ratio": Fraction(1, codec.hop)}
+    pieces = chunk.process(codec.encode, audio, (2 + 2 * margins[0]) * codec.hop, **options)
+    close(pieces, latents, tolerance)
+    options = {"overlap": 0, "margin": margins[1], "ratio": codec.hop}
+    close(chunk.process(codec.decode, latents, 2 + 2 * margins[1], **options), codec.decode(latents), tolerance)

@@ -1,0 +1,250 @@
+"""Recordings as latents or codes: encoded and decoded by any codec, and kept in files with what belongs to them.
+
+A file is in the safetensors format: one tensor `values`, and one metadata text `latents` of JSON. Loading it runs no
+code. Encoding and decoding keep no gradients; a training calls the codec itself.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+from torch import Tensor, nn
+
+from . import audio, chunk
+from .codec import Codec
+from .files import InputError, reason, replacing
+
+PIECE_SECONDS = 5.0  # of audio that go through a codec at once, besides the margins
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    values: np.ndarray
+    """Latents (width, F), floating-point, or codes (K, F), whole numbers from 0 on."""
+    rate: int
+    """Samples a second of the audio that the codec takes and returns."""
+    hop: int
+    """Samples of one frame."""
+    samples: int
+    """Length of the encoded audio, in samples of `rate`. Frames behind it hold padding."""
+    channels: int
+    """Channels of the audio that the codec takes and returns."""
+    fingerprint: bytes
+    """Of the model, as `Codec.fingerprint` returns it."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Anything that JSON can hold: a text, a label, the source."""
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or not self.values.size or self.values.dtype.kind not in "fiu":
+            shape = f"{self.values.dtype} {self.values.shape}"
+            raise InputError(f"expected latents (width, F) or codes (K, F), got {shape}")
+        numbers = {name: getattr(self, name) for name in ("rate", "hop", "samples", "channels")}
+        for name, value in numbers.items():
+            if type(value) is not int or value < 1:
+                raise InputError(f"{name}: expected a whole number from 1 on, got {value!r}")
+        if self.samples >= (self.frames + 1) * self.hop:
+            raise InputError(f"{self.frames} frames of {self.hop} samples cannot hold {self.samples} samples")
+        if self.is_codes and self.values.min() < 0:
+            raise InputError(f"codes begin at 0, got {self.values.min()}")
+        if not np.isfinite(self.values).all():
+            raise InputError("the latents hold NaN or infinity")
+        if not isinstance(self.facts, Mapping):
+            raise InputError(f"facts: expected values by name, got {self.facts!r:.60}")
+
+    @property
+    def is_codes(self) -> bool:
+        return self.values.dtype.kind in "iu"
+
+    @property
+    def frames(self) -> int:
+        return self.values.shape[1]
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def save(path: str | Path, latents: Latents, half: bool = False, force: bool = True) -> None:
+    """Codes as the smallest unsigned integers that hold them, latents as float32, or as float16 with `half`."""
+    kind = np.min_scalar_type(latents.values.max()) if latents.is_codes else np.dtype("f2" if half else "f4")
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(latents.values, kind)
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: values up to {np.abs(latents.values).max():g} do not fit into {kind}")
+    head = {name: getattr(latents, name) for name in ("rate", "hop", "samples", "channels")}
+    head |= {"fingerprint": latents.fingerprint.hex(), "facts": dict(latents.facts)}
+    try:
+        text = json.dumps(head, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: facts must be what JSON can hold: {reason(error)}") from None
+    with replacing(path, force) as temporary:
+        temporary.write_bytes(to_bytes({"values": values}, {"latents": text}))
+
+
+def load(path: str | Path, fingerprint: bytes | None = None) -> Latents:
+    """What `save` wrote, with values in float32 or int64. With a `fingerprint`, latents of other models are refused."""
+    try:
+        with safe_open(path, "np") as file:
+            head = json.loads((file.metadata() or {})["latents"])
+            values = file.get_tensor("values")
+        mark = bytes.fromhex(head.pop("fingerprint"))
+        wide = values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
+        latents = Latents(wide, fingerprint=mark, **head)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: is cut short or not safetensors: {reason(error)}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: holds no latents: {reason(error)}") from None
+    if fingerprint is not None:
+        expect_model(latents, fingerprint, str(path))
+    return latents
+
+
+def expect_model(latents: Latents, fingerprint: bytes, name: str = "latents") -> None:
+    """Refuse latents of another model than the one with this fingerprint."""
+    if latents.fingerprint != fingerprint:
+        models = f"model {latents.fingerprint.hex()}, not by {fingerprint.hex()}"
+        raise InputError(f"{name}: was encoded by {models}; use that model, or encode the audio again")
+
+
+# --- encoding and decoding ---------------------------------------------------------------------------------
+
+
+def encode(
+    codec: Codec,
+    samples: ArrayLike | Tensor,
+    rate: int,
+    codes: bool = False,
+    layers: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Latents:
+    """A recording (T,) or (C, T) of any rate and channels as latents, or with `codes` as codes of `layers` codebooks.
+
+    Latents are the mean of their distribution, or with a `generator` a sample of it. A long recording is encoded piece
+    by piece where the codec states its receptive field.
+    """
+    recording = audio.convert_channels(audio.samples(samples), codec.channels)
+    recording = audio.resample(recording, rate, codec.sample_rate)
+    return _encoded(codec, [torch.from_numpy(recording)[None]], codes, layers, generator, {})
+
+
+def encode_file(
+    codec: Codec,
+    source: str | Path,
+    codes: bool = False,
+    layers: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Latents:
+    """As `encode`, of an audio file that is read as it goes. Its own rate and channels are among the facts."""
+    header = audio.info(source)
+    if not header.frames:
+        raise InputError(f"{source}: holds no audio (0 samples)")
+    blocks = audio.blocks(source, rate=codec.sample_rate, channels=codec.channels)
+    facts = {"source_rate": header.rate, "source_channels": header.channels}
+    return _encoded(codec, (torch.from_numpy(block)[None] for block in blocks), codes, layers, generator, facts)
+
+
+def decode(codec: Codec, latents: Latents) -> np.ndarray:
+    """The audio (C, T) of latents or codes, at the codec's rate and of the length that was encoded."""
+    return torch.cat(list(_decoded(codec, latents)), -1)[0].numpy()
+
+
+def decode_file(
+    codec: Codec, latents: Latents, target: str | Path, encoding: str | None = None, force: bool = True
+) -> None:
+    """As `decode`, into an audio file that is written as it goes, limited to full scale."""
+    with audio.Writer(target, latents.rate, latents.channels, encoding, latents.samples, force) as writer:
+        for block in _decoded(codec, latents):
+            writer.write(block[0].clamp(-1, 1).numpy())
+
+
+def of(codec: Codec, values: np.ndarray, samples: int | None = None, facts: Mapping[str, Any] | None = None) -> Latents:
+    """An array (width, F), or codes (K, F), as latents of `codec`; `samples` is by default the length of all frames."""
+    length = values.shape[-1] * codec.hop if samples is None else samples
+    return Latents(values, codec.sample_rate, codec.hop, length, codec.channels, codec.fingerprint(), facts or {})
+
+
+def _encoded(
+    codec: Codec,
+    blocks: Iterable[Tensor],
+    codes: bool,
+    layers: int | None,
+    generator: torch.Generator | None,
+    facts: Mapping[str, Any],
+) -> Latents:
+    if codes and not codec.codebooks:
+        raise InputError("this codec has no codebooks, and so no codes; encode to latents")
+    if layers is not None and not (codes and 1 <= layers <= len(codec.codebooks)):
+        raise InputError(f"layers: expected codes of 1 to {len(codec.codebooks)} codebooks, got {layers}")
+    lengths: list[int] = []
+    model = partial(codec.codes, layers=layers) if codes else partial(codec.encode, generator=generator)
+    field_samples = None if codec.receptive_field is None else codec.receptive_field[0]
+    sizes = _sizes(codec, codec.hop, field_samples)
+    parts = chunk.process_blocks(
+        model, _counted(blocks, lengths), multiple=1, device=_device(codec), ratio=Fraction(1, codec.hop), **sizes
+    )
+    return of(codec, torch.cat(list(parts), -1)[0].numpy(), sum(lengths), facts)
+
+
+def _decoded(codec: Codec, latents: Latents) -> Iterator[Tensor]:
+    """Blocks of audio (1, C, any) on the CPU."""
+    _expect_codec(codec, latents)
+    sizes = _sizes(codec, 1, None if codec.receptive_field is None else codec.receptive_field[1])
+    starts = itertools.count(0, sizes["segment"] - 2 * sizes["margin"])
+    exact = codec.frames(latents.samples) == latents.frames  # else frames of padding follow
+
+    def model(values: Tensor) -> Tensor:
+        start = next(starts)
+        is_end = exact and start + values.shape[-1] == latents.frames
+        samples = latents.samples - start * codec.hop if is_end else None
+        return codec.decode(codec.from_codes(values) if latents.is_codes else values, samples)
+
+    values = torch.from_numpy(latents.values)[None]
+    left = latents.samples
+    for block in chunk.process_blocks(model, [values], device=_device(codec), ratio=codec.hop, **sizes):
+        yield block[..., :left]
+        left = max(0, left - block.shape[-1])
+
+
+def _expect_codec(codec: Codec, latents: Latents) -> None:
+    expect_model(latents, codec.fingerprint())
+    rows, sizes = latents.values.shape[0], codec.codebooks
+    if not latents.is_codes and rows != codec.width:
+        raise InputError(f"latents: expected {codec.width} values a frame, got {rows}")
+    if latents.is_codes and rows > len(sizes):
+        raise InputError(f"latents: expected codes of at most {len(sizes)} codebooks, got {rows}")
+    for row, size in zip(latents.values, sizes, strict=False):
+        if latents.is_codes and row.max() >= size:
+            raise InputError(f"latents: expected codes below {size}, got {row.max()}")
+
+
+def _sizes(codec: Codec, unit: int, field: int | None) -> dict[str, int]:
+    """Segment and margin in inputs, of which `unit` make a frame, for a receptive field in inputs."""
+    if field is None:
+        return {"segment": unit << 40, "margin": 0, "overlap": 0}  # longer than any recording
+    margin = -(-field // unit) * unit
+    piece = max(1, round(PIECE_SECONDS * codec.sample_rate / codec.hop)) * unit
+    return {"segment": piece + 2 * margin, "margin": margin, "overlap": 0}
+
+
+def _counted(blocks: Iterable[Tensor], lengths: list[int]) -> Iterator[Tensor]:
+    for block in blocks:
+        lengths.append(block.shape[-1])
+        yield block
+
+
+def _device(codec: Codec) -> torch.device | None:
+    parameter = next(codec.parameters(), None) if isinstance(codec, nn.Module) else None
+    return None if parameter is None else parameter.device
