@@ -1,15 +1,21 @@
 """The protocol of codecs and its check, finding one by name, fingerprints and bitrates."""
 
+import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from audio_core import codec
 from audio_core.files import InputError
 from audio_core.testing import check_codec, noise
-from codec_toys import Toy
+
+spec = importlib.util.spec_from_file_location("codec_toys", Path(__file__).with_name("codec_toys.py"))
+toys = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(toys)
+Toy = toys.Toy
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def find(name: str) -> Callable[[str | Path], Codec]:
         except (ImportError, AttributeError) as error:
             raise InputError(f"codec {name!r}: {entry.value} cannot be loaded: {reason(error)}") from error
     known = f"installed: {', '.join(names())}" if names() else "none is installed"
-    close = difflib.get_close_matches(name, [*names(), *PACKAGES], 1)
+    close = difflib.get_close_matches(name, [*names(), *PACKAGES], 1, 0.8)
     if name in PACKAGES:
         hint = f"; try: pip install {PACKAGES[name]}"
     else:

@@ -149,8 +149,6 @@ def encode_file(
 ) -> Latents:
     """As `encode`, of an audio file that is read as it goes. Its own rate and channels are among the facts."""
     header = audio.info(source)
-    if not header.frames:
-        raise InputError(f"{source}: holds no audio (0 samples)")
     blocks = audio.blocks(source, rate=codec.sample_rate, channels=codec.channels)
     facts = {"source_rate": header.rate, "source_channels": header.channels}
     return _encoded(codec, (torch.from_numpy(block)[None] for block in blocks), codes, layers, generator, facts)

@@ -224,7 +224,7 @@ def _check_codes(codec: Any, audio: Tensor) -> None:
     assert codes.shape == (len(audio), len(codec.codebooks), frames), f"codes {tuple(codes.shape)}"
     assert codes.dtype == torch.long and not codes.requires_grad, f"codes are {codes.dtype}, expected int64"
     for book, size in enumerate(codec.codebooks):
-        assert 0 <= codes[:, book].min() and codes[:, book].max() < size, f"codebook {book} has {size} entries"
+        assert codes[:, book].min() >= 0 and codes[:, book].max() < size, f"codebook {book} has {size} entries"
     for layers in (1, len(codec.codebooks)):
         assert torch.equal(codec.codes(audio, layers), codes[:, :layers]), f"{layers} layers are not the first of all"
         latents = codec.from_codes(codes[:, :layers])
