@@ -87,14 +87,14 @@ def test_a_fingerprint_follows_the_weights_that_decoding_needs():
 
 
 def test_bitrates_and_the_codebooks_that_make_them():
-    model = Toy(3)  # 1000 frames a second of 4 bits each
-    assert codec.bitrates(model) == (4.0, 8.0, 12.0)
-    assert [codec.layers_for(model, kbps) for kbps in (4, 8.0, 12.02, None)] == [1, 2, 3, 3]
-    with pytest.raises(InputError, match="5 kbit/s is no bitrate of this codec; possible are 4, 8, 12"):
-        codec.layers_for(model, 5)
-    assert codec.bitrates(Toy()) == () and codec.layers_for(Toy(), None) == 0
+    rates = codec.bitrates((1024, 1024, 500), 24000, 320)
+    assert rates == (0.75, 1.5, 2.175)
+    assert [codec.layers_for(kbps, rates) for kbps in (0.75, 1.5, 2.17, None)] == [1, 2, 3, 3]
+    with pytest.raises(InputError, match=r"5 kbit/s is no bitrate of this codec; possible are 0.75, 1.5, 2.175"):
+        codec.layers_for(5, rates)
+    assert codec.bitrates((), 24000, 320) == () and codec.layers_for(None, ()) == 0
     with pytest.raises(InputError, match="possible are none, since it has no codebooks"):
-        codec.layers_for(Toy(), 5)
+        codec.layers_for(5, ())
 
 
 def test_installed_codecs_are_found_by_name(installed):

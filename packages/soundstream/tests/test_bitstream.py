@@ -572,47 +572,6 @@ def test_reading_a_long_file_takes_the_memory_of_a_packet(tmp_path):
     assert peak < 300_000
 
 
-# --- raw codes ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", [".npz", ".safetensors"])
-def test_raw_codes_come_back_with_what_a_decoder_must_know(kind, tmp_path):
-    head = header()
-    codes = some_codes(head)
-    path = tmp_path / f"a{kind}"
-    bitstream.save_codes(path, codes, head)
-    found, facts = bitstream.load_codes(path)
-    assert np.array_equal(found, codes) and found.dtype == np.int32
-    assert facts == head
-    data = path.read_bytes()
-    for broken in (data[: len(data) // 2], b"", b"\x93NUMPY" + data, data[:30] + b"\0\0\0\0" + data[34:]):
-        path.write_bytes(broken)
-        with pytest.raises(InputError, match=f"a{kind}: holds no codes"):
-            bitstream.load_codes(path)
-    with pytest.raises(InputError, match=r"none.*: holds no codes"):
-        bitstream.load_codes(tmp_path / f"none{kind}")
-    with pytest.raises(InputError, match=r"kept as \.npz or \.safetensors"):
-        bitstream.save_codes(tmp_path / "a.txt", codes, head)
-
-
-class Runs:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_raw_codes_that_would_run_something_are_refused(tmp_path):
-    path = tmp_path / "a.npz"
-    np.savez(path, codes=np.array([Runs(tmp_path / "ran")], dtype=object), facts=np.array([["rate", "1"]]))
-    with pytest.raises(InputError, match="holds no codes"):
-        bitstream.load_codes(path)
-    assert not (tmp_path / "ran").exists()
-
-
 def test_importing_the_format_imports_no_torch():
     code = "import sys, audio_soundstream.bitstream; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

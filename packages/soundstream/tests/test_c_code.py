@@ -12,7 +12,6 @@ import pytest
 import torch
 from audio_core.files import InputError
 from audio_core.testing import noise
-from audio_soundstream.codec import fingerprint
 from audio_soundstream.config import PRESETS, TinyStreamConfig
 from audio_soundstream.export import c_code, calibrate, chain, quantise, write
 from audio_soundstream.model import NeuralCodec, TinyStream
@@ -215,7 +214,7 @@ def test_the_example_writes_a_stream_that_decoders_read(frames, integer, tmp_pat
     assert done.returncode == 0, done.stderr.decode()
     reader = Reader(io.BytesIO(done.stdout), "stream")
     packets = [packet.codes for packet in reader]
-    assert reader.header.fingerprint == fingerprint(model) and reader.header.rate == 16000
+    assert reader.header.fingerprint == model.fingerprint() and reader.header.rate == 16000
     assert (reader.header.frames, reader.header.samples) == (frames, audio.shape[-1])
     found = np.concatenate([np.zeros((3, 0), int), *packets], 1)
     assert found.shape == (3, frames)

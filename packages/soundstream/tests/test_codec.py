@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from audio_core import audio, bundle
+from audio_core import audio, bundle, latents
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from audio_soundstream import codec
@@ -206,17 +206,17 @@ def test_a_header_that_contradicts_itself_is_refused(make):
 
 
 def test_the_fingerprint_is_that_of_what_decodes(toy):
-    model, mark = toy("causal"), codec.fingerprint(toy("causal"))
-    assert len(mark) == 8 and codec.fingerprint(model) == mark
+    model, mark = toy("causal"), toy("causal").fingerprint()
+    assert len(mark) == 8 and model.fingerprint() == mark
     same = TinyStream(replace(toy("tinystream").config, learning="moving"))  # what a run holds, before it is finished
     same.load_state_dict(toy("tinystream").state_dict(), strict=False)
-    assert codec.fingerprint(same) == codec.fingerprint(toy("tinystream")) != mark  # of the same weights
+    assert same.fingerprint() == toy("tinystream").fingerprint() != mark  # of the same weights
     with torch.no_grad():
         next(model.encoder.parameters()).add_(1)
-    assert codec.fingerprint(model) == mark
+    assert model.fingerprint() == mark
     with torch.no_grad():
         model.quantizer.codebooks[0, 0, 0] += 1
-    assert codec.fingerprint(model) != mark
+    assert model.fingerprint() != mark
 
 
 # --- memory ----------------------------------------------------------------------------------------------------
@@ -258,8 +258,24 @@ def test_a_bundle_with_numbers_that_are_none_is_refused(toy, tmp_path):
             load(tmp_path / "bundle")
 
 
+def test_the_fingerprint_of_the_shipped_codec_stays():
+    """Streams that were written with it would be refused."""
+    assert load().fingerprint().hex() == "098c78d567f46be8"
+
+
+def test_codes_of_a_file_are_kept_with_all_that_decoding_needs(toy, tmp_path):
+    model = toy("causal")
+    sound = 0.1 * np.random.default_rng(0).standard_normal((1, 5000)).astype(np.float32)
+    codes = latents.encode(model, sound, model.sample_rate, codes=True, layers=2)
+    latents.save(tmp_path / "a.safetensors", codes)
+    loaded = latents.load(tmp_path / "a.safetensors", model.fingerprint())
+    with torch.no_grad():
+        expected = model.decode(model.from_codes(model.codes(torch.from_numpy(sound)[None], 2)), 5000)[0].numpy()
+    assert np.abs(latents.decode(model, loaded) - expected).max() < 1e-6
+
+
 def test_learning_leaves_the_fingerprint_as_it_is(toy):
     model = toy("causal")
     learning = TinyStream(replace(model.config, learning="gradient_original"))
     learning.load_state_dict({k: v for k, v in model.state_dict().items() if k != "quantizer.counts"})
-    assert codec.fingerprint(learning) == codec.fingerprint(model) == codec.fingerprint(finished(learning))
+    assert learning.fingerprint() == model.fingerprint() == finished(learning).fingerprint()

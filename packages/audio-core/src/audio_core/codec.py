@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -116,19 +116,18 @@ def fingerprint(model: nn.Module, kind: object, *prefixes: str) -> bytes:
     return digest.digest()
 
 
-def bitrates(codec: Codec) -> tuple[float, ...]:
-    """In kbit/s, with the first 1, 2, ... codebooks; none without codebooks."""
-    bits = itertools.accumulate(max(1, math.ceil(math.log2(size))) for size in codec.codebooks)
-    return tuple(each * codec.sample_rate / codec.hop / 1000 for each in bits)
+def bitrates(codebooks: Sequence[int], rate: int, hop: int) -> tuple[float, ...]:
+    """In kbit/s, with the first 1, 2, ... codebooks of so many entries each."""
+    bits = itertools.accumulate(max(1, math.ceil(math.log2(size))) for size in codebooks)
+    return tuple(each * rate / hop / 1000 for each in bits)
 
 
-def layers_for(codec: Codec, kbps: float | None) -> int:
-    """How many codebooks make `kbps`; all of them for None. An error lists the bitrates that are possible."""
-    rates = bitrates(codec)
+def layers_for(kbps: float | None, rates: Sequence[float]) -> int:
+    """How many codebooks make `kbps`, of the `bitrates` that are possible; all of them for None."""
     if kbps is None:
         return len(rates)
-    for count, rate in enumerate(rates, 1):
-        if math.isclose(rate, kbps, rel_tol=0.005):
+    for count, possible in enumerate(rates, 1):
+        if math.isclose(possible, kbps, rel_tol=0.005):
             return count
-    known = ", ".join(f"{rate:g}" for rate in rates) or "none, since it has no codebooks"
+    known = ", ".join(f"{possible:g}" for possible in rates) or "none, since it has no codebooks"
     raise InputError(f"{kbps:g} kbit/s is no bitrate of this codec; possible are {known}")

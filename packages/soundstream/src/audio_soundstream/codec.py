@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,18 +28,6 @@ from .sstr.header import Header, expect
 PIECE = 2.0  # seconds that go through a network at once: what fits into a processor's cache
 
 
-def fingerprint(model: NeuralCodec) -> bytes:
-    """Eight bytes that stand for what a decoder must have: the codebooks and the decoder."""
-    config = model.config
-    kind = (type(model).__name__, *(getattr(config, name, None) for name in ("strides", "causal", "activation")))
-    digest = hashlib.blake2b(repr(kind).encode(), digest_size=8)
-    for name, tensor in model.state_dict().items():
-        if name.startswith("decoder.") or name == "quantizer.codebooks":
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().float().numpy().astype("<f4").tobytes())
-    return digest.digest()
-
-
 def tables(model: NeuralCodec) -> Tables | None:
     """How often each code was used in training, for entropy coding; None where that is not known."""
     counts = getattr(model.quantizer, "counts", None)
@@ -55,7 +42,7 @@ def tables(model: NeuralCodec) -> Tables | None:
 def header(model: NeuralCodec, layers: int, samples: int | None, per_packet: int) -> Header:
     frames = None if samples is None else -(-samples // model.hop)
     size = model.codebooks[0]
-    return Header(model.sample_rate, model.hop, layers, size, fingerprint(model), frames, samples, per_packet)
+    return Header(model.sample_rate, model.hop, layers, size, model.fingerprint(), frames, samples, per_packet)
 
 
 # --- encoding ----------------------------------------------------------------------------------------------
@@ -187,7 +174,7 @@ def opened(model: NeuralCodec, file: BinaryIO, name: str, conceal: bool = False,
     reader = Reader(file, name, tables(model), strict=not conceal, bridge=bridge)
     head = reader.header
     kind = {"rate": model.sample_rate, "hop": model.hop, "size": model.codebooks[0], "layers": len(model.codebooks)}
-    expect(head, name, **kind, fingerprint=fingerprint(model))
+    expect(head, name, **kind, fingerprint=model.fingerprint())
     if head.samples is not None and head.frames != -(-head.samples // head.hop):
         raise InputError(f"{name}: its header promises {head.samples} samples in {head.frames} frames of {head.hop}")
     return reader

@@ -83,19 +83,13 @@ def bits(config: CodecConfig) -> int:
 
 def bitrates(config: CodecConfig) -> tuple[float, ...]:
     """In kbit/s, with 1, 2, ... layers."""
-    one = bits(config) * config.rate / config.hop / 1000
-    return tuple(one * count for count in range(1, config.layers + 1))
+    from audio_core import codec
+
+    return codec.bitrates((config.size,) * config.layers, config.rate, config.hop)
 
 
 def layers_for(config: CodecConfig, kbps: float | None) -> int:
     """How many layers make `kbps`; all of them for None. The possible ones are named where it is none of them."""
-    from audio_core.files import InputError
+    from audio_core import codec
 
-    rates = bitrates(config)
-    if kbps is None:
-        return config.layers
-    for count, possible in enumerate(rates, 1):
-        if math.isclose(possible, kbps, rel_tol=0.005):
-            return count
-    known = ", ".join(f"{possible:g}" for possible in rates)
-    raise InputError(f"{kbps:g} kbit/s is no bitrate of this codec; possible are {known}")
+    return codec.layers_for(kbps, bitrates(config))

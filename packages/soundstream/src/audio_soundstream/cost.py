@@ -43,20 +43,9 @@ def search_macs(model: NeuralCodec) -> int:
     return sum(model.codebooks) * model.width
 
 
-def history(layer: nn.Module) -> int:
-    """Inputs of the chain before its own that an output depends on."""
-    total = Fraction(0)
-    for conv, ratio in convolutions(layer):
-        if isinstance(conv, ConvTranspose1d):
-            total += Fraction(conv.span - 1 - conv.trims[0], conv.step) / ratio
-        else:
-            total += Fraction(conv.pads[0]) / ratio
-    return math.ceil(total)
-
-
 def decoder_context(model: NeuralCodec) -> int:
     """Frames before another that its audio depends on."""
-    return history(model.decoder) + math.ceil(Fraction(model.lead, model.hop)) + 1
+    return math.ceil(model.decoder.history) + math.ceil(Fraction(model.lead, model.hop)) + 1
 
 
 def latency(model: NeuralCodec) -> int:
@@ -91,7 +80,10 @@ def describe(model: NeuralCodec) -> dict[str, Any]:
         },
         "latency_samples": latency(model),
         "latency_ms": 1000 * latency(model) / rate,
-        "history_samples": {"encoder": history(model.encoder), "decoder": history(model.decoder) * model.hop},
+        "history_samples": {
+            "encoder": math.ceil(model.encoder.history),
+            "decoder": math.ceil(model.decoder.history) * model.hop,
+        },
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from audio_core import bundle
 from audio_core.audio import batch as checked
+from audio_core.codec import fingerprint
 from audio_core.files import InputError
 from audio_core.nn.conv import Conv1d, ConvTranspose1d, Padding
 from audio_core.nn.quantize import ResidualQuantizer
@@ -59,15 +61,35 @@ class NeuralCodec(nn.Module):
     def codebooks(self) -> tuple[int, ...]:
         return self.quantizer.sizes
 
-    def encode(self, audio: Tensor) -> Tensor:
-        """(B, 1, T) -> latents (B, width, ceil(T / hop)); silence fills the last frame."""
+    @property
+    def receptive_field(self) -> tuple[int, int]:
+        """Samples of the encoder and frames of the decoder, to either side and rounded up."""
+        ahead = self.decoder.delay + Fraction(self.lead, self.hop)
+        encoder = max(self.encoder.history, self.encoder.delay)
+        return math.ceil(encoder), math.ceil(max(self.decoder.history, ahead)) + 1
+
+    def frames(self, samples: int) -> int:
+        return -(-samples // self.hop)
+
+    def fingerprint(self) -> bytes:
+        """Eight bytes that stand for what a decoder must have: the codebooks and the decoder."""
+        config = self.config
+        kind = (type(self).__name__, *(getattr(config, name, None) for name in ("strides", "causal", "activation")))
+        return fingerprint(self, kind, "decoder.", "quantizer.codebooks")
+
+    def encode(self, audio: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, 1, T) -> latents (B, width, ceil(T / hop)); silence fills the last frame.
+
+        These latents are no distribution, so `generator` draws nothing.
+        """
         return self._latents(checked(audio, self.channels))
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """(B, width, F) -> (B, 1, F * hop)."""
+    def decode(self, latents: Tensor, samples: int | None = None) -> Tensor:
+        """(B, width, F) -> (B, 1, F * hop), or the first `samples` of it."""
         if latents.ndim != 3 or latents.shape[1] != self.width:
             raise InputError(f"latents: have the shape {tuple(latents.shape)}; pass (B, {self.width}, F)")
-        return self.decoder(latents)[..., self.lead : self.lead + latents.shape[-1] * self.hop]
+        end = latents.shape[-1] * self.hop if samples is None else samples
+        return self.decoder(latents)[..., self.lead : self.lead + end]
 
     @torch.no_grad()
     def codes(self, audio: Tensor, layers: int | None = None) -> Tensor:

@@ -75,6 +75,11 @@ class Conv1d(nn.Conv1d):
         """Inputs beyond its own that an output waits for; negative where padding alone speaks first."""
         return Fraction(self.span - 1 - self.pads[0])
 
+    @property
+    def history(self) -> Fraction:
+        """Inputs before its own that an output depends on."""
+        return Fraction(self.pads[0])
+
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] + sum(self.pads) < self.span:
             raise ValueError(f"needs at least {self.span - sum(self.pads)} samples, got {x.shape[-1]}: {self}")
@@ -152,6 +157,11 @@ class ConvTranspose1d(nn.ConvTranspose1d):
     def delay(self) -> Fraction:
         """Inputs beyond its own that an output waits for, since what is cut left brings outputs forward."""
         return Fraction(self.trims[0] + max(self.held, 0), self.step)
+
+    @property
+    def history(self) -> Fraction:
+        """Inputs before its own that an output depends on."""
+        return Fraction(self.span - 1 - self.trims[0], self.step)
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = self.trims

@@ -37,6 +37,10 @@ class Residual(nn.Module):
     def delay(self) -> Fraction:
         return self.layers.delay
 
+    @property
+    def history(self) -> Fraction:
+        return self.layers.history
+
     def start(self, batch: int = 1) -> ResidualState:
         if self.ratio != 1 or self.delay < 0:
             raise ValueError(f"a skip needs layers of ratio 1 and delay >= 0, got {self.ratio} and {self.delay}")

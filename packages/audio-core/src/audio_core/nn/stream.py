@@ -16,6 +16,9 @@ class Streaming(Protocol):
     @property
     def delay(self) -> Fraction: ...  # inputs that an output has to wait for
 
+    @property
+    def history(self) -> Fraction: ...  # inputs before its own that an output depends on
+
     def start(self, batch: int = 1) -> Any: ...
 
     def stream(self, chunk: Tensor, state: Any, last: bool = False) -> tuple[Tensor, Any]: ...
@@ -48,10 +51,18 @@ class Sequential(nn.Sequential):
     @property
     def delay(self) -> Fraction:
         """In inputs of the first layer."""
+        return self._sum("delay")
+
+    @property
+    def history(self) -> Fraction:
+        """In inputs of the first layer. With `delay` it is the receptive field, from which margins of chunks follow."""
+        return self._sum("history")
+
+    def _sum(self, name: str) -> Fraction:
         total, ratio = Fraction(0), Fraction(1)
         for layer in self:
             if streams(layer):
-                total += layer.delay / ratio
+                total += getattr(layer, name) / ratio
                 ratio *= layer.ratio
         return total
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from audio_core.export import c_text
 
-from ..codec import fingerprint
 from ..config import CodecConfig, bits
 from ..model import NeuralCodec
 from ..sstr.header import Header
@@ -132,7 +131,7 @@ def _of_floats(model: NeuralCodec) -> _Code:
     for entries in model.quantizer.codebooks.detach().cpu().float().numpy():
         halves = (entries.astype(np.float64) ** 2).sum(1) / 2
         books.append((_in_lanes(entries, plan.lanes), halves.astype(np.float32)))
-    return _Code(model.config, fingerprint(model), False, layers, plan, rows, books)
+    return _Code(model.config, model.fingerprint(), False, layers, plan, rows, books)
 
 
 def _of_integers(model: IntegerModel) -> _Code:

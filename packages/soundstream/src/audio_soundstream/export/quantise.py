@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from audio_core.files import InputError
 from torch import Tensor
 
-from ..codec import fingerprint
 from ..config import CodecConfig
 from ..model import NeuralCodec
 from . import chain
@@ -182,7 +181,7 @@ def quantise(model: NeuralCodec, sounds: Iterable[Tensor], bits: int = 16) -> In
         made.append(_layer(layer, exponents[at], given, first, target, limits[at]))
         given.append(target)
     made_books = tuple(_book(book, given[-1]) for book in books)
-    return IntegerModel(model.config, fingerprint(model), tuple(made), made_books)
+    return IntegerModel(model.config, model.fingerprint(), tuple(made), made_books)
 
 
 def _observed(layers: Sequence[Layer], sounds: Iterable[Tensor]) -> tuple[list[float], list[float]]:

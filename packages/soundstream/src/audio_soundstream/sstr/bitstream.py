@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from audio_core.files import InputError, reason, replacing
+from audio_core.files import InputError, reason
 
 from .entropy import Tables, bits_for, first_layers, from_payload, packed_bytes, payload_limit, to_payload
 from .header import HEADER_BYTES, Header
@@ -383,50 +383,3 @@ def describe(path: str | Path) -> dict[str, Any]:
         "damaged_packets": reader.damaged,
         "truncated": reader.truncated,
     }
-
-
-# --- raw codes, for whoever models them ---------------------------------------------------------------------
-
-
-def save_codes(path: str | Path, codes: np.ndarray, header: Header) -> None:
-    """Codes (layers, frames) as int32 with what a decoder must know, as .npz or .safetensors."""
-    codes = np.ascontiguousarray(codes, dtype=np.int32)
-    numbers = {"rate": header.rate, "hop": header.hop, "size": header.size, "samples": header.samples}
-    facts = {name: str(value) for name, value in numbers.items()} | {"fingerprint": header.fingerprint.hex()}
-    with replacing(path) as temporary:
-        if _kind(path) == ".npz":
-            np.savez_compressed(temporary, codes=codes, facts=np.array(list(facts.items())))
-        else:
-            from safetensors.numpy import save_file
-
-            save_file({"codes": codes}, temporary, facts)
-
-
-def load_codes(path: str | Path) -> tuple[np.ndarray, Header]:
-    """What `save_codes` wrote. Nothing in the file is run."""
-    try:
-        if _kind(path) == ".npz":
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                codes, facts = stored["codes"], dict(stored["facts"].tolist())
-        else:
-            from safetensors import safe_open
-
-            with safe_open(path, "np") as stored:
-                codes, facts = stored.get_tensor("codes"), stored.metadata() or {}
-        rate, hop, size, samples = (int(facts[name]) for name in ("rate", "hop", "size", "samples"))
-        mark = bytes.fromhex(facts["fingerprint"])
-        header = Header(rate, hop, codes.shape[0], size, mark, codes.shape[1], samples)
-        if codes.dtype.kind not in "iu" or (codes.size and not 0 <= codes.min() <= codes.max() < size):
-            raise ValueError(f"expected codes from 0 to {size - 1}")
-    except InputError:
-        raise
-    except Exception as error:  # both readers raise whatever a broken file makes them stumble over
-        raise InputError(f"{path}: holds no codes: {reason(error)}") from error
-    return codes, header
-
-
-def _kind(path: str | Path) -> str:
-    kind = Path(path).suffix
-    if kind not in (".npz", ".safetensors"):
-        raise InputError(f"{path}: codes are kept as .npz or .safetensors")
-    return kind
