@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from audio_core.files import InputError, reason
+from audio_core.files import InputError, reason, replacing
 
 from .entropy import Tables, bits_for, first_layers, from_payload, packed_bytes, payload_limit, to_payload
 from .header import HEADER_BYTES, Header
