@@ -15,7 +15,8 @@ import audio_core
 import audio_soundstream
 import numpy as np
 import torch
-from audio_acdnet.classify import events, windows
+from audio_acdnet.classify import recording, windows
+from audio_acdnet.events import joined
 from audio_acdnet.model import folded
 from audio_core import audio, bundle, chunk, metrics
 from audio_core.data.manifest import Manifest, scan
@@ -244,18 +245,18 @@ def sounds(page: Report) -> None:
         0.1 + 0.25 * np.sin(np.pi * t / 4) ** 2
     )
     silence = np.zeros(2 * 20_000)
-    recording = np.concatenate([rain, silence, clock, silence, waves]).astype(np.float32)
-    audio.write(FOLDER / "recording.flac", recording, 20_000)
+    samples = np.concatenate([rain, silence, clock, silence, waves]).astype(np.float32)
+    audio.write(FOLDER / "recording.flac", samples, 20_000)
     model = folded(audio_acdnet.load())
-    scored = list(windows(model, FOLDER / "recording.flac"))
+    scored = list(windows(model, recording(FOLDER / "recording.flac")))
     page.text(
         "Eight seconds each of a hiss, of clicks and of swelling noise, with silence between, classified by the "
         "Micro-ACDNet in the wheel. It knows the ten classes of ESC-10 and is right on 69 of 80 clips held out."
     )
-    page.audio("recording", recording, 20_000)
+    page.audio("recording", samples, 20_000)
     page.table(
         ("from, s", "to, s", "class", "probability, %"),
-        [(e.start, e.end, e.label, 100 * e.score) for e in events(model, scored, threshold=0.3)],
+        [(e.start, e.end, e.label, 100 * e.score) for e in joined(model.config.labels, scored, threshold=0.3)],
     )
     scores = np.array([np.full(10, np.nan) if w.probabilities is None else w.probabilities for w in scored])
     middle = np.array([(w.start + w.end) / 2 for w in scored])

@@ -14,8 +14,9 @@ from pathlib import Path
 import audio_acdnet
 import numpy as np
 import torch
-from audio_acdnet.classify import events, windows
+from audio_acdnet.classify import stream
 from audio_acdnet.config import ACDNET, MICRO, ACDNetConfig
+from audio_acdnet.crops import FULL_SCALE, stretch
 from audio_acdnet.data import mix
 from audio_acdnet.export import c_code, calibrate
 from audio_acdnet.export.quantise import quantise
@@ -73,7 +74,7 @@ def mixing() -> None:
         for drawn in draws:
             crops = []
             for clip, factor, start in drawn[:2]:
-                whole = np.pad(mix.stretch(sounds[clip], factor), SAMPLES // 2) / mix.FULL_SCALE
+                whole = np.pad(stretch(sounds[clip], factor), SAMPLES // 2) / FULL_SCALE
                 crops.append(whole[start : start + SAMPLES])
             one, other = (level_by_windows(crop) for crop in crops)
             t = 1 / (1 + np.power(10, (one - other) / 20) * (1 - drawn.ratio) / drawn.ratio)
@@ -109,7 +110,7 @@ def streaming(minutes: float) -> None:
                 for _ in range(int(60 * length)):
                     writer.write(second)
             began = time.process_time()
-            count = sum(1 for _ in events(model, windows(model, path)))
+            count = sum(1 for _ in stream(model, path))
             taken = time.process_time() - began
             peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
             print(f"{length:g} minutes, {count} events: {taken:.1f} s, {60 * length / taken:.0f} times real time")

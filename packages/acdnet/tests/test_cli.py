@@ -8,7 +8,7 @@ import audio_acdnet
 import numpy as np
 import pytest
 from audio_acdnet import cli
-from audio_acdnet.classify import Window, events
+from audio_acdnet.events import Window, joined
 from audio_core import audio
 from audio_core.testing import noise, tone
 
@@ -57,6 +57,12 @@ def test_evaluate_prints_accuracy_at_the_top_and_refuses_folds_that_were_learned
     assert code == 2 and "holds a report already" in err and err.count("\n") == 1
 
 
+def test_evaluate_takes_the_settings_of_the_data(place, capsys):
+    arguments = ["evaluate", place / "run/bundle", place / "data", "data.labels=[hum]", "--fold", 2, "--json"]
+    code, out, _ = run(capsys, *arguments)
+    assert code == 0 and json.loads(out)["clips"] == 4 and list(json.loads(out)["per_class"]) == ["hum"]
+
+
 @pytest.mark.parametrize("kind", ["c", "c-16x8"])
 def test_the_integers_of_an_export_can_be_evaluated(kind, place, capsys):
     arguments = ["evaluate", place / "run/bundle", place / "data", "--fold", 2, "--json"]
@@ -93,7 +99,7 @@ def test_windows_of_one_class_that_meet_are_one_event():
     sure = {label: np.eye(10)[model.config.labels.index(label)] * 0.8 for label in ("rain", "dog")}
     unsure = np.full(10, 0.1)
     heard = [sure["rain"], unsure, sure["rain"], unsure, unsure, None, sure["rain"], sure["dog"]]
-    found = events(model, (Window(at, at + 2, scores) for at, scores in enumerate(heard)))
+    found = joined(model.config.labels, (Window(at, at + 2, scores) for at, scores in enumerate(heard)))
     assert list(found) == [(0, 4, "rain", 0.8), (6, 8, "rain", 0.8), (7, 9, "dog", 0.8)]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from audio_acdnet import cost
 from audio_acdnet.config import ACDNET, FIRST_BLOCK, MICRO, ACDNetConfig, accepted, frames, pools
-from audio_acdnet.data.labels import ESC10, ESC50, URBANSOUND8K
+from audio_acdnet.labels import ESC10, ESC50, URBANSOUND8K
 from audio_acdnet.model import ACDNet
 from audio_core import config
 from audio_core.files import InputError

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audio_acdnet.data.clips import read, read_clip
-from audio_acdnet.data.listing import Listing, find
+from audio_acdnet.data.listing import Listing, chosen, find
 from audio_core import audio
 from audio_core.files import InputError
 
@@ -101,6 +101,25 @@ def test_a_table_of_files_may_have_folds(tmp_path):
     assert found.folds == ()
 
 
+def test_a_missing_clip_is_named_by_table_and_line(tmp_path):
+    sound(tmp_path / "a.wav")
+    path = table(tmp_path / "list.csv", ["filename", "label"], [["a.wav", "yes"], ["b.wav", "no"]])
+    with pytest.raises(InputError, match=r"list\.csv: line 3: there is no file .*b\.wav"):
+        read(find(path), 8000)
+
+
+def test_only_settings_of_the_data_choose_clips(tmp_path):
+    for label in ("bell", "applause"):
+        sound(tmp_path / label / "a.wav")
+    assert chosen(tmp_path, ["data.labels=[bell]", "data.divide=2"]).labels == ("bell",)
+    with pytest.raises(InputError, match=r"epochs=3: an evaluation takes the settings data\.labels and data\.divide"):
+        chosen(tmp_path, ["epochs=3"])
+    with pytest.raises(
+        InputError, match=r"data\.labels: expected .*got 'bell,applause'; a list is written \[bell,applause\]"
+    ):
+        chosen(tmp_path, ["data.labels=bell,applause"])
+
+
 def test_wrong_folders_say_what_was_expected_and_what_was_found(tmp_path):
     assert "there is no such folder; expected ESC-50 (meta/esc50.csv" in refused(tmp_path / "missing")
     (tmp_path / "letters").mkdir()
@@ -132,7 +151,9 @@ def test_a_choice_of_classes_keeps_its_order_and_must_exist(tmp_path):
     table(tmp_path / "meta/esc50.csv", ESC50_COLUMNS, rows)
     chosen = find(tmp_path).of_labels(["pig", "dog"])
     assert chosen.labels == ("pig", "dog") and {entry.label for entry in chosen.entries} == {"pig", "dog"}
-    with pytest.raises(InputError, match="has no class 'cow'; it has dog, rooster, pig"):
+    with pytest.raises(
+        InputError, match=r"has no class 'cow'; it has dog, rooster, pig; .*data\.labels=\[\], .*own-micro"
+    ):
         chosen.of_labels(["dog"]) and find(tmp_path).of_labels(["cow"])
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from audio_acdnet.classify import probabilities
 from audio_acdnet.config import ACDNetConfig
 from audio_acdnet.data.clips import Clip, Dataset
-from audio_acdnet.evaluate import evaluate, labels_of, matrix_image, probabilities
+from audio_acdnet.evaluate import evaluate, labels_of, matrix_image
 from audio_acdnet.model import ACDNet, folded, load
 from audio_core import audio, bundle
 from audio_core.files import InputError
@@ -87,7 +88,7 @@ def test_the_level_of_clips_can_be_changed_and_other_normalisations_are_met():
     half = evaluate(Loudness(), dataset([clip(0, 0.2), clip(1, 0.4)]), gain_db=20 * np.log10(0.5))
     assert half.accuracy == 1 and half.plain()["gain_db"] == pytest.approx(-6.02, abs=0.01)
     quiet = Loudness(normalisation="full_scale_twice")
-    assert evaluate(quiet, MIXED).found.tolist() == [0] * 6  # it hears everything at 1 / 32768
+    assert evaluate(quiet, MIXED).predicted.tolist() == [0] * 6  # it hears everything at 1 / 32768
 
 
 def test_testing_on_folds_of_the_training_is_refused_unless_forced():
@@ -152,7 +153,7 @@ def test_the_page_shows_numbers_matrix_bars_and_players(tmp_path):
     page = report.html()
     assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert "66.67" in page and 'class="matrix"' in page and 'class="bars"' in page
-    assert page.count("<audio") == 2 and "rooster, found as wind" in page
+    assert page.count("<audio") == 2 and "rooster, predicted as wind" in page
     right = dataset([clip(0, 0.1)])
     report = Report("No mistakes")
     evaluate(Loudness(), right).page(report)

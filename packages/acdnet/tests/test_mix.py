@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from audio_acdnet import crops
 from audio_acdnet.data import mix
 from audio_core.testing import Case, close
 
@@ -55,37 +56,37 @@ def test_stretching_cropping_and_amplifying_are_those_of_the_authors():
     sound, length = known.inputs["sound"].numpy(), known.config["input_length"]
     for number, drawn in enumerate(known.config["scale_uniform"]):
         factor = float(np.power(known.config["max_scale"], drawn))
-        near(mix.stretch(sound, factor), known.outputs[f"scaled{number}"], 1e-10)
+        near(crops.stretch(sound, factor), known.outputs[f"scaled{number}"], 1e-10)
     for number, gain in enumerate(known.config["gain_db"]):
-        near(mix.amplify(sound / mix.FULL_SCALE, gain), known.outputs[f"gained{number}"], 1e-12)
+        near(mix.amplify(sound / crops.FULL_SCALE, gain), known.outputs[f"gained{number}"], 1e-12)
     for number, start in enumerate(known.config["crop_start"]):
-        found = mix.crop(sound, start, length) * mix.FULL_SCALE
+        found = crops.crop(sound, start, length) * crops.FULL_SCALE
         assert np.array_equal(found, known.outputs[f"crop{number}"].numpy())
     # The sound between its zeros is what crops can reach; the case holds it whole.
     whole = known.outputs["padded"].numpy()
     last = len(whole) - length
-    assert np.array_equal(mix.crop(sound, last, length) * mix.FULL_SCALE, whole[last:])
+    assert np.array_equal(crops.crop(sound, last, length) * crops.FULL_SCALE, whole[last:])
 
 
 def test_ten_crops_are_those_of_the_authors():
     known = case("helpers_waveform")
-    found = mix.crops(known.inputs["sound"].numpy(), known.config["input_length"], known.config["n_crops"])
+    found = crops.crops(known.inputs["sound"].numpy(), known.config["input_length"], known.config["n_crops"])
     assert np.array_equal(found, known.outputs["multi_crop"].numpy())
 
 
 def test_one_crop_is_the_middle_and_a_short_clip_lies_between_zeros():
     sound = np.arange(1, 102, dtype=np.int16)
-    assert mix.crops(sound, 11, 1)[0, 5] * mix.FULL_SCALE == 51
-    short = mix.crops(sound[:3], 11, 10)
+    assert crops.crops(sound, 11, 1)[0, 5] * crops.FULL_SCALE == 51
+    short = crops.crops(sound[:3], 11, 10)
     assert short.shape == (10, 11)
     assert [np.count_nonzero(row) for row in short] == [3] * 10  # none of it is lost
 
 
 def test_a_part_of_a_stretched_sound_equals_the_same_part_of_the_whole():
     sound = np.random.default_rng(1).integers(-999, 999, 1000).astype(np.int16)
-    whole = np.pad(mix.stretch(sound, 1.1), 150)
+    whole = np.pad(crops.stretch(sound, 1.1), 150)
     for start in (0, 100, 149, 150, 777, len(whole) - 300):
-        assert np.array_equal(mix.crop(sound, start, 300, 1.1) * mix.FULL_SCALE, whole[start : start + 300]), start
+        assert np.array_equal(crops.crop(sound, start, 300, 1.1) * crops.FULL_SCALE, whole[start : start + 300]), start
 
 
 @pytest.mark.parametrize("name", ["train_batch_seed42", "train_batch_seed42_weak"])
@@ -97,11 +98,11 @@ def test_batches_of_the_authors_generator_are_replayed(name):
     sounds = [known.inputs[f"s{i}"].numpy() for i in range(setting["n_sounds"])]
     speed = 1.25 if setting["strong_augment"] else 1.0
     made = mix.Mixes(sounds, setting["labels"], setting["n_class"], setting["sr"], setting["input_length"], speed)
-    batches = mix.replay(made, setting["batch_size"], setting["seed"])
+    stream = random.Random(setting["seed"])
     for number in range(setting["n_batches"]):
-        x, y = next(batches)
-        near(x, known.outputs[f"x{number}"][:, 0, :, 0], 1e-7)
-        assert np.array_equal(y, known.outputs[f"y{number}"].numpy())
+        x, y = zip(*(made.render(made.draw(stream)) for _ in range(setting["batch_size"])), strict=True)
+        near(np.stack(x), known.outputs[f"x{number}"][:, 0, :, 0], 1e-7)
+        assert np.array_equal(np.stack(y), known.outputs[f"y{number}"].numpy())
 
 
 def test_an_item_depends_on_seed_and_index_alone():

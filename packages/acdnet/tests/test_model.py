@@ -3,7 +3,7 @@
 import pytest
 import torch
 from audio_acdnet.config import MICRO, ACDNetConfig, accepted
-from audio_acdnet.data.labels import ESC10
+from audio_acdnet.labels import ESC10
 from audio_acdnet.model import ACDNet, PairwiseMax, convolutions, folded
 from audio_core.testing import check_bundle, check_gradients, check_repeats, close
 from torch import nn

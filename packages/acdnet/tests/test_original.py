@@ -8,7 +8,7 @@ import pytest
 import torch
 from audio_acdnet import original
 from audio_acdnet.config import MICRO, ACDNetConfig
-from audio_acdnet.data.labels import ESC10, ESC50
+from audio_acdnet.labels import ESC10, ESC50
 from audio_acdnet.model import ACDNet
 from audio_core.files import InputError
 from audio_core.testing import Case, close

@@ -1,6 +1,7 @@
 """Training from a recipe to a bundle, on tones that a tiny network learns in seconds."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import safetensors.torch
 import torch
 from audio_acdnet import train as training
 from audio_acdnet.config import ACDNetConfig
+from audio_acdnet.data.listing import chosen
 from audio_acdnet.evaluate import evaluate
 from audio_acdnet.model import load
 from audio_acdnet.recipe import Cosine, Data, Distil, Recipe
@@ -89,10 +91,43 @@ def test_all_folds_give_a_table_with_mean_and_deviation(root, tmp_path):
 
 
 def test_training_on_everything_tests_nothing(root, tmp_path):
-    (outcome,) = training.train(recipe(root, folds="none", epochs=1), tmp_path / "run", "cpu", quiet=True)
-    assert outcome.last is None and load(tmp_path / "run/bundle").config.folds == (1, 2)
+    outcomes = training.train(recipe(root, folds="none", epochs=1), tmp_path / "run", "cpu", quiet=True)
+    assert outcomes[0].last is None and load(tmp_path / "run/bundle").config.folds == (1, 2)
+    assert outcomes.table() == "trained on all clips; none was held out to test on"
     with pytest.raises(InputError, match="never evaluated"):
         training.release(tmp_path / "run", tmp_path / "best", best=True)
+
+
+def test_clips_without_folds_that_were_trained_on_are_not_tested(root, tmp_path, capsys):
+    """A model trained on all clips, or on clips divided by file name, was tested on them without a word."""
+    clips = tmp_path / "sounds"
+    shutil.copytree(root / "fold1", clips)
+    everything = replace(RECIPE, data=Data(clips), folds="none", epochs=1)
+    training.train(everything, tmp_path / "all", "cpu", quiet=True)
+    model = load(tmp_path / "all/bundle")
+    assert model.config.folds == () and model.config.trained_on.startswith("sounds ")
+    with pytest.raises(InputError, match=r"trained on all of these clips.*or force it"):
+        evaluate(model, clips)
+    assert len(evaluate(model, clips, force=True).clips) == 6
+    assert len(evaluate(model, root / "fold2").clips) == 6  # others are tested
+
+    divided = replace(RECIPE, data=Data(clips, divide=2), epochs=1)
+    (outcome,) = training.train(divided, tmp_path / "divided", "cpu", quiet=True)
+    model = load(tmp_path / "divided/bundle")
+    assert (model.config.folds, model.config.divide) == ((2,), 2)
+    with pytest.raises(InputError, match=r"give data\.divide=2, as in its training"):
+        evaluate(model, clips)
+    again = evaluate(model, chosen(clips, ["data.divide=2"]), crops=3)  # the card's number
+    assert len(again.clips) == 3 and again.accuracy == pytest.approx(outcome.last, abs=1e-6)
+    assert evaluate(model, chosen(clips, ["data.divide=2", "data.labels=[dog,rain]"])).plain()["classes"] == 3
+    audio.write(clips / "dog/more.wav", np.full((1, 5000), 0.1, np.float32), RATE)
+    capsys.readouterr()
+    evaluate(model, clips)
+    assert "is not as it was when the model was trained" in capsys.readouterr().err
+
+
+def test_a_data_set_with_folds_keeps_them(root):
+    assert training.listed(Data(root, divide=3)).folds == (1, 2)
 
 
 def test_averaged_weights_are_what_is_released(root, tmp_path):
@@ -124,14 +159,14 @@ def test_folds_that_are_not_there_are_told(root, tmp_path):
     with pytest.raises(InputError, match="fewer than two classes"):
         training.train(single, tmp_path, "cpu", quiet=True)
     divided = replace(recipe(root / "fold1"), data=Data(root / "fold1", divide=2))
-    assert training.held_out(replace(divided, folds="all"), training.listed(divided)) == [1, 2]
+    assert training.held_out(replace(divided, folds="all"), training.listed(divided.data)) == [1, 2]
     with pytest.raises(InputError, match="holds no training run"):
         training.release(tmp_path, tmp_path / "bundle")
 
 
 def test_training_items_name_their_files(root):
     run = recipe(root).for_data(6, ("dog", "rain", "rooster"), (2,))
-    dataset = training.read(training.listed(recipe(root)), RATE)
+    dataset = training.read(training.listed(recipe(root).data), RATE)
     items = training.Items(dataset.held_out(1)[0], run)
     x, y = items[0]
     assert x.shape == (1, 4000) and y.shape == (3,) and items.name(0).count(".wav") == 2

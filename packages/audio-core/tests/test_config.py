@@ -179,6 +179,10 @@ def test_overrides_reach_inside_and_leave_the_data_alone():
         ({"limits": {"betas": [1]}}, "limits.betas: expected 2 values, got 1"),
         ({"limits": {"betas": [1, "x"]}}, "limits.betas[1]: expected float, got 'x'"),
         ({"limits": {"betas": 3}}, "limits.betas: expected tuple[float, float], got 3"),
+        (
+            {"limits": {"betas": "1,2"}},
+            "limits.betas: expected tuple[float, float], got '1,2'; a list is written [1,2]",
+        ),
         ({"limits": 3}, "limits: expected keys and values for Adam, got 3"),
         ({"model": {"kind": "UNett"}}, "model.kind: got 'UNett'; expected one of UNet, Mamba; did you mean UNet?"),
         ({"model": 3}, "model: expected UNet | Mamba, got 3"),

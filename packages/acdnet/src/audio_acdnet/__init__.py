@@ -1,7 +1,8 @@
 """ACDNet and Micro-ACDNet: sound classification on raw audio.
 
-`model = load(path)` gives a bundle's model, `model(audio)` its logits for audio (B, 1, T) at `model.config.rate`,
-`model.probabilities(audio)` their softmax, and `classify(model, samples, rate)` the likeliest classes of a clip.
+`model = load(path)` gives the model of a bundle and `classify(model, samples, rate)` the likeliest classes of a
+recording; `predict` adds the timeline of a long one. `model(audio)` gives logits for audio (B, 1, T) at
+`model.config.rate`, and `model.probabilities(audio)` their softmax.
 """
 
 from importlib import import_module
@@ -12,9 +13,9 @@ from audio_core.package import Package
 
 from .__about__ import __version__
 
-__all__ = ["FORMATS", "PACKAGE", "SHIPPED", "ACDNet", "ACDNetConfig", "__version__", "classify", "load"]
+__all__ = ["FORMATS", "PACKAGE", "SHIPPED", "ACDNet", "ACDNetConfig", "__version__", "classify", "load", "predict"]
 SHIPPED = {name: Path(__file__).with_name(name) for name in ("default", "quiet")}
-"""Bundles in the wheel, both Micro-ACDNet on the ten classes of ESC-10; their README.md tell how good they are."""
+"""Bundles in the wheel, both Micro-ACDNet on the ten classes of ESC-10; each README.md says how good it is."""
 FORMATS = {
     "onnx": ".onnx",
     "onnx-int8": "-int8.onnx",
@@ -33,7 +34,13 @@ PACKAGE = Package(
     calibrated=[name for name in FORMATS if name != "onnx"],
     tags=("audio-classification",),
 )
-_HOMES = {"ACDNet": ".model", "ACDNetConfig": ".config", "classify": ".classify", "load": ".model"}
+_HOMES = {
+    "ACDNet": ".model",
+    "ACDNetConfig": ".config",
+    "classify": ".classify",
+    "load": ".model",
+    "predict": ".classify",
+}
 
 
 def __getattr__(name: str) -> Any:

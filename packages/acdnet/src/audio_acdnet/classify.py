@@ -1,108 +1,103 @@
-"""What is heard in a recording: the classes of a short clip, a timeline of events of a long one, in flat memory."""
+"""Sound classification: the classes of a clip, and a timeline of events of a longer recording, in flat memory.
+
+Arrays, files and pipes take one way: up to ten seconds a recording is one clip and is classified in ten crops, as in
+the evaluation; beyond, windows of the model's length slide over it by half of that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from audio_core import audio
+from audio_core.chunk import pieces
 from audio_core.files import InputError
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from tqdm import tqdm
 
-from .data.clips import trimmed
-from .evaluate import probabilities
+from .crops import crops as cut
+from .crops import trimmed
+from .events import Event, Window, joined
+from .model import clip_probabilities
 
 CLIP_SECONDS = 10.0
-"""Up to here a recording is one clip, heard in ten crops as in the evaluation; beyond, windows slide over it."""
-SILENCE = 10 ** (-70 / 20)  # a window whose peak is below -70 dB holds nothing to be heard
+SILENCE = 10 ** (-70 / 20)
+"""A window whose peak is below -70 dB is silent: no class is named for it."""
+PIPE = "-"
+"""The name of standard input."""
 
 
-class Window(NamedTuple):
-    """One crop of a recording, in seconds; `probabilities` (K,) is None where it is silent."""
+class Recording(NamedTuple):
+    """Audio as it comes: blocks (C, any) at `rate`."""
 
-    start: float
-    end: float
-    probabilities: np.ndarray | None
-
-
-class Event(NamedTuple):
-    """A class heard from `start` to `end`, in seconds, with the mean of its probabilities."""
-
-    start: float
-    end: float
-    label: str
-    score: float
+    blocks: Iterator[np.ndarray]
+    rate: int
 
 
-def classify(model: nn.Module, samples: np.ndarray, rate: int, top: int = 3) -> list[tuple[str, float]]:
-    """The `top` classes of a clip (T,) or (C, T), the likeliest first; none where it is silent."""
-    mono = audio.convert_channels(np.atleast_2d(np.asarray(samples, np.float32)), 1)
-    clip = audio.to_int16(audio.resample(mono, rate, model.config.rate)[0])
-    if not clip.any():
-        return []
-    return best(model, probabilities(model, [trimmed(clip, "clip")])[0], top)
+@dataclass(frozen=True)
+class Prediction:
+    """The classes of a recording."""
+
+    seconds: float
+    top: list[tuple[str, float]]
+    """(label, probability), the likeliest first; none where the recording is silent."""
+    events: list[Event] | None = None
+    """The timeline of a recording that is longer than a clip; None for a clip."""
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        top = [{"label": label, "score": round(score, 4)} for label, score in self.top]
+        timeline = {} if self.events is None else {"events": [event._asdict() for event in self.events]}
+        return {"seconds": round(self.seconds, 3), "top": top, **timeline}
+
+    def rows(self) -> list[Event]:
+        """The timeline; of a clip its likeliest class, from its start to its end."""
+        if self.events is not None:
+            return self.events
+        return [Event(0.0, round(self.seconds, 3), label, round(score, 4)) for label, score in self.top[:1]]
 
 
-def best(model: nn.Module, scores: np.ndarray, top: int) -> list[tuple[str, float]]:
-    """The `top` labels by probability."""
-    order = np.argsort(-scores, kind="stable")[:top]
-    return [(model.config.labels[number], float(scores[number])) for number in order]
+# --- the verb ----------------------------------------------------------------------------------------------
 
 
-def windows(model: nn.Module, path: str | Path, batch: int = 16) -> Iterator[Window]:
-    """Crops of the model's length, every half of it, over a file of any length; the end is padded with zeros."""
-    rate, length = model.config.rate, model.config.samples
-    hop = length // 2
-    total = -(-audio.info(path).frames * rate // audio.info(path).rate)
-    held, begin, group = np.zeros(0, np.float32), 0, []
-    for block in audio.blocks(path, frames=hop, rate=rate, channels=1):
-        held = np.concatenate([held, block[0]])
-        while held.size >= length:
-            group.append((begin, held[:length]))
-            held, begin = held[hop:], begin + hop
-        if len(group) >= batch:
-            yield from _heard(model, group, total)
-            group = []
-    if begin == 0 or held.size > length - hop:  # what no window holds yet
-        group.append((begin, np.pad(held, (0, length - held.size))))
-    yield from _heard(model, group, total)
+def classify(model: nn.Module, samples: ArrayLike | Tensor, rate: int, top: int = 3) -> list[tuple[str, float]]:
+    """The `top` classes of a recording (T,) or (C, T) of any length, the likeliest first; none where it is silent."""
+    return predict(model, samples, rate, top).top
 
 
-@torch.inference_mode()
-def _heard(model: nn.Module, group: list[tuple[int, np.ndarray]], total: int) -> Iterator[Window]:
-    rate, length = model.config.rate, model.config.samples
-    loud = [np.abs(crop).max() > SILENCE for _, crop in group]
-    scores: Iterator[np.ndarray] = iter(())
-    if any(loud):
-        crops = np.stack([crop for (_, crop), keep in zip(group, loud, strict=True) if keep])
-        device = next(model.parameters()).device
-        audio_in = torch.from_numpy(crops)[:, None].to(device) * model.config.gain
-        scores = iter(model.probabilities(audio_in).cpu().numpy())
-    for (begin, _), keep in zip(group, loud, strict=True):
-        end = min(begin + length, total) / rate
-        yield Window(begin / rate, end, next(scores) if keep else None)
+def predict(
+    model: nn.Module, samples: ArrayLike | Tensor, rate: int, top: int = 3, threshold: float = 0.5
+) -> Prediction:
+    """The classes of a recording (T,) or (C, T) of floats at `rate` and, if it is longer than a clip, its events.
+
+    An event is a class whose windows have a probability of at least `threshold`.
+    """
+    return _predict(model, Recording(iter([audio.samples(samples, "samples")]), rate), top, threshold)
 
 
-def events(model: nn.Module, heard: Iterable[Window], threshold: float = 0.5) -> Iterator[Event]:
-    """Windows that meet, with one likeliest class of at least `threshold`, joined; each as soon as it is over."""
-    current: tuple[float, float, int, list[float]] | None = None
-    for start, end, scores in heard:
-        label = int(scores.argmax()) if scores is not None and scores.max() >= threshold else None
-        if current and (start > current[1] or label not in (None, current[2])):
-            yield _event(model, *current)
-            current = None
-        if label is not None and scores is not None:
-            values = [*(current[3] if current else []), float(scores[label])]
-            current = (current[0] if current else start, end, label, values)
-    if current:
-        yield _event(model, *current)
+def predict_file(model: nn.Module, path: str | Path, top: int = 3, threshold: float = 0.5) -> Prediction:
+    """As `predict`, for a file of any length, or for a WAV file on standard input, whose name is `-`."""
+    return _predict(model, recording(path), top, threshold)
 
 
-def _event(model: nn.Module, start: float, end: float, label: int, scores: list[float]) -> Event:
-    return Event(round(start, 3), round(end, 3), model.config.labels[label], round(sum(scores) / len(scores), 4))
+def stream(model: nn.Module, path: str | Path, threshold: float = 0.5) -> Iterator[Event]:
+    """The events of a file, or of standard input (`-`), each as soon as it is over."""
+    return joined(model.config.labels, windows(model, recording(path), 1 if path == PIPE else 16), threshold)
+
+
+def recording(path: str | Path) -> Recording:
+    """A file, or the WAV file on standard input, block by block."""
+    if path == PIPE:
+        rate, _, blocks = audio.piped(sys.stdin.buffer)
+        return Recording(blocks, rate)
+    return Recording(audio.blocks(path), audio.info(path).rate)
 
 
 def check(top: int, threshold: float) -> None:
@@ -112,27 +107,108 @@ def check(top: int, threshold: float) -> None:
         raise InputError(f"threshold: expected above 0 and at most 1, got {threshold}")
 
 
-def classify_file(model: nn.Module, path: str | Path, top: int = 3, threshold: float = 0.5) -> dict[str, Any]:
-    """The classes of a file and, when it is longer than a clip, its events; plain values for JSON."""
+def _predict(model: nn.Module, source: Recording, top: int, threshold: float) -> Prediction:
     check(top, threshold)
-    seconds = audio.info(path).seconds
-    if seconds <= CLIP_SECONDS:
-        samples, rate = audio.read(path)
-        found = classify(model, samples, rate, top)
-        return {"file": str(path), "seconds": round(seconds, 3), "top": _plain(found)}
+    start: list[np.ndarray] = []
+    frames = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal frames
+        for block in source.blocks:
+            frames += block.shape[1]
+            yield block
+
+    blocks = counted()
+    for block in blocks:
+        start.append(block)
+        if frames > CLIP_SECONDS * source.rate:
+            break
+    else:
+        clip = start[0] if len(start) == 1 else np.concatenate(start, 1)
+        return Prediction(frames / source.rate, _best(model, _clip(model, clip, source.rate), top))
     total, count = np.zeros(len(model.config.labels)), 0
 
-    def counted() -> Iterator[Window]:
+    def summed() -> Iterator[Window]:
         nonlocal total, count
-        for window in windows(model, path):
+        for window in windows(model, Recording(chain(start, blocks), source.rate)):
             if window.probabilities is not None:
                 total, count = total + window.probabilities, count + 1
             yield window
 
-    timeline = [event._asdict() for event in events(model, counted(), threshold)]
-    found = best(model, total / count, top) if count else []
-    return {"file": str(path), "seconds": round(seconds, 3), "top": _plain(found), "events": timeline}
+    events = list(joined(model.config.labels, summed(), threshold))
+    mean = total / count if count else None
+    return Prediction(frames / source.rate, _best(model, mean, top), events)
 
 
-def _plain(found: list[tuple[str, float]]) -> list[dict[str, Any]]:
-    return [{"label": label, "score": round(score, 4)} for label, score in found]
+def _best(model: nn.Module, probabilities: np.ndarray | None, top: int) -> list[tuple[str, float]]:
+    """The `top` labels of probabilities (K,); none of silence."""
+    if probabilities is None:
+        return []
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [(model.config.labels[number], float(probabilities[number])) for number in order]
+
+
+# --- clips -------------------------------------------------------------------------------------------------
+
+
+def _clip(model: nn.Module, samples: np.ndarray, rate: int) -> np.ndarray | None:
+    """Probabilities (K,) of a clip (C, T), None where it is silent."""
+    mono = audio.resample(audio.convert_channels(samples, 1), rate, model.config.rate)
+    clip = audio.to_int16(mono[0])
+    return probabilities(model, [trimmed(clip, "clip")])[0] if clip.any() else None
+
+
+@torch.no_grad()
+def probabilities(
+    model: nn.Module, clips: Sequence[np.ndarray], crops: int = 10, gain_db: float = 0.0, batch: int = 8
+) -> np.ndarray:
+    """(N, K) of int16 clips at the model's rate, means over `crops` crops, after `gain_db`.
+
+    Only the crops of `batch` clips are in memory at a time.
+    """
+    training, device = model.training, next(model.parameters(), torch.empty(0)).device
+    model.eval()
+    gain = model.config.gain * 10 ** (gain_db / 20)
+    results = []
+    quiet = len(clips) <= batch or not sys.stderr.isatty()
+    for at in tqdm(range(0, len(clips), batch), "testing", unit="batch", leave=False, disable=quiet):
+        audio_in = np.stack([cut(clip, model.config.samples, crops) for clip in clips[at : at + batch]])
+        results.append(clip_probabilities(model, torch.from_numpy(audio_in).to(device) * gain).cpu())
+    model.train(training)
+    return torch.cat(results).numpy()
+
+
+# --- windows -----------------------------------------------------------------------------------------------
+
+
+def windows(model: nn.Module, source: Recording, batch: int = 16) -> Iterator[Window]:
+    """Crops of the model's length, every half of it, over a recording of any length; the last is padded with zeros.
+
+    `batch` crops go through the model together.
+    """
+    rate, length = model.config.rate, model.config.samples
+    mono = (audio.convert_channels(block, 1) for block in source.blocks)
+    if source.rate != rate:
+        mono = audio.resampled(mono, source.rate, rate, 1)
+    group: list[tuple[int, Tensor]] = []
+    for start, samples, last in pieces((torch.from_numpy(block[0]) for block in mono), length, length // 2):
+        group.append((start, samples))
+        if last or len(group) == batch:
+            yield from _classified(model, group)
+            group = []
+
+
+@torch.inference_mode()
+def _classified(model: nn.Module, group: Sequence[tuple[int, Tensor]]) -> list[Window]:
+    rate, length = model.config.rate, model.config.samples
+    loud = [bool(samples.abs().max() > SILENCE) for _, samples in group]
+    scores: Iterator[np.ndarray] = iter(())
+    if any(loud):
+        padded = [nn.functional.pad(samples, (0, length - len(samples))) for _, samples in group]
+        crops = torch.stack([crop for crop, keep in zip(padded, loud, strict=True) if keep])[:, None]  # (B, 1, T)
+        device = next(model.parameters()).device
+        scores = iter(model.probabilities(crops.to(device) * model.config.gain).cpu().numpy())
+    return [
+        Window(start / rate, (start + len(samples)) / rate, next(scores) if keep else None)
+        for (start, samples), keep in zip(group, loud, strict=True)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ def parser() -> command.Parser:
     evaluate = verbs.evaluate(add, PACKAGE, "Test a model on the clips of a data set.", _evaluate)
     evaluate.add_argument("data", type=Path, help="the data set's folder, or a .csv with filename, label and fold")
     evaluate.add_argument(
+        "settings", nargs="*", metavar="key=value", help="clips to test on, as in training: data.labels=[dog,cat]"
+    )
+    evaluate.add_argument(
         "--fold",
         type=int,
         metavar="N",
@@ -39,14 +43,17 @@ def parser() -> command.Parser:
     )
     verbs.add_calibrate(evaluate)
 
-    classify = command.verb(add, "classify", _classify, "Say what is heard in files; in long ones, when.")
-    classify.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
+    classify = command.verb(add, "classify", _classify, "Name the sounds in files; in long ones, when each is there.")
+    classify.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="files, folders or patterns; - is a WAV file on standard input"
+    )
     verbs.add_model(classify, PACKAGE)
     classify.add_argument("--top", type=int, default=3, metavar="N", help="classes to name (default: %(default)s)")
     classify.add_argument(
         "--threshold", type=float, default=0.5, metavar="P", help="least probability of an event (default: %(default)s)"
     )
     classify.add_argument("--stream", action="store_true", help="print each event as soon as it is over")
+    command.add_out(classify, "a file for the events: .csv, or .txt with labels that Audacity imports")
     command.add_device(classify)
     command.add_json(classify)
 
@@ -88,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> Result:
-    from .evaluate import evaluate
+    from .data.listing import chosen
+    from .evaluate import evaluate, trained_folds
     from .model import load
 
     model = load(args.bundle, "cpu" if args.integers else command.device(args.device))
@@ -101,8 +109,9 @@ def _evaluate(args: argparse.Namespace) -> Result:
         model = Emulated(quantise(model, recordings or calibrate.sounds(model.config), map_type=map_type))
     elif args.calibrate:
         raise InputError("--calibrate sets the scales of --integers, which are not asked for")
-    result = evaluate(model, args.data, args.fold, args.crops, args.restrict, args.force, args.gain)
-    if trained := sorted({clip.fold for clip in result.clips} & set(model.config.folds)):
+    source = chosen(args.data, args.settings)
+    result = evaluate(model, source, args.fold, args.crops, args.restrict, args.force, args.gain)
+    if trained := trained_folds(model.config, result):
         folds = ", ".join(map(str, trained))
         note(f"the model was trained on fold {folds}: the result says nothing about other sounds")
     return result
@@ -111,37 +120,41 @@ def _evaluate(args: argparse.Namespace) -> Result:
 def _classify(args: argparse.Namespace) -> int:
     from audio_core import batch
 
-    from .classify import check, classify_file, events, windows
+    from .classify import PIPE, check, predict_file, stream
+    from .events import check_target, write
     from .model import folded, load
 
     check(args.top, args.threshold)
-    files = [item.file for item in batch.find(args.inputs)]
+    named = [name for name in args.inputs if name != PIPE]
+    files = [PIPE] * (PIPE in args.inputs) + [str(item.file) for item in (batch.find(named) if named else [])]
+    if args.out:
+        if args.stream or os.environ.get("WORLD_SIZE", "1") != "1":
+            raise InputError(f"{args.out}: is written at the end by one process; use neither --stream nor torchrun")
+        check_target(args.out, files, args.force)
     model = folded(load(args.model)).to(command.device(args.device))
-    wrong = 0
-    for file in files:
+    wrong, rows = 0, []
+    for file in batch.mine(files):
         try:
             if args.stream:
-                for event in events(model, windows(model, file), args.threshold):
-                    row = {"file": str(file), **event._asdict()}
-                    print(json.dumps(row) if args.json else f"{file}  {_event(row)}", flush=True)
+                for event in stream(model, file, args.threshold):
+                    line = json.dumps({"file": file, **event._asdict()}) if args.json else f"{file}  {event}"
+                    print(line, flush=True)
                 continue
-            answer = classify_file(model, file, args.top, args.threshold)
+            prediction = predict_file(model, file, args.top, args.threshold)
         except InputError as error:
             note(str(error))
             wrong += 1
             continue
+        rows += [(file, event) for event in prediction.rows()]
         if args.json:
-            print(json.dumps(answer), flush=True)  # one object a line, as files are done
+            print(json.dumps({"file": file, **prediction.plain()}), flush=True)  # one object a line, as files are done
             continue
-        top = ", ".join(f"{one['label']} {100 * one['score']:.0f} %" for one in answer["top"])
-        print(f"{file}  {top or 'silent'}", flush=True)
-        for event in answer.get("events", []):
-            print(f"  {_event(event)}", flush=True)
+        top = ", ".join(f"{label} {100 * score:.0f} %" for label, score in prediction.top)
+        print(f"{file}  {top or 'silent'}", *prediction.events or [], sep="\n  ", flush=True)
+    if args.out:
+        write(args.out, rows)
+        note(f"wrote {args.out}")
     return 2 if wrong else 0
-
-
-def _event(event: dict) -> str:
-    return f"{event['start']:9.2f} to {event['end']:9.2f} s  {event['label']} {100 * event['score']:.0f} %"
 
 
 def _stages() -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, NamedTuple
 
-from .data.labels import ESC50
+from .labels import ESC50
 
 ACDNET = (8, 64, 32, 64, 64, 128, 128, 256, 256, 512, 512, 50)
 """Output channels of c1 to c12 in ACDNet; the twelfth is the number of classes."""
@@ -49,6 +49,10 @@ class ACDNetConfig:
     """Length of the pool of the first block; null: 10 ms. Models of uverd have 49 where 50 is 10 ms."""
     last_pool: Literal["planned", "global"] = "planned"
     """The average pool: a kernel of the planned size, or over all that is left."""
+    divide: int = 0
+    """Into how many folds its data set was divided by file name; 0: the folds are the data set's own."""
+    trained_on: str = ""
+    """The data set it was trained on, by its name and a digest of its clips."""
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(CONVOLUTIONS) or min(self.channels) < 1:

@@ -1,29 +1,27 @@
 """The published protocol: ten crops of each clip, the mean of their probabilities, the accuracy over clips.
 
-A model says on which folds it was trained, and is not tested on them unless that is forced: such a number says nothing.
+A model records the clips that it was trained on, and is not tested on them unless that is forced.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from audio_core.command import columns
 from audio_core.files import InputError, note, replacing
 from audio_core.report import Report
 from torch import nn
-from tqdm import tqdm
 
-from .data import mix
+from .classify import probabilities
+from .config import ACDNetConfig
+from .crops import FULL_SCALE
 from .data.clips import Clip, Dataset, read
 from .data.listing import Listing, find
-from .task import clip_probabilities
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,18 +33,21 @@ def labels_of(model: nn.Module, labels: Sequence[str], name: str = "the data") -
     if unknown := [label for label in labels if label not in known]:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         few = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+        common = ",".join(label for label in labels if label in known)
+        hint = f"; data.labels=[{common}] tests on those that it has" if common else ""
         raise InputError(
             f"{name}: has {len(labels)} classes, {unknown[0]!r}{more} not among the {len(known)} of the model ({few})"
+            f"{hint}"
         )
     return [known.index(label) for label in labels]
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What a model found in the clips of a data set."""
+    """The probabilities that a model gives for the clips of a data set, and the measures that follow from them."""
 
     labels: tuple[str, ...]
-    """The classes between which it decided."""
+    """The classes between which the model decided."""
     clips: tuple[Clip, ...]
     rate: int
     truth: np.ndarray
@@ -57,20 +58,20 @@ class Result:
     gain_db: float
 
     @property
-    def found(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
+        """(N,), the likeliest class of each clip."""
         return self.probabilities.argmax(-1)
 
     @property
     def accuracy(self) -> float:
-        """Share of the clips found right, 0 to 1."""
-        return float((self.found == self.truth).mean())
+        """Share of the clips whose likeliest class is their own, 0 to 1."""
+        return float((self.predicted == self.truth).mean())
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """By label: how many clips it has, the share of them found (recall), and the share that is right of what was
-        found as it (precision; NaN where nothing was)."""
+        """By label: its clips, its recall, and its precision, which is NaN where no clip was predicted as it."""
         rows = {}
         for number in np.unique(self.truth):
-            own, named = self.truth == number, self.found == number
+            own, named = self.truth == number, self.predicted == number
             right = int((own & named).sum())
             precision = right / named.sum() if named.any() else float("nan")
             rows[self.labels[number]] = {
@@ -81,16 +82,16 @@ class Result:
         return rows
 
     def confusion(self) -> tuple[list[str], np.ndarray]:
-        """counts[true, found] between the labels that occur on either side."""
-        present = np.union1d(self.truth, self.found)
+        """counts[true, predicted] between the labels that occur on either side."""
+        present = np.union1d(self.truth, self.predicted)
         counts = np.zeros((len(self.labels), len(self.labels)), int)
-        np.add.at(counts, (self.truth, self.found), 1)
+        np.add.at(counts, (self.truth, self.predicted), 1)
         return [self.labels[number] for number in present], counts[np.ix_(present, present)]
 
     def mistakes(self) -> list[int]:
-        """The clips found wrong, the most certain mistake first."""
+        """The clips predicted wrong, the most certain mistake first."""
         certain = self.probabilities.max(-1)
-        return [int(row) for row in np.argsort(-certain, kind="stable") if self.found[row] != self.truth[row]]
+        return [int(row) for row in np.argsort(-certain, kind="stable") if self.predicted[row] != self.truth[row]]
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -126,14 +127,14 @@ class Result:
         wrong = self.mistakes()
         right = len(self.clips) - len(wrong)
         report.table(
-            ["accuracy %", "found right", "clips", "folds", "crops", "classes", "level dB"],
+            ["accuracy %", "right", "clips", "folds", "crops", "classes", "level dB"],
             [[100 * self.accuracy, right, len(self.clips), folds, self.crops, len(self.labels), self.gain_db]],
         )
         names, counts = self.confusion()
-        report.matrix("Confusion: how many clips of each class were found as which", names, counts)
+        report.matrix("Confusion: how many clips of each class (row) were predicted as which (column)", names, counts)
         classes = self.per_class()
         ordered = sorted(classes, key=lambda label: classes[label]["recall"])
-        report.bars("Found right in each class, %", {label: 100 * classes[label]["recall"] for label in ordered})
+        report.bars("Recall of each class, %", {label: 100 * classes[label]["recall"] for label in ordered})
         report.table(
             ["class", "clips", "recall %", "precision %"],
             [[label, row["clips"], 100 * row["recall"], 100 * row["precision"]] for label, row in classes.items()],
@@ -159,11 +160,11 @@ def evaluate(
     gain_db: float = 0.0,
     batch: int = 8,
 ) -> Result:
-    """Test `model`, an ACDNet, a folded or an emulated one, on the clips of a data set: those of `fold`, or of
-    all folds that it was not trained on.
+    """Test `model`, an ACDNet, a folded or an emulated one, on the clips of a data set.
 
-    `restrict` lets it decide between the classes of the data set only, where it knows more. `gain_db` changes the level
-    of the clips first. `force` allows trained ones where there is no other. `batch` is a number of clips.
+    Tested are those of `fold`, or of all folds that the model was not trained on. `restrict` lets the model decide
+    between the classes of the data set only, where it knows more. `gain_db` changes the level of the clips first.
+    `force` allows clips of the training where there are no others. `batch` is a number of clips.
     """
     if crops < 1:
         raise InputError(f"crops: expected 1 or more, got {crops}")
@@ -172,62 +173,81 @@ def evaluate(
     if isinstance(source, str | Path):
         source = find(source)
     labels_of(model, source.labels, str(source.root))
-    folds = source.folds if fold is None else (fold,)
-    rest = tuple(number for number in folds if number not in model.config.folds)
-    if folds and not rest and not force:
-        heard = ", ".join(map(str, folds))
-        raise InputError(
-            f"the model was trained on fold {heard}, so testing there says nothing; choose another, or force it"
-        )
-    folds = rest or folds
-    if folds:  # else the data set has none
+    if folds := untrained(model.config, source, fold, force):
         source = source.of_folds(folds)
     dataset = read(source, model.config.rate) if isinstance(source, Listing) else source
     if dataset.rate != model.config.rate:
-        raise ValueError(f"the clips were read at {dataset.rate} Hz, the model hears {model.config.rate} Hz")
+        raise ValueError(f"the clips were read at {dataset.rate} Hz, the model takes {model.config.rate} Hz")
     numbers = labels_of(model, dataset.labels, str(dataset.root))
-    found = probabilities(model, [clip.samples for clip in dataset.clips], crops, gain_db, batch)
+    scores = probabilities(model, [clip.samples for clip in dataset.clips], crops, gain_db, batch)
     truth = np.array([clip.label for clip in dataset.clips])
     if restrict:
-        found = found[:, numbers] / found[:, numbers].sum(-1, keepdims=True).clip(1e-30)
-        return Result(dataset.labels, dataset.clips, dataset.rate, truth, found, crops, gain_db)
+        scores = scores[:, numbers] / scores[:, numbers].sum(-1, keepdims=True).clip(1e-30)
+        return Result(dataset.labels, dataset.clips, dataset.rate, truth, scores, crops, gain_db)
     truth = np.array(numbers)[truth]
-    return Result(model.config.labels, dataset.clips, dataset.rate, truth, found, crops, gain_db)
+    return Result(model.config.labels, dataset.clips, dataset.rate, truth, scores, crops, gain_db)
 
 
-@torch.no_grad()
-def probabilities(
-    model: nn.Module, sounds: Sequence[np.ndarray], crops: int = 10, gain_db: float = 0.0, batch: int = 8
-) -> np.ndarray:
-    """(N, K) of int16 clips at the model's rate; only the crops of `batch` clips are in memory at a time."""
-    training, device = model.training, next(model.parameters(), torch.empty(0)).device
-    model.eval()
-    gain = model.config.gain * 10 ** (gain_db / 20)
-    found = []
-    quiet = len(sounds) <= batch or not sys.stderr.isatty()
-    for at in tqdm(range(0, len(sounds), batch), "testing", unit="batch", leave=False, disable=quiet):
-        cut = np.stack([mix.crops(sound, model.config.samples, crops) for sound in sounds[at : at + batch]])
-        found.append(clip_probabilities(model, torch.from_numpy(cut).to(device) * gain).cpu())
-    model.train(training)
-    return torch.cat(found).numpy()
+def untrained(
+    config: ACDNetConfig, source: Listing | Dataset, fold: int | None = None, force: bool = False
+) -> tuple[int, ...]:
+    """The folds of `source` to test on, () for all clips. Where all were trained on, an InputError unless `force`."""
+    folds = source.folds if fold is None else (fold,)
+    divide = source.divide if isinstance(source, Listing) else config.divide
+    if isinstance(source, Listing) and config.trained_on:
+        name, _, digest = config.trained_on.rpartition(" ")
+        if digest == source.digest():
+            _refuse_trained(config, source, force)
+        elif name == source.name:
+            note(f"{source.root}: is not as it was when the model was trained; clips that it knows are tested as well")
+    if divide != config.divide:  # folds of other clips, or divided otherwise: their numbers do not compare
+        return folds
+    rest = tuple(number for number in folds if number not in config.folds)
+    if folds and not rest and not force:
+        numbers = ", ".join(map(str, folds))
+        raise InputError(
+            f"the model was trained on fold {numbers}, so testing there says nothing; choose another, or force it"
+        )
+    return rest or folds
+
+
+def _refuse_trained(config: ACDNetConfig, source: Listing, force: bool) -> None:
+    """`source` holds the clips of the training: they must be divided as they were then."""
+    if force:
+        return
+    if not config.folds:
+        raise InputError(
+            f"{source.root}: the model was trained on all of these clips, so testing there says nothing; "
+            "choose others, or force it"
+        )
+    if config.divide != source.divide:
+        raise InputError(
+            f"{source.root}: the model was trained on clips of this data set; give data.divide={config.divide}, "
+            "as in its training, to test on the others, or force it"
+        )
+
+
+def trained_folds(config: ACDNetConfig, result: Result) -> list[int]:
+    """The folds among the tested clips that the model was trained on, which only `force` allows."""
+    return sorted({clip.fold for clip in result.clips} & set(config.folds))
 
 
 # --- the page ----------------------------------------------------------------------------------------------
 
 
 def _player(result: Result, row: int) -> tuple[str, np.ndarray, int]:
-    clip, found = result.clips[row], result.found[row]
-    said = f"{result.labels[found]} {100 * result.probabilities[row, found]:.0f} %"
-    label = f"{clip.path.name}: {result.labels[result.truth[row]]}, found as {said}"
-    return label, clip.samples / np.float32(mix.FULL_SCALE), result.rate
+    clip, best = result.clips[row], result.predicted[row]
+    prediction = f"{result.labels[best]} {100 * result.probabilities[row, best]:.0f} %"
+    label = f"{clip.path.name}: {result.labels[result.truth[row]]}, predicted as {prediction}"
+    return label, clip.samples / np.float32(FULL_SCALE), result.rate
 
 
 def matrix_image(labels: Sequence[str], counts: np.ndarray) -> Image:
-    """A confusion matrix as a picture, counts[true, found]: the truth down the side, what was found along the top."""
+    """A confusion matrix as a picture, counts[true, predicted]: the truth down the side, predictions along the top."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size=20)
-    cell, margin, sides = 46, 14, "true \\ found"
+    cell, margin, sides = 46, 14, "true \\ predicted"
     head = margin + 8 + round(max(font.getlength(label) for label in (*labels, sides)))
     side = head + cell * len(labels) + margin
     image = Image.new("RGB", (side, side), "white")

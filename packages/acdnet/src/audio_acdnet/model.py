@@ -120,6 +120,12 @@ def load(path: str | Path = "default", device: str = "cpu") -> ACDNet:
 # --- inference ---------------------------------------------------------------------------------------------
 
 
+def clip_probabilities(model: nn.Module, crops: Tensor) -> Tensor:
+    """Mean of the probabilities of a clip's crops: (B, crops, T) -> (B, K)."""
+    logits = model(crops.flatten(0, 1)[:, None])
+    return logits.softmax(-1).unflatten(0, crops.shape[:2]).mean(1)
+
+
 class Folded(nn.Module):
     """An ACDNet for inference alone: the normalisations are inside the convolutions, each ReLU comes after its pool.
 

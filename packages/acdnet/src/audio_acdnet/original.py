@@ -21,7 +21,7 @@ from audio_core.files import InputError, reason
 from torch import Tensor
 
 from .config import FIRST_KERNELS, POOL_AFTER, ACDNetConfig, pools
-from .data.labels import ESC50
+from .labels import ESC50
 from .model import ACDNet
 
 _WRAPPERS = ("weight", "model_state_dict", "state_dict", "model")

@@ -1,4 +1,4 @@
-"""Everything that a training can be told, with the authors' values as defaults. Reading it needs no torch."""
+"""The settings of a training, with the authors' values as defaults. Reading it needs no torch."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Recipe(Plan):
 
     data: Data = field(default_factory=Data)
     model: ACDNetConfig = field(default_factory=ACDNetConfig)
-    """Its labels and folds are filled in from the data."""
+    """Its labels, folds, divide and trained_on are filled in from the data."""
     mix: Mix = field(default_factory=Mix)
     folds: Literal["all", "none"] | tuple[int, ...] | int = (1,)
     """Folds to hold out for testing, each in a run of its own; all of them; or none, to train on everything."""
@@ -129,7 +129,12 @@ class Recipe(Plan):
     evaluate_every: int = 250
     save_every: int = 250
 
-    FREE: ClassVar[frozenset[str]] = (Plan.FREE - {"epochs"}) | {"data.root", "crops"}
+    FREE: ClassVar[frozenset[str]] = (Plan.FREE - {"epochs"}) | {
+        "data.root",
+        "crops",
+        "model.divide",
+        "model.trained_on",
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

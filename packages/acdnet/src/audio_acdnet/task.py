@@ -1,4 +1,4 @@
-"""The learning task: mixes in, distributions over classes out, Kullback and Leibler between them."""
+"""The learning task: logits of mixes, and their Kullback-Leibler divergence from the mixed labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from audio_core.train.player import Metrics, Player
 from torch import Tensor, nn
 
+from .model import clip_probabilities
 from .recipe import Distil
 
 Batch = tuple[Tensor, Tensor]
@@ -41,19 +42,13 @@ class Classification:
     def evaluate(self, batch: Batch) -> Metrics:
         """Crops (B, crops, T) of clips and their class numbers (B,)."""
         crops, labels = batch
-        found = clip_probabilities(self.release(), crops * self.gain)
-        likelihood = found.gather(1, labels[:, None]).clamp(min=1e-12).log().mean()
-        return {"accuracy": (found.argmax(-1) == labels).float().mean(), "loss": -likelihood}
+        probabilities = clip_probabilities(self.release(), crops * self.gain)
+        likelihood = probabilities.gather(1, labels[:, None]).clamp(min=1e-12).log().mean()
+        return {"accuracy": (probabilities.argmax(-1) == labels).float().mean(), "loss": -likelihood}
 
     def release(self) -> nn.Module:
         """The averaged weights, where there are such."""
         return self.net.average.net if self.net.average else self.net.raw
-
-
-def clip_probabilities(model: nn.Module, crops: Tensor) -> Tensor:
-    """Mean of the probabilities of a clip's crops: (B, crops, T) -> (B, K)."""
-    logits = model(crops.flatten(0, 1)[:, None])
-    return logits.softmax(-1).unflatten(0, crops.shape[:2]).mean(1)
 
 
 def divergence(logits: Tensor, target: Tensor) -> Tensor:
@@ -68,7 +63,7 @@ def distillation(
 
     `type` is that of `recipe.Distil`. The teacher's part is multiplied by temperature², by which its gradient shrinks.
     """
-    soft, told = student / temperature, (teacher / temperature).softmax(-1)
-    of_teacher = F.cross_entropy(soft, told.argmax(-1)) if type == 1 else divergence(soft, told)
+    soft, soft_target = student / temperature, (teacher / temperature).softmax(-1)
+    of_teacher = F.cross_entropy(soft, soft_target.argmax(-1)) if type == 1 else divergence(soft, soft_target)
     of_label = divergence(student, target) if type == 2 else F.cross_entropy(student, target.argmax(-1))
     return of_teacher * (1 - alpha) * temperature**2 + of_label * alpha

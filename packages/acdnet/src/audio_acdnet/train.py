@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,10 +26,10 @@ from torch import Tensor
 
 from . import PACKAGE
 from .config import ACDNetConfig
+from .crops import crops
 from .data.clips import Dataset, read
-from .data.listing import NO_FOLDS, Listing, find
-from .data.mix import Mixes, crops
-from .evaluate import labels_of
+from .data.listing import NO_FOLDS, Listing, listed
+from .data.mix import Mixes
 from .model import ACDNet, folded, load
 from .recipe import Recipe
 from .task import Classification
@@ -65,6 +65,8 @@ class Folds(list[Outcome]):
 
     def table(self) -> str:
         """In percent, for people."""
+        if not self.plain()["folds"]:
+            return "trained on all clips; none was held out to test on"
         rows = [(str(one.fold), one.last, one.best) for one in self]
         if len(self) > 1:
             total = self.plain()
@@ -79,10 +81,12 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     None when it was asked to stop before its end.
     """
     out = Path(out)
-    listing = listed(recipe)
+    listing = listed(recipe.data)
     folds = held_out(recipe, listing)
     if len(folds) > 1 and (out / "recipe.yaml").exists():
         raise InputError(f"{out}: holds a run of one fold; choose another folder for several")
+    trained_on = f"{listing.name} {listing.digest()}"
+    recipe = replace(recipe, model=replace(recipe.model, divide=listing.divide, trained_on=trained_on))
     dataset = read(listing, recipe.model.rate)
     outcomes = Folds()
     for fold in folds:
@@ -94,14 +98,6 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     if len(folds) > 1:
         write_text(out / "folds.json", json.dumps(outcomes.plain(), indent=1) + "\n")
     return outcomes
-
-
-def listed(recipe: Recipe) -> Listing:
-    """The clips that the recipe means."""
-    listing = find(recipe.data.root)
-    if recipe.data.labels:
-        listing = listing.of_labels(recipe.data.labels)
-    return listing.divided(recipe.data.divide) if recipe.data.divide else listing
 
 
 def held_out(recipe: Recipe, listing: Listing) -> list[int | None]:
@@ -133,45 +129,47 @@ def _one(
         raise InputError(f"{dataset.root}: fewer than two classes are left to train on without fold {fold}")
     recipe = recipe.for_data(len(learned.clips), dataset.labels, learned.folds)
     recipe = replace(recipe, folds="none" if fold is None else (fold,))
-    run = advance(recipe, learned, tested, folder, device, quiet)
+    run = advance(Job(recipe, learned, tested, folder, device, quiet))
     if run.finished and run.main:
         release(folder, folder / "bundle", force=True)  # a run that went on makes it anew
     if not run.finished or last:  # processes that left each other between two folds may not meet again
         run.close()
-    if not run.finished:
-        return None
-    return Outcome(fold, *accuracies(folder), folder)
+    return Outcome(fold, *accuracies(folder), folder) if run.finished else None
 
 
-def advance(
-    recipe: Recipe,
-    learned: Dataset,
-    tested: Dataset,
-    folder: Path,
-    device: str,
-    quiet: bool,
-    begin: Callable[[ACDNetConfig], ACDNet] = ACDNet,
-    first: Sequence[Watcher] = (),
-    teacher: ACDNet | None = None,
-) -> Run:
-    """The run in `folder` from where it stands to the last step of `recipe`, or to a signal.
+@dataclass(frozen=True)
+class Job:
+    """One run: what it learns from and is tested on, and where."""
 
-    `begin` makes the network of a run that has no state yet. The watchers `first` see each step before it is logged,
-    tested or saved, and may change the network. `teacher` stands for the one that the recipe names.
-    """
-    run = Run(folder, recipe, device, len(learned.clips), quiet)
+    recipe: Recipe
+    learned: Dataset
+    tested: Dataset
+    folder: Path
+    device: str = "auto"
+    quiet: bool = False
+    begin: Callable[[ACDNetConfig], ACDNet] = ACDNet
+    """Makes the network of a run that has no state yet."""
+    first: tuple[Watcher, ...] = ()
+    """These see each step before it is logged, tested or saved, and may change the network."""
+    teacher: ACDNet | None = None
+    """Stands for the one that the recipe names."""
+
+
+def advance(job: Job) -> Run:
+    """The run from where it stands to the last step of its recipe, or to a signal."""
+    recipe, teacher = job.recipe, job.teacher
+    run = Run(job.folder, recipe, job.device, len(job.learned.clips), job.quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
     if recipe.distil and teacher is None:
         teacher = teacher_of(recipe.distil.teacher, recipe)
-    task = _task(recipe, begin(recipe.model), len(learned.clips), teacher)
+    task = _task(recipe, job.begin(recipe.model), len(job.learned.clips), teacher)
     journal = Journal(run)
-    watchers: list[Watcher] = [*first, Log(journal, quiet)]
-    if tested.clips:
-        watchers.append(
-            Evaluate(journal, Crops(tested, recipe.model.samples, recipe.crops), 8, "accuracy", quiet=quiet)
-        )
+    watchers: list[Watcher] = [*job.first, Log(journal, job.quiet)]
+    if job.tested.clips:
+        crops = Crops(job.tested, recipe.model.samples, recipe.crops)
+        watchers.append(Evaluate(journal, crops, 8, "accuracy", quiet=job.quiet))
     with journal:
-        fit(task, Items(learned, recipe), run, [*watchers, Save()])
+        fit(task, Items(job.learned, recipe), run, [*watchers, Save()])
     return run
 
 
@@ -187,12 +185,14 @@ def _task(recipe: Recipe, net: ACDNet, clips: int, teacher: ACDNet | None) -> Cl
 
 
 def teacher_of(path: str, recipe: Recipe) -> ACDNet:
-    """The model of a bundle, if it may teach in the run of `recipe`: same classes, fold not heard."""
+    """The model of a bundle, if it may teach in the run of `recipe`.
+
+    It must have the same classes, and must not be trained on the fold that is held out.
+    """
     fold = fold_of(recipe)
     teacher = load(path.format(fold=fold))
-    labels_of(teacher, recipe.model.labels)
     if teacher.config.labels != recipe.model.labels:
-        raise InputError(f"{path}: its labels are in another order than those of the data")
+        raise InputError(f"{path}: its labels are not those of the data in their order; train it on the same classes")
     if fold in teacher.config.folds:
         raise InputError(f"{path}: was trained on fold {fold}, which is to be held out")
     return teacher
@@ -240,13 +240,13 @@ def accuracies(folder: Path) -> tuple[float | None, float | None]:
 # --- what comes out ----------------------------------------------------------------------------------------
 
 
-def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False, made: str = "") -> ACDNet:
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False, origin: str = "") -> ACDNet:
     """The model of a run as a bundle: its last weights, or those of its best evaluation.
 
-    `made` is a sentence for its card, about what came before the run.
+    `origin` is a sentence for its card about what came before the run.
     """
     recipe, model = trained(folder, best)
-    PACKAGE.save(model, out, _card(Path(folder), recipe, best, made), force)
+    PACKAGE.save(model, out, _card(Path(folder), recipe, best, origin), force)
     return model
 
 
@@ -261,7 +261,7 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, ACDNet]:
     return recipe, model.eval()
 
 
-def _card(folder: Path, recipe: Recipe, best: bool, made: str) -> str:
+def _card(folder: Path, recipe: Recipe, best: bool, origin: str) -> str:
     settings, accuracy, fold = recipe.model, accuracies(folder)[best], fold_of(recipe)
     tested = "no clips" if fold is None else f"fold {fold}"
     numbers: dict[str, float | str] = {}
@@ -272,7 +272,7 @@ def _card(folder: Path, recipe: Recipe, best: bool, made: str) -> str:
     return PACKAGE.card(
         f"ACDNet, {len(settings.labels)} classes",
         f"Sound classification on raw audio at {settings.rate} Hz: {', '.join(settings.labels)}. "
-        f"Output channels of its convolutions: {', '.join(map(str, settings.channels))}." + (made and f" {made}"),
+        f"Output channels of its convolutions: {', '.join(map(str, settings.channels))}." + (origin and f" {origin}"),
         f"Trained on {recipe.data.root.name}, {learned}, for {recipe.epochs} epochs; tested on {tested}. "
         "The data set has a licence of its own.",
         numbers,

@@ -29,11 +29,12 @@ from torch import Tensor
 from .. import cost
 from ..config import CONVOLUTIONS, MICRO
 from ..data.clips import Dataset, read
+from ..data.listing import listed
 from ..evaluate import evaluate
 from ..model import ACDNet
 from ..recipe import Distil, Recipe, Steps
 from ..task import divergence
-from ..train import Items, accuracies, advance, held_out, listed, release, teacher_of, trained
+from ..train import Items, Job, accuracies, advance, held_out, release, teacher_of, trained
 from . import prune
 from .stages import Compression, Stage
 
@@ -71,8 +72,8 @@ def compress(
         net = trained(folder)[1]
         rows.append(_row(name, net, folder))
         write_text(job.out / "stages.json", json.dumps(plain(rows), indent=1) + "\n")
-    made = f"Compressed from a model of {rows[0].parameters:,} parameters."
-    release(folder, job.out / "bundle", force=True, made=made)
+    origin = f"Compressed from a model of {rows[0].parameters:,} parameters."
+    release(folder, job.out / "bundle", force=True, origin=origin)
     _report(job, rows, net)
     return rows
 
@@ -141,7 +142,8 @@ class _Job:
         """The run in the folder `place`, which is returned, to its end; it begins with `net`, or with new weights."""
         folder = self.out / place
         begin = (lambda _: net) if net else ACDNet
-        run = advance(recipe, self.learned, self.tested, folder, self.device, self.quiet, begin, first, teacher)
+        job = Job(recipe, self.learned, self.tested, folder, self.device, self.quiet, begin, tuple(first), teacher)
+        run = advance(job)
         run.close()
         if not run.finished:
             raise _Stopped
@@ -162,7 +164,7 @@ def _open(run: Path, settings: Compression, out: Path, device: str, quiet: bool)
     target = _target(run, settings, net)
     if (out / "recipe.yaml").exists():
         raise InputError(f"{out}: holds a training run; choose another folder")
-    listing = listed(recipe)
+    listing = listed(recipe.data)
     (fold,) = held_out(recipe, listing)
     teacher = teacher_of(
         str(run / "bundle").replace("{", "{{").replace("}", "}}"), recipe.for_data(1, listing.labels, ())

@@ -18,6 +18,7 @@ from audio_core import audio
 from audio_core.files import InputError
 from tqdm import tqdm
 
+from ..crops import trimmed
 from .listing import Entry, Listing
 
 
@@ -63,6 +64,8 @@ def read(listing: Listing, rate: int) -> Dataset:
 
     def load(entry: Entry) -> Clip | None:
         try:
+            if entry.row and not entry.path.exists():
+                raise InputError(f"{entry.row}: there is no file {entry.path}")
             return Clip(entry.path, numbers[entry.label], entry.fold, read_clip(entry.path, rate))
         except InputError as error:
             wrong.append(str(error))
@@ -83,11 +86,3 @@ def read_clip(path: str | Path, rate: int) -> np.ndarray:
     """One file as int16 (T,) mono at `rate`, without the zeros at its ends."""
     samples, _ = audio.read(path, rate=rate, channels=1)
     return trimmed(audio.to_int16(samples[0]), str(path))
-
-
-def trimmed(samples: np.ndarray, name: str) -> np.ndarray:
-    """Without the samples at both ends that are exactly zero: data sets fill short clips up with them."""
-    heard = np.flatnonzero(samples)
-    if not len(heard):
-        raise InputError(f"{name}: is silent: all of its {len(samples)} samples are zero")
-    return samples[heard[0] : heard[-1] + 1].copy()

@@ -1,18 +1,21 @@
-"""The clips of a data set, found in the layouts that data sets come in. No clip is opened."""
+"""The clips of a data set, found in the layouts that data sets come in. No clip is decoded."""
 
 from __future__ import annotations
 
 import csv
+import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from audio_core import audio
+from audio_core import audio, config
 from audio_core.files import InputError, read_text
 
-from .labels import ESC50
+from ..labels import ESC50
+from ..recipe import Data, Recipe
 
 EXTENSIONS = {*audio.FORMATS, *audio.FOREIGN}
 LAYOUTS = """ESC-50 (meta/esc50.csv and audio/), UrbanSound8K (metadata/UrbanSound8K.csv and audio/), ESC-10 of 2015
@@ -33,6 +36,8 @@ class Entry(NamedTuple):
     label: str
     fold: int
     """From 1 on; 0 where the data set has no folds."""
+    row: str = ""
+    """The table and the line that name the clip, where it was found in a table."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,17 @@ class Listing:
     root: Path
     labels: tuple[str, ...]
     entries: tuple[Entry, ...]
+    divide: int = 0
+    """Into how many folds the clips were divided by file name; 0: the folds are the data set's own."""
+
+    @property
+    def name(self) -> str:
+        return self.root.resolve().name
+
+    def digest(self) -> str:
+        """Eight digits that stand for these clips wherever they lie: for labels, file names and a part of each file."""
+        clips = [(entry.label, entry.path.name, _part(entry.path)) for entry in self.entries]
+        return f"{zlib.crc32(repr(sorted(clips)).encode()):08x}"
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -51,7 +67,10 @@ class Listing:
         """Only the classes `labels`, in that order."""
         for label in labels:
             if label not in self.labels:
-                raise InputError(f"{self.root}: has no class {label!r}; it has {_some(self.labels)}")
+                raise InputError(
+                    f"{self.root}: has no class {label!r}; it has {_some(self.labels)}; name those to learn with "
+                    f"data.labels=[{','.join(self.labels[:2])}], or train all of them: data.labels=[], recipe own-micro"
+                )
         entries = tuple(entry for entry in self.entries if entry.label in labels)
         return replace(self, labels=tuple(labels), entries=entries)
 
@@ -63,20 +82,35 @@ class Listing:
         return replace(self, entries=tuple(entry for entry in self.entries if entry.fold in wanted))
 
     def divided(self, folds: int) -> Listing:
-        """The same clips in `folds` folds of their own making: every class dealt out in the order of its file names."""
+        """The same clips in `folds` folds: those of each class are dealt out in the order of their file names."""
         ordered = sorted(self.entries, key=lambda entry: (entry.label, entry.path))
         dealt: dict[str, int] = {}
         entries = []
         for entry in ordered:
             dealt[entry.label] = dealt.get(entry.label, -1) + 1
             entries.append(entry._replace(fold=dealt[entry.label] % folds + 1))
-        return replace(self, entries=tuple(entries))
+        return replace(self, entries=tuple(entries), divide=folds)
 
 
 NO_FOLDS = (
     "it has no folds: no column fold in its .csv, no folders fold1, fold2, ... or train, test; "
     "data.divide=5 makes five (clips cut from one recording then part, and results are too good)"
 )
+
+
+def listed(data: Data) -> Listing:
+    """The clips that the settings of a recipe choose. A data set that has folds keeps them."""
+    listing = find(data.root)
+    if data.labels:
+        listing = listing.of_labels(data.labels)
+    return listing.divided(data.divide) if data.divide and not listing.folds else listing
+
+
+def chosen(root: str | Path, settings: Sequence[str]) -> Listing:
+    """The clips below `root` that settings such as `data.divide=5` choose, as in a training."""
+    if others := [text for text in settings if not text.startswith("data.") or text.startswith("data.root")]:
+        raise InputError(f"{others[0]}: an evaluation takes the settings data.labels and data.divide only")
+    return listed(config.build(Recipe, {"data": {"root": str(root)}}, settings).data)
 
 
 # --- finding ---------------------------------------------------------------------------------------------
@@ -108,9 +142,7 @@ def _esc50(root: Path, table: Path) -> Listing:
             raise InputError(
                 f"{table}: line {line}: target {number}, but {row['category']} was {numbers[row['category']]}"
             )
-    entries = [
-        Entry(root / "audio" / row["filename"], row["category"], _fold(table, line, row["fold"])) for line, row in rows
-    ]
+    entries = [_entry(table, line, row, root / "audio" / row["filename"], row["category"]) for line, row in rows]
     return _listing(root, entries, sorted(numbers, key=numbers.__getitem__))
 
 
@@ -118,11 +150,7 @@ def _urbansound8k(root: Path, table: Path) -> Listing:
     rows = list(_rows(table, ("slice_file_name", "fold", "classID", "class")))
     numbers = {row["class"]: _number(table, line, row, "classID") for line, row in rows}
     entries = [
-        Entry(
-            root / "audio" / f"fold{row['fold']}" / row["slice_file_name"],
-            row["class"],
-            _fold(table, line, row["fold"]),
-        )
+        _entry(table, line, row, root / "audio" / f"fold{row['fold']}" / row["slice_file_name"], row["class"])
         for line, row in rows
     ]
     return _listing(root, entries, sorted(numbers, key=numbers.__getitem__))
@@ -170,10 +198,8 @@ def _from_folders(root: Path) -> Listing:
 
 def _from_csv(table: Path) -> Listing:
     """Paths are relative to the table; without a column fold, no clip has one."""
-    entries = []
-    for line, row in _rows(table, ("filename", "label")):
-        fold = _fold(table, line, row["fold"]) if "fold" in row else 0
-        entries.append(Entry(table.parent / row["filename"], row["label"], fold))
+    rows = _rows(table, ("filename", "label"))
+    entries = [_entry(table, line, row, table.parent / row["filename"], row["label"]) for line, row in rows]
     return _listing(table, entries, sorted({entry.label for entry in entries}))
 
 
@@ -204,6 +230,11 @@ def _number(table: Path, line: int, row: dict[str, str], column: str) -> int:
         raise InputError(f"{table}: line {line}: {column} is {row[column]!r}, not a number") from None
 
 
+def _entry(table: Path, line: int, row: dict[str, str], path: Path, label: str) -> Entry:
+    fold = _fold(table, line, row["fold"]) if "fold" in row else 0
+    return Entry(path, label, fold, f"{table}: line {line}")
+
+
 def _fold(table: Path, line: int, text: str) -> int:
     if not text.strip().isdecimal() or int(text) < 1:
         raise InputError(f"{table}: line {line}: fold is {text!r}; expected a number from 1 on")
@@ -221,6 +252,17 @@ def _folders(place: Path) -> list[Path]:
 
 def _sounds(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
+
+
+def _part(path: Path, count: int = 4096) -> tuple[int, int]:
+    """The size of a file and a checksum of its middle: cut clips often have one name and one size."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - count) // 2)
+            return size, zlib.crc32(file.read(count))
+    except OSError:
+        return -1, 0
 
 
 def _contents(folder: Path) -> str:

@@ -1,21 +1,21 @@
 """Between-class learning: every training item is a mix of two clips of different classes, and so is its label.
 
-How an item is drawn, cut, mixed and amplified follows the authors to the bit. Who draws is open: `Mixes[index]` is a
-function of (seed, index) for the loader, `replay` repeats the one Python stream of the authors' generator.
+How an item is drawn, cut, mixed and amplified follows the authors to the bit. `Mixes[index]` is a function of
+(seed, index); `Mixes.draw` also takes any other random stream, such as the one Python stream of the authors' generator.
 """
 
 from __future__ import annotations
 
 import functools
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-FULL_SCALE = 32768.0
+from ..crops import crop, stretched_length
+
 _FLOOR = 1e-8  # of the power of a window: -80 dB
 
 
@@ -90,56 +90,12 @@ def mix(first: np.ndarray, second: np.ndarray, ratio: float, rate: int) -> np.nd
     return (first * t + second * (1 - t)) / np.sqrt(t**2 + (1 - t) ** 2)
 
 
-# --- cutting ---------------------------------------------------------------------------------------------
-
-
-def stretched_length(length: int, factor: float) -> int:
-    return max(1, int(length * factor))
-
-
-def stretch(sound: np.ndarray, factor: float, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Samples `start` to `stop` of `sound` (T,) made `factor` times as long, between its samples on straight lines.
-
-    Pitch moves with it. Only the wanted part is computed.
-    """
-    stop = stretched_length(len(sound), factor) if stop is None else stop
-    place = np.arange(start, stop) / factor
-    left = place.astype(np.int32)
-    share = place - left
-    right = np.minimum(left + 1, len(sound) - 1)
-    return sound[left] * (1 - share) + sound[right] * share
-
-
-def crop(sound: np.ndarray, start: int, length: int, factor: float = 1.0) -> np.ndarray:
-    """`length` samples of `sound`, stretched by `factor` and set between length // 2 zeros on both sides, from `start`.
-
-    Full scale becomes 1; float64.
-    """
-    total = len(sound) if factor == 1 else stretched_length(len(sound), factor)
-    begin, end = start - length // 2, start - length // 2 + length  # in the sound itself
-    inside = slice(max(0, begin), max(0, min(end, total)))
-    out = np.zeros(length)
-    part = sound[inside] if factor == 1 else stretch(sound, factor, inside.start, inside.stop)
-    np.divide(part, FULL_SCALE, out=out[inside.start - begin : inside.start - begin + len(part)])
-    return out
-
-
-def crops(sound: np.ndarray, length: int, count: int) -> np.ndarray:
-    """The test protocol: `count` crops at even steps over the sound between its zeros, float32 (count, length).
-
-    The steps are whole numbers, so that the last crop may end before the end; a single crop is the one in the middle.
-    """
-    room = len(sound) + 2 * (length // 2) - length
-    starts = [room // 2] if count == 1 else [room // (count - 1) * number for number in range(count)]
-    return np.stack([crop(sound, start, length) for start in starts]).astype(np.float32)
+# --- training items ---------------------------------------------------------------------------------------
 
 
 def amplify(x: np.ndarray, gain_db: float) -> np.ndarray:
     """In float64 whatever `x` is: a product in float32 would round otherwise than the authors'."""
     return x * np.float64(np.power(10, gain_db / 20.0))
-
-
-# --- training items --------------------------------------------------------------------------------------
 
 
 class Part(NamedTuple):
@@ -216,11 +172,3 @@ class Mixes:
         y[self.labels[drawn.first.clip]] = drawn.ratio
         y[self.labels[drawn.second.clip]] = 1 - drawn.ratio
         return amplify(mixed, drawn.gain_db).astype(np.float32), y
-
-
-def replay(mixes: Mixes, batch: int, seed: int = 42) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The batches x (B, samples), y (B, classes) that the authors' generator gives after `random.seed(seed)`."""
-    stream = random.Random(seed)
-    while True:
-        x, y = zip(*(mixes.render(mixes.draw(stream)) for _ in range(batch)), strict=True)
-        yield np.stack(x), np.stack(y)

@@ -10,7 +10,7 @@ from audio_core.export.calibrate import coloured_noise, select
 from torch import Tensor
 
 from ..config import ACDNetConfig
-from ..data import mix
+from ..crops import crops as cut
 from ..data.clips import read_clip
 
 COUNT = 128
@@ -38,7 +38,7 @@ def sounds(config: ACDNetConfig) -> list[Tensor]:
 def recordings(config: ACDNetConfig, inputs: Sequence[str]) -> list[Tensor]:
     """Batches of crops of audio files, folders or patterns: as many of each file, spread over it."""
     files, each = select(inputs, COUNT)
-    crops = [crop for file in files for crop in mix.crops(read_clip(file, config.rate), config.samples, each)]
+    crops = [crop for file in files for crop in cut(read_clip(file, config.rate), config.samples, each)]
     return _batches(crops, config)
 
 

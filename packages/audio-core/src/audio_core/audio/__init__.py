@@ -4,8 +4,9 @@ Samples are float32 numpy arrays (C, T).
 """
 
 from .arrays import Samples, batch, samples, to_int16
-from .converting import convert_channels, mixing, regroup, resample
+from .converting import convert_channels, mixing, regroup, resample, resampled
 from .formats import BLOCK, FOREIGN, FORMATS, encoding_like, supported
+from .piped import Piped, piped
 from .reading import Audio, Info, blocks, differing, info, read
 from .section import Section
 from .writing import Writer, write
@@ -16,6 +17,7 @@ __all__ = [
     "FORMATS",
     "Audio",
     "Info",
+    "Piped",
     "Samples",
     "Section",
     "Writer",
@@ -26,9 +28,11 @@ __all__ = [
     "encoding_like",
     "info",
     "mixing",
+    "piped",
     "read",
     "regroup",
     "resample",
+    "resampled",
     "samples",
     "supported",
     "to_int16",

@@ -95,15 +95,16 @@ def _refuse_ratio(source: int, target: int) -> None:
         raise InputError(f"audio at {source} Hz cannot be resampled to {target} Hz")
 
 
-def resampled(source: Iterable[Samples], rate: int, target: int, channels: int, frames: int) -> Iterator[Samples]:
-    """`resample` block by block, with the state carried."""
+def resampled(source: Iterable[Samples], rate: int, target: int, channels: int) -> Iterator[Samples]:
+    """`resample` block by block, with the state carried; how long the source is need not be known before."""
     _refuse_ratio(rate, target)
     stream = soxr.ResampleStream(rate, target, channels, "float32", "HQ")
-    left = math.ceil(frames * target / rate)
+    taken = written = 0
     # Few samples at a time where each becomes many, so that memory stays flat.
     for block in regroup(source, max(1, min(BLOCK, BLOCK * rate // target))):
-        out = stream.resample_chunk(block.T.copy()).T[:, :left]
-        left -= out.shape[1]
+        out = stream.resample_chunk(block.T.copy()).T
+        taken, written = taken + block.shape[1], written + out.shape[1]
         yield out
+    left = math.ceil(taken * target / rate) - written
     out = stream.resample_chunk(np.zeros((0, channels), np.float32), last=True).T[:, :left]
     yield np.pad(out, ((0, 0), (0, left - out.shape[1])))

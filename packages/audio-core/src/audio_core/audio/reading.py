@@ -114,7 +114,7 @@ def blocks(
         if channels is not None:
             source = (convert_channels(block, channels, str(path)) for block in source)
         if rate is not None and rate != file.samplerate:
-            source = resampled(source, file.samplerate, rate, channels or file.channels, file.frames)
+            source = resampled(source, file.samplerate, rate, channels or file.channels)
         yield from regroup(source, frames)
 
 
