@@ -147,8 +147,8 @@ def _compare(args: argparse.Namespace) -> int:
         command.check_out(args, (".html",), (args.reference, args.estimate))
     pairs = {args.reference.name: (args.reference, args.estimate)}
     if args.reference.is_dir():
-        found = batch.find(args.reference)
-        pairs = {str(relative): (file, args.estimate / relative) for file, relative in found}
+        items = batch.find(args.reference)
+        pairs = {str(relative): (file, args.estimate / relative) for file, relative in items}
     report, rows = Report("Estimates against references"), {}
     for name, (reference, estimate) in pairs.items():
         try:
@@ -173,9 +173,9 @@ def _measured(reference: Path, estimate: Path, name: str, report: Report | None)
     from . import audio, metrics
 
     target, rate = audio.read(reference)
-    made, own_rate = audio.read(estimate)
-    if (own_rate, made.shape) != (rate, target.shape):
-        sizes = [f"{x.shape[0]} x {x.shape[1]} samples at {r} Hz" for x, r in ((made, own_rate), (target, rate))]
+    samples, own_rate = audio.read(estimate)
+    if (own_rate, samples.shape) != (rate, target.shape):
+        sizes = [f"{x.shape[0]} x {x.shape[1]} samples at {r} Hz" for x, r in ((samples, own_rate), (target, rate))]
         raise InputError(
             f"{estimate}: {sizes[0]}, but the reference has {sizes[1]}; `audio-core convert` can change it"
         )
@@ -183,8 +183,8 @@ def _measured(reference: Path, estimate: Path, name: str, report: Report | None)
         raise InputError(f"{reference}: {target.shape[1]} samples are too few to compare spectra; 1024 are needed")
     if report:
         report.heading(name)
-        report.row([("reference", target, rate), ("estimate", made, rate)])
-    x, y = torch.from_numpy(made), torch.from_numpy(target)
+        report.row([("reference", target, rate), ("estimate", samples, rate)])
+    x, y = torch.from_numpy(samples), torch.from_numpy(target)
     return {
         "SDR": float(metrics.sdr(x, y)),
         "SI-SDR": float(metrics.si_sdr(x, y).mean()),

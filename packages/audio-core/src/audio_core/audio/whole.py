@@ -23,10 +23,10 @@ def refuse_partial(file: Any, path: Path | Section) -> None:
         raise InputError(f"{path}: does not say how long it is, as a stream; write it anew with flac or ffmpeg")
     # Of WAV and AIFF the samples' own chunk counts: many programs write a wrong size of the whole, or cut what follows.
     promised = r"(?:data|SSND|riff|Riff size) : (\d+) \(should be (\d+)\)"
-    for given, found in re.findall(promised, file.extra_info):
+    for header, actual in re.findall(promised, file.extra_info):
         # Sizes near 2^31 and 2^32 mean "unknown": written by programs that could not seek back.
-        if int(found) < int(given) < 0x7FFF0000:
-            raise InputError(f"{path}: is truncated: {given} bytes promised, {found} found")
+        if int(actual) < int(header) < 0x7FFF0000:
+            raise InputError(f"{path}: is truncated: {header} bytes promised, {actual} found")
     if file.format == "OGG":
         _refuse_partial_ogg(path)
     if file.format == "MP3":
@@ -56,7 +56,7 @@ def _refuse_unmeasured_mp3(path: Path | Section) -> None:
         else:
             bytes_.seek(0)
         data = bytes_.read(1 << 18)
-    at, found = max(0, data.find(b"\xff")), set()
+    at, bitrates = max(0, data.find(b"\xff")), set()
     if any(mark in data[at : at + 200] for mark in (b"Xing", b"Info", b"VBRI")):
         return
     while at + 4 <= len(data):
@@ -66,7 +66,7 @@ def _refuse_unmeasured_mp3(path: Path | Section) -> None:
             break
         kbits = _KBITS[3 if version == 3 else 2][bitrate]
         hertz = _RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
-        found.add(kbits)
+        bitrates.add(kbits)
         at += (144_000 if version == 3 else 72_000) * kbits // hertz + (bits >> 9 & 1)
-    if len(found) > 1:
+    if len(bitrates) > 1:
         raise InputError(f"{path}: does not say how long it is (bit rates vary); write it anew with `ffmpeg -c copy`")
