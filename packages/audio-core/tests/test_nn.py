@@ -352,3 +352,28 @@ def test_folding_changes_no_output_and_a_zero_weight_stays_zero():
     plain = Conv1d(2, 3, 3)
     plain.load_state_dict(fit_weight_norm(fit_weight_norm(zero, layer), plain))
     assert not plain.weight.any()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv1d(1, 1, 5, dilation=3, padding="causal"),
+        Conv1d(1, 1, 8, 4, padding=2),
+        ConvTranspose1d(1, 1, 8, 4, padding=2),
+        ConvTranspose1d(1, 1, 8, 4, padding="causal"),
+        Sequential(Conv1d(1, 1, 5, padding=2), Conv1d(1, 1, 8, 4, padding=2), ConvTranspose1d(1, 1, 8, 4, padding=2)),
+    ],
+    ids=str,
+)
+def test_no_output_depends_on_inputs_before_its_history_or_beyond_its_delay(layer):
+    """The inputs with a gradient are the receptive field; the bounds are reached within two inputs of a chain."""
+    before, behind = [], []
+    for at in range(layer(torch.zeros(1, 1, 200)).shape[-1] // 2, layer(torch.zeros(1, 1, 200)).shape[-1] // 2 + 8):
+        x = torch.zeros(1, 1, 200, requires_grad=True)
+        layer(x)[0, 0, at].backward()
+        own = at / layer.ratio
+        inputs = x.grad[0, 0].nonzero()[:, 0]
+        before.append(own - int(inputs[0]))
+        behind.append(int(inputs[-1]) - own)
+    assert layer.history - 2 <= max(before) <= layer.history + 1
+    assert max(behind) <= max(layer.delay, 0) + 1
