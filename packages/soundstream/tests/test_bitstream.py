@@ -573,7 +573,7 @@ def test_reading_a_long_file_takes_the_memory_of_a_packet(tmp_path):
 
 
 def test_importing_the_format_imports_no_torch():
-    code = "import sys, audio_soundstream.bitstream; sys.exit('torch' in sys.modules)"
+    code = "import sys, audio_soundstream.sstr.bitstream; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

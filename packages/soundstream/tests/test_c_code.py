@@ -12,7 +12,7 @@ import pytest
 import torch
 from audio_core.files import InputError
 from audio_core.testing import noise
-from audio_soundstream.config import PRESETS, TinyStreamConfig
+from audio_soundstream.config import TinyStreamConfig
 from audio_soundstream.export import c_code, calibrate, chain, quantise, write
 from audio_soundstream.model import NeuralCodec, TinyStream
 from audio_soundstream.sstr.bitstream import Reader
@@ -256,8 +256,7 @@ def test_programs_in_cpp_can_use_it(tmp_path):
 
 
 def test_the_embedded_sizes_fit_small_devices():
-    channels, width, layers, size = PRESETS["medium"]
-    model = TinyStream(TinyStreamConfig(channels, width, layers=layers, size=size))
+    model = TinyStream(TinyStreamConfig(16, 128, layers=5, size=1024))  # medium
     torch.nn.init.normal_(model.quantizer.codebooks)
     made = quantise.quantise(model, [noise(2, 0.5)[None]])
     assert c_code.memory(made) < 16_000 < c_code.memory(model) < 64_000

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from audio_core import command
 from audio_core.nn.quantize import ResidualQuantizer
 from audio_soundstream import original
-from audio_soundstream.config import PRESETS, SoundStreamConfig, TinyStreamConfig, bitrates
+from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig, bitrates
 from audio_soundstream.model import SoundStream, TinyStream
+from audio_soundstream.recipe import Recipe
 
 CASES = ["ss_small", "ss_default", "ss_c16_d256", "ts_ultra_tiny", "ts_tiny", "ts_medium", "ts_full"]
 
@@ -133,4 +135,6 @@ def test_sizes_and_rates_are_the_true_ones(stored_case):
             found = [sum(p.numel() for p in part.parameters()) for part in (model.encoder, model.decoder)]
             assert [found[0], model.quantizer.codebooks.numel(), found[1]] == counts[:3]
             assert sum(counts[:3]) == counts[3]
-    assert [tuple(row) for row in case.config["tiny"]] == list(PRESETS.values())
+    for preset, row in zip(("ultra_tiny", "tiny", "small", "medium", "full"), case.config["tiny"], strict=True):
+        config = command.load_recipe(Recipe, "audio_soundstream", f"tinystream-{preset}").model
+        assert [config.channels, config.width, config.layers, config.size] == row

@@ -1,4 +1,4 @@
-"""What the codecs are made of, as numbers: configurations, sizes and rates. Reading it needs no torch."""
+"""Configurations of the codecs, their sizes and bitrates. Importing it needs no torch."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 Learning = Literal["moving", "none", "moving_original", "gradient_original"]
-"""How codebooks learn: as moving averages that begin with k-means and revive dead entries; not at all, as in finished
-models; or in one of the two ways of the original programs, each with its defects (see original.py)."""
-PRESETS = {"ultra_tiny": (4, 64, 2, 256), "tiny": (8, 128, 4, 512), "small": (12, 128, 4, 1024)}
-PRESETS |= {"medium": (16, 128, 5, 1024), "full": (16, 128, 6, 1024)}
-"""TinyStream's sizes: channels, width, layers and entries of the quantizer."""
+"""How codebooks learn. `moving`: as moving averages that begin with k-means and revive dead entries. `none`: not at
+all, as in released models. The others are the originals' ways, with their defects (see original.py)."""
 
 
 @dataclass(frozen=True)
 class SoundStreamConfig:
     channels: int = 32
-    """Of the first layer; each of the four blocks doubles them."""
+    """Channels of the first layer; each of the four blocks doubles them."""
     width: int = 512
     """Values in a latent."""
     strides: tuple[int, ...] = (2, 4, 5, 8)
     layers: int = 8
-    """Of the quantizer; the first n alone are a lower bitrate."""
+    """Layers of the residual quantizer; the first n alone are a lower bitrate."""
     size: int = 1024
     """Entries in the codebook of each layer."""
     rate: int = 24000
@@ -39,17 +36,17 @@ class SoundStreamConfig:
 @dataclass(frozen=True)
 class TinyStreamConfig:
     channels: int = 8
-    """Of the first layer; the blocks have 2, 3, 4 and 4 times as many."""
+    """Channels of the first layer; the blocks have 2, 3, 4 and 4 times as many."""
     width: int = 128
     """Values in a latent."""
     strides: tuple[int, ...] = (4, 4, 4, 4)
     layers: int = 4
-    """Of the quantizer; the first n alone are a lower bitrate."""
+    """Layers of the residual quantizer; the first n alone are a lower bitrate."""
     size: int = 512
     """Entries in the codebook of each layer."""
     rate: int = 16000
     causal: bool = False
-    """Hear nothing that comes later, for a delay of one hop; the original looks 183 ms ahead."""
+    """No look-ahead: a delay of one hop; the original's is 183 ms."""
     activation: Literal["relu", "hardswish"] = "relu"
     learning: Learning = "moving"
 
@@ -77,7 +74,7 @@ def _check(config: CodecConfig) -> None:
 
 
 def bits(config: CodecConfig) -> int:
-    """Of one code."""
+    """Width of a code."""
     return max(1, math.ceil(math.log2(config.size)))
 
 

@@ -20,7 +20,7 @@ from .recipe import Data
 
 
 class Peak:
-    """As loud as possible up to `peak`, but by 40 dB at most: what is nearly silent stays soft."""
+    """Normalises to `peak`, with a gain of at most 40 dB, so that near silence stays soft."""
 
     def __init__(self, peak: float):
         self.peak = np.float32(peak)
@@ -49,15 +49,15 @@ def files(root: Path, cache: Path, quiet: bool = False) -> list[File]:
     return items
 
 
-def divided(found: list[File], held_out: int) -> tuple[list[File], list[File]]:
-    """Every `held_out`-th file by path, from the first on, is not trained on."""
-    found = sorted(found, key=lambda file: file.path.as_posix())
+def divided(items: list[File], held_out: int) -> tuple[list[File], list[File]]:
+    """The files to train on; and every `held_out`-th by path, from the first on, which is held out."""
+    items = sorted(items, key=lambda file: file.path.as_posix())
     if not held_out:
-        return found, []
-    rest = [file for at, file in enumerate(found) if at % held_out]
+        return items, []
+    rest = [file for at, file in enumerate(items) if at % held_out]
     if not rest:
-        raise InputError(f"{found[0].name}: is the only file, and is held out; data.held_out=0 trains on it")
-    return rest, found[::held_out]
+        raise InputError(f"{items[0].name}: is the only file, and is held out; data.held_out=0 trains on it")
+    return rest, items[::held_out]
 
 
 def samples(data: Data, trained: list[list[File]], rate: int, seed: int) -> Mixture:
@@ -81,5 +81,5 @@ class Held(Fixed):
         self.peak = Peak(data.peak) if data.peak else None
 
     def __getitem__(self, index: int) -> Tensor:
-        found = super().__getitem__(index)
-        return found if self.peak is None else torch.from_numpy(self.peak(found.numpy(), np.random.default_rng(0)))
+        clip = super().__getitem__(index)
+        return clip if self.peak is None else torch.from_numpy(self.peak(clip.numpy(), np.random.default_rng(0)))

@@ -1,4 +1,4 @@
-"""Everything that a training can be told, with the repaired training as default. Reading it needs no torch."""
+"""All settings of a training; the defaults repair what the original's does wrong. Importing it needs no torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Data:
     more: tuple[Path, ...] = ()
     """Further folders or manifests; each gives as many samples as the first, however many files it has."""
     held_out: int = 20
-    """Every so many-th file of each is not trained on but listened to in the evaluations; 0: none."""
+    """Every n-th file of each is held out for evaluation; 0: none."""
     seconds: float = 2.0
-    """Of a sample; what is shorter is followed by silence."""
+    """Length of a sample; shorter files are padded with silence."""
     peak: float = 0.95
-    """The loudest sample after normalising; 0 leaves the level as it is."""
+    """Each sample is normalised to this peak; 0 leaves its level as it is."""
     gain_db: tuple[float, float] = (-24.0, 0.0)
-    """Range of the gain after that."""
+    """Range of a random gain after normalising."""
 
     def __post_init__(self) -> None:
         if self.seconds <= 0 or self.held_out < 0 or self.held_out == 1 or not 0 <= self.peak <= 1:
@@ -36,35 +36,34 @@ class Data:
 
 @dataclass(frozen=True)
 class Discriminators:
-    """Who tells made audio from real."""
-
     wave: int = 4
-    """Width of the one that hears samples at three rates; 16 is the original's, 0 leaves it out."""
+    """Width of the multi-scale discriminator on waveforms; 16 is the original's, 0 leaves it out."""
     stft: int = 8
-    """Width of the one that sees a spectrogram of 1024 samples; 32 is the original's, 0 leaves it out."""
+    """Width of the discriminator on spectrograms of 1024 samples; 32 is the original's, 0 leaves it out."""
     swapped: bool = False
-    """The latter with time and frequency confused, as in the original."""
+    """The latter has time and frequency confused, as in the original."""
     begin: int = 5000
-    """The step with which they begin to learn and to be heard."""
+    """The step with which they begin to learn, and their losses to count."""
     from_start: bool = False
-    """They are heard before they have learnt anything, as in the original."""
+    """Their losses count from the first step on, before they have learnt anything, as in the original."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the parts of the codec's loss; 0 leaves a part out."""
+    """Weights of the parts of the generator's loss; 0 leaves a part out."""
 
     mel: float = 1.0
-    """Distance of the logarithms of seven mel spectrograms."""
+    """Multi-resolution distance of log mel spectrograms, with seven windows."""
     power: float = 0.0
     """The original's distance of power mel spectrograms and of their logarithms."""
     wave: float = 30.0
-    """Power of the difference of samples, over the power of the audio."""
+    """Power of the error of the samples, relative to the power of the audio."""
     adversarial: float = 1.0
+    """Hinge loss of the generator."""
     features: float = 2.0
-    """What the discriminators see on the way."""
+    """Feature matching in the discriminators."""
     commitment: float = 0.25
-    """Distance of latents to the entries they are rounded to."""
+    """Distance of the latents to their entries in the codebooks."""
     balanced: bool = False
     """The weights are shares of the gradient, whatever the size of the losses; the commitment keeps its weight."""
 
@@ -78,18 +77,18 @@ class Recipe(Plan):
     discriminators: Discriminators = field(default_factory=Discriminators)
     weights: Weights = field(default_factory=Weights)
     relative_features: bool = True
-    """Features are compared relative to how large the real ones are."""
+    """Feature matching is relative to the mean of the real features."""
     dropout: float = 0.5
-    """Share of the samples that are rebuilt from a random number of layers."""
+    """Share of the samples that are reconstructed from a random number of layers."""
     optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
     discriminator_optimizer: AdamW = field(default_factory=lambda: AdamW(3e-4, (0.8, 0.99)))
     schedule: Staircase | Cosine = field(default_factory=lambda: Staircase(every=1, factor=0.999996))
-    """Of both learning rates, each counted from its player's first update."""
+    """Of both learning rates, warm-up included, in updates from the first one of each network."""
     clip: float = 1.0
     """Largest norm of either gradient; 0: no limit."""
     average: float = 0.0
-    """Decay of averaged weights, which are then what is tested and released; 0: the last weights are. Averaged
-    codebooks fit only when the rate is low in the end, as on a Cosine."""
+    """Decay of averaged weights, which are then tested and released; 0: the last weights are. Averaged codebooks fit
+    only where the learning rate is low at the end, as on a Cosine."""
 
     steps: int = 100_000
     batch: int = 8

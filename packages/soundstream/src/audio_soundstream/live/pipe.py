@@ -130,8 +130,8 @@ def _check_format(data: bytes, rate: int) -> None:
         code = int.from_bytes(data[24:26], "little")
     if (code, channels, own_rate, bits) != (1, 1, rate, 16):
         kind = {1: "integers", 3: "floats"}.get(code, f"format {code}")
-        given = f"{own_rate} Hz, {channels} channel{'s' * (channels != 1)}, {bits}-bit {kind}"
-        raise InputError(f"{NAME}: is a WAV file of {given}; a live stream takes {rate} Hz, 1 channel, 16-bit integers")
+        own = f"{own_rate} Hz, {channels} channel{'s' * (channels != 1)}, {bits}-bit {kind}"
+        raise InputError(f"{NAME}: is a WAV file of {own}; a live stream takes {rate} Hz, 1 channel, 16-bit integers")
 
 
 def _exactly(source: BinaryIO, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Codecs fed piece by piece: the same codes and the same audio as at once, whatever the pieces."""
+"""Streaming: codecs fed piece by piece give the same codes and audio as at once, whatever the pieces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..model import NeuralCodec
 
 
 class EncoderStream:
-    """Audio (B, 1, any) in, codes (B, N, frames that are ready) out; `finish` gives the rest."""
+    """Audio (B, 1, any) in, codes (B, N, F) of the frames that are complete out; `finish` gives the rest."""
 
     def __init__(self, model: NeuralCodec, layers: int | None = None, batch: int = 1):
         self.model, self.layers = model, layers
@@ -29,21 +29,20 @@ class EncoderStream:
         return torch.zeros(len(audio), count, 0, dtype=torch.long, device=audio.device)
 
     def finish(self, audio: Tensor | None = None) -> Tensor:
-        """The last piece, if there is one; silence follows up to a whole frame."""
+        """The codes of what is left, after a last piece if there is one; silence fills the last frame."""
         some = next(self.model.encoder.parameters())
         batch = self.state[0].tail.shape[0]
         piece = some.new_zeros(batch, 1, 0) if audio is None else audio
-        missing = -(self.samples + piece.shape[-1]) % self.model.hop
-        given = self.samples + piece.shape[-1]
-        codes = self.feed(torch.nn.functional.pad(piece, (0, missing)), last=True)
-        self.samples = given
+        total = self.samples + piece.shape[-1]
+        codes = self.feed(torch.nn.functional.pad(piece, (0, -total % self.model.hop)), last=True)
+        self.samples = total
         return codes
 
 
 class DecoderStream:
-    """Codes (B, N, any) in, audio (B, 1, what is final) out; N may change from piece to piece.
+    """Codes (B, N, any) in, the audio (B, 1, samples) that is final by then out; N may change from piece to piece.
 
-    `samples` is the length in all, where it is known before the end; else the last frame may come out whole.
+    `samples` is the length of the whole audio. Where it is not known before the end, the last frame may come whole.
     """
 
     def __init__(self, model: NeuralCodec, samples: int | None = None, batch: int = 1):
@@ -62,12 +61,12 @@ class DecoderStream:
         dropped = min(self.skip, audio.shape[-1])
         self.skip -= dropped
         whole = self.frames * self.model.hop
-        wanted = (whole if self.limit is None else min(whole, self.limit)) - self.samples
-        audio = audio[..., dropped:][..., : max(0, wanted)]
+        left = (whole if self.limit is None else min(whole, self.limit)) - self.samples
+        audio = audio[..., dropped:][..., : max(0, left)]
         self.samples += audio.shape[-1]
         return audio
 
     def finish(self) -> Tensor:
-        """The rest."""
+        """The audio of what is left."""
         some = next(self.model.decoder.parameters())
         return self.feed_latents(some.new_zeros(self.batch, self.model.width, 0), last=True)

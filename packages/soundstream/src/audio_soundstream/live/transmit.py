@@ -1,4 +1,4 @@
-"""A network that loses packets: what arrives of a file, and how it sounds."""
+"""A simulated network that loses packets: what arrives of a file, and its quality."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def transmit(
     seed: int = 0,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Send a file in packets of so many frames, lose some (`gilbert`), write what is played; returns the facts.
+    """Send a file in packets of `frames` frames, lose some of them (`gilbert`), and write what is played to `target`.
 
-    SI-SDR is against the file, and compares with what a network without loss and silence in the gaps would give.
+    Returns the facts: SI-SDR and mel distance to the file, of concealed gaps, of silent gaps, and without loss.
     """
     samples, size = length(model, source), model.codebooks[0]
     count = math.ceil(math.ceil(samples / model.hop) / frames)
@@ -45,22 +45,22 @@ def transmit(
     sound, codes = np.concatenate(pieces, 1), np.concatenate(list(encoded(model, pieces, layers)), 1)
     groups = [codes[:, at : at + frames] for at in range(0, codes.shape[1], frames)]
     packets = [to_packet(number, group, size) for number, group in enumerate(groups)]
-    arrived = [None if gone else from_packet(packet, size)[1] for packet, gone in zip(packets, lost, strict=True)]
+    arrived = [None if loss else from_packet(packet, size)[1] for packet, loss in zip(packets, lost, strict=True)]
     whole = reconstruct(model, codes, samples)
-    bridged = _played(model, arrived, groups, samples)
+    concealed = _played(model, arrived, groups, samples)
     silent = whole.copy()
     for number in np.flatnonzero(lost):
         silent[:, number * frames * model.hop : (number + 1) * frames * model.hop] = 0
-    audio.write(target, np.clip(bridged, -1, 1), model.sample_rate, force=force)
+    audio.write(target, np.clip(concealed, -1, 1), model.sample_rate, force=force)
 
-    def quality(found: np.ndarray) -> float | None:
-        value = float(metrics.si_sdr(torch.from_numpy(found), torch.from_numpy(sound))[0])
-        return round(value, 3) if sound.any() else None  # of silence there is none
+    def quality(estimate: np.ndarray) -> float | None:
+        value = float(metrics.si_sdr(torch.from_numpy(estimate), torch.from_numpy(sound))[0])
+        return round(value, 3) if sound.any() else None  # silence has no SI-SDR
 
     mel = MelLoss(model.sample_rate)
 
-    def distance(found: np.ndarray) -> float:
-        return round(float(mel(*(torch.from_numpy(each)[None] for each in (found, sound)))), 3)
+    def distance(estimate: np.ndarray) -> float:
+        return round(float(mel(*(torch.from_numpy(each)[None] for each in (estimate, sound)))), 3)
 
     return {
         "packets": len(packets),
@@ -69,10 +69,10 @@ def transmit(
         "kbps": bitrates(model.config)[layers - 1],
         "kbps_with_packet_heads": round(sum(map(len, packets)) * 8 * model.sample_rate / samples / 1000, 3),
         "si_sdr_without_loss": quality(whole),
-        "si_sdr": quality(bridged),
+        "si_sdr": quality(concealed),
         "si_sdr_silent_gaps": quality(silent),
         "mel_without_loss": distance(whole),
-        "mel": distance(bridged),
+        "mel": distance(concealed),
         "mel_silent_gaps": distance(silent),
     }
 

@@ -75,13 +75,13 @@ class Packet(NamedTuple):
 
 
 class Writer:
-    """Codes to a stream, in as many pieces as you like; `close` writes what is left."""
+    """Writes codes to a stream, in any number of pieces; `close` writes the rest."""
 
     def __init__(self, file: BinaryIO, header: Header, tables: Tables | None = None):
-        """Entropy coded if `tables` are given; the header takes note of them. The file stays open."""
+        """Entropy coded with `tables`, whose checksum goes into the header. The file stays open."""
         self.header = replace(header, tables=tables.checksum if tables else None)
         self._file, self._tables, self._index, self._frames = file, tables, 0, 0
-        self._held = np.zeros((header.layers, 0), np.int32)
+        self._pending = np.zeros((header.layers, 0), np.int32)  # codes that do not fill a packet yet
         if tables and not tables.fit(header.layers, header.size):
             raise ValueError(f"tables: expected {header.layers} layers of {header.size}, got {tables.cdfs.shape}")
         file.write(self.header.to_bytes())
@@ -93,17 +93,17 @@ class Writer:
             raise ValueError(f"expected integers ({self.header.layers}, frames), got {codes.dtype} {codes.shape}")
         if codes.size and not 0 <= int(codes.min()) <= int(codes.max()) < self.header.size:
             raise ValueError(f"expected codes from 0 to {self.header.size - 1}, got {codes.min()} to {codes.max()}")
-        held = np.concatenate([self._held, codes.astype(np.int32)], axis=1)
-        whole = held.shape[1] - held.shape[1] % self.header.per_packet
+        pending = np.concatenate([self._pending, codes.astype(np.int32)], axis=1)
+        whole = pending.shape[1] - pending.shape[1] % self.header.per_packet
         for start in range(0, whole, self.header.per_packet):
-            self._put(held[:, start : start + self.header.per_packet])
-        self._held = held[:, whole:]
-        self._file.flush()  # who listens at the other end waits for it
+            self._put(pending[:, start : start + self.header.per_packet])
+        self._pending = pending[:, whole:]
+        self._file.flush()  # the receiver waits for it
 
     def close(self, samples: int | None = None) -> None:
-        """End the stream; one that began without a length is told it now."""
-        if self._held.shape[1]:
-            self._put(self._held)
+        """End the stream; where it began without a length, `samples` is written now."""
+        if self._pending.shape[1]:
+            self._put(self._pending)
         if self.header.frames is None:
             self._file.write(_end(replace(self.header, frames=self._frames, samples=samples), self._index))
         elif self._frames != self.header.frames:
@@ -140,9 +140,9 @@ class Reader:
     ):
         """Reads and checks the header. `name` is what messages call the stream."""
         self.header = self._began = Header.from_bytes(_read(file, HEADER_BYTES), name)
-        """Knows the length from the end on, where a stream began without one."""
+        """Where a stream began without a length, this has it once the end has been read."""
         self.damaged, self.truncated = 0, False
-        """Packets that came as None, and whether what should follow the last one is missing."""
+        """The number of packets that came as None, and whether the end is missing."""
         self._file, self._name, self._strict, self._bridge, self._index = file, name, strict, bridge, 0
         self._coded = self.header.tables is not None
         self._tables = tables if self._coded else None
@@ -150,7 +150,7 @@ class Reader:
         if self._tables and (not fits or self._tables.checksum != self.header.tables):
             raise InputError(f"{name}: is entropy coded with other tables than this model's")
         self.payloads: Iterator[tuple[int, int, bytes | None]] = self._walk()
-        """(place from 0 on, frames, bytes) of each packet, its checksum seen to and nothing decoded."""
+        """(place from 0 on, frames, bytes) of each packet, its checksum verified and nothing decoded."""
         self._body = file.tell() if file.seekable() else None
         if strict and self._body is not None and self.header.frames is not None:
             self._check_size(file.seek(0, 2) - file.seek(self._body))
@@ -170,9 +170,9 @@ class Reader:
 
     def _walk(self) -> Iterator[tuple[int, int, bytes | None]]:
         short = 0  # frames of a packet that was not full: nothing but the end may follow it
-        while wanted := self.header.frames_in(self._index):
+        while expected := self.header.frames_in(self._index):
             try:
-                sequence, frames, payload = self._next(wanted)
+                sequence, frames, payload = self._next(expected)
                 skipped = (sequence - self._index + 0x8000 & 0xFFFF) - 0x8000  # numbers wrap
                 place = self._index + skipped
                 if skipped < 0:
@@ -219,31 +219,31 @@ class Reader:
             self._file.seek(index * header.packet_bytes(header.per_packet), 1)
             self._index = index
         self.payloads = self._walk()
-        found = next(islice(self.payloads, index - self._index, None), None)
-        if found is None:
+        packet = next(islice(self.payloads, index - self._index, None), None)
+        if packet is None:
             raise InputError(f"{self._name}: has no frame {frame}")
-        self.payloads = chain([found], self.payloads)
+        self.payloads = chain([packet], self.payloads)
         return index * header.per_packet
 
-    def _next(self, wanted: int) -> tuple[int, int, bytes]:
+    def _next(self, expected: int) -> tuple[int, int, bytes]:
         """(number, frames, payload) of the packet that follows in the file; no frames is the end packet."""
         header, begin = self.header, 8 if self._coded else 4
         head = _exactly(self._file, begin)
         sequence, frames, layers = struct.unpack_from("<HBB", head)
         ended = header.frames is None and frames == layers == 0
-        likely = ended or (layers == header.layers and 1 <= frames <= wanted)
+        likely = ended or (layers == header.layers and 1 <= frames <= expected)
         if self._coded:
             size = 10 + int.from_bytes(head[4:], "little")
             if not likely or size - 10 > (_END.size if ended else payload_limit(layers, frames)):
                 raise _Lost(f"is damaged: {frames} frames of {layers} codes in {size} bytes")
         else:
-            size = 6 + _END.size if ended else header.packet_bytes(frames if likely else wanted)
+            size = 6 + _END.size if ended else header.packet_bytes(frames if likely else expected)
         packet = head + _exactly(self._file, size - begin)
         if not likely:
             raise _Damage(f"is damaged: {frames} frames of {layers} codes")
         if not _sound(packet):
             if not self._coded:  # it may have been its size that was hit
-                _exactly(self._file, max(0, header.packet_bytes(wanted) - size))
+                _exactly(self._file, max(0, header.packet_bytes(expected) - size))
             raise _Damage("is damaged (CRC)")
         return sequence, frames, packet[begin:-2]
 
@@ -278,16 +278,16 @@ class Reader:
             limit = f"at most {self._bridge:g} s are bridged; --bridge allows more"
             raise InputError(f"{self._name}: {missing}, and {limit}")
 
-    def _check_size(self, found: int) -> None:
+    def _check_size(self, available: int) -> None:
         header = self.header
         if self._coded:
-            if found < header.packets * (10 + 2 * header.layers):
-                raise InputError(f"{self._name}: is truncated: {found} bytes cannot be {header.packets} packets")
+            if available < header.packets * (10 + 2 * header.layers):
+                raise InputError(f"{self._name}: is truncated: {available} bytes cannot be {header.packets} packets")
             return
         whole, rest = divmod(header.frames or 0, header.per_packet)
         size = header.packet_bytes(header.per_packet)
-        if found < whole * size + (header.packet_bytes(rest) if rest else 0):
-            raise InputError(f"{self._name}: is truncated: it holds {found // size} of {header.packets} packets")
+        if available < whole * size + (header.packet_bytes(rest) if rest else 0):
+            raise InputError(f"{self._name}: is truncated: it holds {available // size} of {header.packets} packets")
 
 
 def _read(file: BinaryIO, count: int) -> bytes:

@@ -1,7 +1,7 @@
-"""Codes as bytes: bits side by side, or fewer of them from an arithmetic coder with tables that stay.
+"""Codes as bytes: packed bits, or fewer of them from an arithmetic coder with fixed tables.
 
-The coder is EnCodec's to the bit, written in integers so that no machine rounds otherwise. Its probabilities are one
-table a layer, measured once and kept with the model: a microcontroller can look them up, and no network predicts them.
+The coder is EnCodec's to the bit, in integers, so that all machines agree. Its probabilities are one table a layer,
+measured in training and kept with the model: a microcontroller looks them up, and no network predicts them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LEAST = 2
 _ROUND_OFF = 1e-8
 
 
-# --- bits side by side -------------------------------------------------------------------------------------
+# --- packed bits -------------------------------------------------------------------------------------------
 
 
 def bits_for(size: int) -> int:
@@ -43,7 +43,7 @@ def pack(values: np.ndarray, bits: int, msb_first: bool = True) -> bytes:
 
 
 def unpack(data: bytes, bits: int, count: int, msb_first: bool = True) -> np.ndarray:
-    """What `pack` made of rows of `count` codes: int32 (rows, count)."""
+    """The inverse of `pack` for rows of `count` codes: int32 (rows, count)."""
     rows = np.frombuffer(data, np.uint8).reshape(-1, packed_bytes(bits, count))
     single = np.unpackbits(rows, axis=-1, count=bits * count, bitorder="big" if msb_first else "little")
     return single.reshape(len(rows), count, bits) @ (1 << _places(bits, msb_first)).astype(np.int32)
@@ -72,10 +72,10 @@ def quantised_cdf(probabilities: np.ndarray) -> np.ndarray:
 
 
 class Tables:
-    """How often each code occurs, layer by layer: what both ends of an entropy-coded stream must share."""
+    """How often each code occurs, layer by layer; both ends of an entropy-coded stream need the same tables."""
 
     def __init__(self, cdfs: np.ndarray):
-        """`cdfs` are integers (layers, K) as of `quantised_cdf`; save them as `.cdfs` beside the weights."""
+        """`cdfs` are integers (layers, K), as `quantised_cdf` returns them."""
         self.cdfs = np.asarray(cdfs, dtype=np.int64)
         if self.cdfs.ndim != 2 or self.cdfs.shape[-1] < 2:
             raise ValueError(f"tables: expected (layers, codes), got the shape {self.cdfs.shape}")
@@ -83,7 +83,7 @@ class Tables:
             raise ValueError(f"tables: expected sums that grow by {LEAST} or more up to {2**RANGE_BITS}")
         self.rows: list[list[int]] = self.cdfs.tolist()  # single numbers of a list are read faster
         self.checksum = zlib.crc32(self.cdfs.astype("<u4").tobytes())
-        """By which a stream names the tables it was made with."""
+        """Stands for the tables in the header of a stream."""
 
     def fit(self, layers: int, size: int) -> bool:
         """A stream may have fewer layers than the tables."""

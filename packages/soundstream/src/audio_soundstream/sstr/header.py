@@ -1,4 +1,4 @@
-"""The 48 bytes in front of every .sstr stream: what it holds, how much of it, and for which model."""
+"""The header of an .sstr stream, 48 bytes: its format, its length, and the model that it belongs to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BEGINNINGS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What a stream says of itself."""
+    """The fields of a header."""
 
     rate: int
     """Samples per second."""
@@ -39,9 +39,9 @@ class Header:
     size: int
     """Codes to choose from, 2 to 65536, the same for all layers."""
     fingerprint: bytes
-    """Eight bytes by which the model is known."""
+    """Eight bytes that stand for the model."""
     frames: int | None = None
-    """None: not known when the stream began; its last packet says it."""
+    """None where it was not known when the stream began; the last packet has it."""
     samples: int | None = None
     """The exact length of the audio; None where `frames` is."""
     per_packet: int = 32
@@ -104,8 +104,8 @@ class Header:
         """Refuses what is not a header, and names `name` in the message."""
         if data[:4] != b"SSTR":
             known = [what for start, what in _BEGINNINGS.items() if data.startswith(start)]
-            found = f"is {known[0]}" if known else f"begins with {data[:4].hex(' ')}" if data else "is empty"
-            raise InputError(f"{name}: {found}, where a .sstr stream was expected")
+            kind = f"is {known[0]}" if known else f"begins with {data[:4].hex(' ')}" if data else "is empty"
+            raise InputError(f"{name}: {kind}, where a .sstr stream was expected")
         if len(data) > 4 and data[4] != 1:
             raise InputError(f"{name}: has version {data[4]} of the format, and this program reads version 1")
         if len(data) < HEADER_BYTES:
@@ -128,12 +128,12 @@ class Header:
             raise InputError(f"{name}: its header is impossible: {error}") from error
 
 
-def expect(header: Header, name: str, **wanted: Any) -> None:
-    """Refuse a stream that is not of a model whose `fingerprint`, `rate`, `hop`, `size` or `layers` are `wanted`."""
-    for what, value in wanted.items():
-        found = getattr(header, what)
-        if what == "fingerprint" and found != value:
-            marks = f"fingerprint {found.hex()}, this one is {value.hex()}"
+def expect(header: Header, name: str, **model: Any) -> None:
+    """Refuse a stream of another model than the one with this `fingerprint`, `rate`, `hop`, `size` and `layers`."""
+    for what, expected in model.items():
+        value = getattr(header, what)
+        if what == "fingerprint" and value != expected:
+            marks = f"fingerprint {value.hex()}, this one is {expected.hex()}"
             raise InputError(f"{name}: was made by another model ({marks}); give that one")
-        if found > value if what == "layers" else found != value:
-            raise InputError(f"{name}: was made by another codec ({what} {found}, this one has {value})")
+        if value > expected if what == "layers" else value != expected:
+            raise InputError(f"{name}: was made by another codec ({what} {value}, this one has {expected})")
