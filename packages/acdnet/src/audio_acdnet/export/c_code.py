@@ -1,4 +1,4 @@
-"""The integer model as C99 sources: the engine in `device/`, which every model shares, and a model's own numbers."""
+"""The integer model as C99 sources: the engine in `device/`, the same for every model, and a model's numbers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _header(model: IntegerModel) -> str:
         ("INPUT_ZERO", model.input_zero, ""),
         ("LOGIT_SCALE", repr(model.output_scale), "a logit is this times its integer"),
         ("LAYERS", len(model.layers), ""),
-        ("KERNEL1", first, "of conv1, which hears the audio"),
+        ("KERNEL1", first, "of conv1, whose input is the audio"),
         ("FILTERS", config.channels[0], "outputs of conv1"),
         ("KERNEL2", second, "of conv2"),
         ("POOL", plan.first, "outputs of conv2 that become one column"),
@@ -72,7 +72,7 @@ def _header(model: IntegerModel) -> str:
 
 
 def _window_samples(config: ACDNetConfig) -> int:
-    """Those of a crop that a column is made of; the few behind them are heard in no model."""
+    """Samples of a crop that the columns are computed from; no model uses the few behind them."""
     length = frames(config) * pools(config).first
     for kernel, stride in reversed(FIRST_KERNELS):
         length = (length - 1) * stride + kernel
@@ -106,8 +106,8 @@ def _row(config: ACDNetConfig, layer: IntegerLayer, channels: int, height: int, 
     """The fields of an acdnet_layer, in their order."""
     pool = average_window(config) if layer.name == "output" else layer.pool
     arrays = ", ".join(f"{layer.name}_{kind}" for kind in ("weight", "bias", "multiplier", "shift"))
-    numbers = (channels, len(layer.weight), height, width)
-    numbers += (layer.weight.shape[3], layer.stride, layer.padding, *pool, layer.input_zero, layer.output_zero)
+    numbers = [channels, len(layer.weight), height, width]
+    numbers += [layer.weight.shape[3], layer.stride, layer.padding, *pool, layer.input_zero, layer.output_zero]
     return f"    {{{arrays}, {', '.join(map(str, numbers))}}},\n"
 
 

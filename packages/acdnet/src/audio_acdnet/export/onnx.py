@@ -56,10 +56,10 @@ def write_int8(model: ACDNet, crops: Sequence[Tensor], path: Path) -> None:
             from onnxruntime import quantization
 
         class Reader(quantization.CalibrationDataReader):
-            left = iter([{"audio": batch.numpy() / model.config.gain} for batch in crops])
+            batches = iter([{"audio": batch.numpy() / model.config.gain} for batch in crops])
 
             def get_next(self) -> dict | None:
-                return next(self.left, None)
+                return next(self.batches, None)
 
         plain = path.with_name(f"{path.stem}.float{path.suffix}")
         try:

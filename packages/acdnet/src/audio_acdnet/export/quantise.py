@@ -1,9 +1,9 @@
-"""The network in integers: 8-bit weights, maps of 8 or 16 bits, 32-bit sums, as a microcontroller computes it.
+"""The network in integers: 8-bit weights, activations of 8 or 16 bits, 32-bit accumulators, for a microcontroller.
 
-A real value is scale * (integer - zero). Weights have a scale for every output channel and no zero; maps come out of a
-ReLU, so that the zero of 8-bit ones is -128 and all 256 levels are used. Those of 16 bits have 8192 levels from 0 on:
-soft sounds keep their shape then, and the sums still fit. Every integer operation here is exact, so that code for a
-device can agree with it bit by bit.
+A real value is scale * (integer - zero). Weights have a scale for every output channel and the zero point 0.
+Activations come out of a ReLU, so the zero point of 8-bit ones is -128 and all 256 levels are used. Those of 16 bits
+have 8192 levels from 0 on: they keep the shape of soft sounds, and the accumulators do not overflow. Every integer
+operation here is exact, so that code for a device can agree with it bit by bit.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def affine(audio: np.ndarray, scale: float, zero: int, kind: InputType = "int8")
 
 
 def by_peak(audio: np.ndarray, kind: Literal["int8", "uint8", "int16"] = "int8") -> np.ndarray:
-    """The integers that the authors' deployment feeds, each crop (first axis) scaled by its own peak.
+    """The integers that the authors' deployment feeds, each crop (first axis) scaled by its peak.
 
-    A model knows one scale, so this changes the level of every crop: 71.25 % right instead of 88.75 %. To compare only.
+    A model has one scale, so this changes the level of every crop: an accuracy of 71.25 % instead of 88.75 %. It serves
+    comparisons only.
     """
     if kind == "int16":
         audio, steps, least, shift = audio.astype(np.float64), 65535, 1e-11, -0.5
@@ -147,7 +148,7 @@ class IntegerModel:
         return output(_summed(maps, *average_window(self.config)))[:, :, 0, 0]
 
     def __call__(self, audio: np.ndarray) -> np.ndarray:
-        """Audio (B, 1, T) to logits (B, classes), as of the model that it was made of."""
+        """Audio (B, 1, T) to logits (B, classes), as of the real model."""
         return self.integers(self.quantised(audio)) * np.float32(self.output_scale)
 
 
@@ -169,7 +170,7 @@ def average_window(config: ACDNetConfig) -> tuple[int, int]:
     return plan.average or (height, width)
 
 
-# --- making one --------------------------------------------------------------------------------------------
+# --- quantisation --------------------------------------------------------------------------------------------
 
 
 class _Integers(NamedTuple):
@@ -184,7 +185,7 @@ class _Integers(NamedTuple):
 def quantise(
     model: ACDNet, crops: Iterable[Tensor], input_type: InputType = "int16", map_type: MapType = "int8"
 ) -> IntegerModel:
-    """`model` in integers; `crops`, batches of clean audio (B, 1, T) as it hears it, set the scales.
+    """`model` in integers; `crops`, batches of clean audio (B, 1, T) at its level, set the scales.
 
     16-bit input is the audio as it is recorded, at no cost in memory or time; with 8 bits soft sounds fade.
     Each bias is moved so that the layer's mean output stays what it is in real numbers although all before it is
@@ -222,7 +223,7 @@ def quantise(
         corrected, moved = _corrected(layer, sums, means[name])
         _check_sums(corrected, source)
         layers.append(corrected)
-        maps, source = [corrected.finished(found + moved[:, None, None]) for found in sums], target
+        maps, source = [corrected.finished(each + moved[:, None, None]) for each in sums], target
     return IntegerModel(model.config, input_type, map_type, tuple(layers))
 
 
@@ -240,10 +241,10 @@ def _observed(quick: Folded, batches: Sequence[Tensor], steps: int) -> tuple[dic
     """Of each layer, how large its values may become, and the mean of each channel before the ReLU.
 
     The first is taken behind ReLU and pool, where the mean square of the error is least: to cut a few large values is
-    cheaper than coarse steps for all. With many steps there is room for louder sounds than those heard here.
+    cheaper than coarse steps for all. With many steps there is room for louder sounds than those of the calibration.
     """
     if not batches:
-        raise ValueError("quantisation needs at least one batch of crops to see how large values become")
+        raise ValueError("quantisation needs at least one batch of crops for its calibration")
     values: dict[str, list[Tensor]] = {}
     means: dict[str, list[Tensor]] = {}
 
@@ -258,13 +259,15 @@ def _observed(quick: Folded, batches: Sequence[Tensor], steps: int) -> tuple[dic
             part.register_forward_hook(watch(place, means, lambda out: out.double().transpose(0, 1).flatten(1).mean(1)))
     largest = {"input": 1e-6, "output": 1e-6}
     for batch in batches:
-        for name, found in (("input", batch), ("output", quick(batch))):
-            largest[name] = max(largest[name], float(found.abs().max()))
+        for name, tensor in (("input", batch), ("output", quick(batch))):
+            largest[name] = max(largest[name], float(tensor.abs().max()))
     shares = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
-    weighted = {name: (torch.stack(found, 1) @ (shares / shares.sum())).numpy() for name, found in means.items()}
+    weighted = {
+        name: (torch.stack(batch_means, 1) @ (shares / shares.sum())).numpy() for name, batch_means in means.items()
+    }
     if not all(np.isfinite(mean).all() for mean in weighted.values()):
         raise InputError("the model's values become infinite; its weights are too large")
-    return largest | {name: _best_limit(torch.cat(found), steps) for name, found in values.items()}, weighted
+    return largest | {name: _best_limit(torch.cat(parts), steps) for name, parts in values.items()}, weighted
 
 
 def _thinned(out: Tensor) -> Tensor:
@@ -310,12 +313,11 @@ def _layer(
     return IntegerLayer(name, *numbers, stride, padding, pool, *scaling, (target.low, target.high))
 
 
-def _corrected(layer: IntegerLayer, sums: Sequence[Tensor], wanted: np.ndarray) -> tuple[IntegerLayer, Tensor]:
-    """The layer with biases that give each channel of its real sums the mean that is `wanted`, and by how much they
-    moved."""
-    mean = sum(found.mean((2, 3)).sum(0).numpy() for found in sums) / sum(len(found) for found in sums)
+def _corrected(layer: IntegerLayer, sums: Sequence[Tensor], target: np.ndarray) -> tuple[IntegerLayer, Tensor]:
+    """The layer with biases that give each channel of its real sums the mean `target`, and the change of the biases."""
+    mean = sum(each.mean((2, 3)).sum(0).numpy() for each in sums) / sum(map(len, sums))
     unit = layer.multiplier / 2.0**layer.shift * layer.output_scale  # a sum of 1 in real numbers
-    away = np.divide(wanted, unit, out=mean.copy(), where=unit > 0) - mean
+    away = np.divide(target, unit, out=mean.copy(), where=unit > 0) - mean
     limit = 2**30  # as `_layer` leaves it
     bias = np.clip(np.rint(layer.bias + away), -limit, limit).astype(np.int32)
     return replace(layer, bias=bias), torch.from_numpy(bias - layer.bias.astype(np.float64))

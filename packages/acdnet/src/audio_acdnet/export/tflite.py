@@ -1,7 +1,7 @@
-"""The integer model as a .tflite file, and what the interpreter for microcontrollers makes of that file.
+"""The integer model as a .tflite file, for the interpreter for microcontrollers.
 
-Weights, scales and zeros are written as the integer model has them, so that no converter stands between what was tested
-here and what runs on a device. The operators are those of the authors' published file.
+Weights, scales and zero points are written as the integer model has them, without a converter, so that what runs on a
+device is what was tested here. The operators are those of the authors' published file.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def to_bytes(model: IntegerModel) -> bytes:
         maps = _convolved(graph, layer, _picture(graph, maps) if layer.name == "conv3" else maps)
         maps = _pooled(graph, "MAX_POOL_2D", layer.pool, maps, f"{layer.name}/pool")
     maps = _pooled(graph, "AVERAGE_POOL_2D", window, maps, "average")
-    found = _classified(graph, output, maps, prod(window))
-    told = f"audio-acdnet {__version__}: {config.samples} samples at {config.rate} Hz"
-    return graph.file(audio, found, told, config.labels)
+    probabilities = _classified(graph, output, maps, prod(window))
+    description = f"audio-acdnet {__version__}: {config.samples} samples at {config.rate} Hz"
+    return graph.file(audio, probabilities, description, config.labels)
 
 
 # --- the network -------------------------------------------------------------------------------------------
@@ -57,30 +57,30 @@ def _convolved(graph: Graph, layer: IntegerLayer, maps: Placed) -> Placed:
     (_, height, width, _), (out, _, tall, wide) = maps.shape, weight.shape
     around = 2 * layer.padding
     shape = (1, height + around - tall + 1, (width + around - wide) // layer.stride + 1, out)
-    made = graph.tensor(layer.name, shape, layer.output_scale, layer.output_zero)
+    output = graph.tensor(layer.name, shape, layer.output_scale, layer.output_zero)
     graph.operator(
         "CONV_2D",
         [
             maps.place,
             *graph.weights(layer.name, weight.transpose(0, 2, 3, 1), bias, scales, maps.scale),
         ],
-        made,
+        output,
         Padding=graph.schema.Padding.SAME if layer.padding else graph.schema.Padding.VALID,
         StrideH=1,
         StrideW=layer.stride,
         FusedActivationFunction=graph.schema.ActivationFunctionType.RELU,
     )
-    return made
+    return output
 
 
 def _parameters(layer: IntegerLayer, source: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scales, weights and biases of the channels, of a layer whose input has the scale `source`.
 
-    The multipliers were made of that scale, of the weights' own and of the output's.
+    The multipliers are the product of that scale and the weights' scales, divided by the output's.
     """
     scales = layer.multiplier / 2.0**layer.shift * layer.output_scale / source
     alive = layer.multiplier > 0
-    # A multiplier of 0 makes its channel 0 whatever the sum is. No scale may be 0, so here the sum is.
+    # A channel whose multiplier is 0 is always 0. No scale may be 0 in the file, so the channel's sum is 0 instead.
     return (
         np.where(alive, scales, 1.0),
         layer.weight * alive[:, None, None, None],
@@ -89,22 +89,22 @@ def _parameters(layer: IntegerLayer, source: float) -> tuple[np.ndarray, np.ndar
 
 
 def _pooled(graph: Graph, code: str, window: tuple[int, int], maps: Placed, name: str) -> Placed:
-    """What is left at the end and fills no window is not seen; a window of a single point needs no operator."""
+    """Values at the end that fill no window are dropped; a window of a single point needs no operator."""
     if window == (1, 1):
         return maps
     (tall, wide), (_, height, width, channels) = window, maps.shape
-    made = graph.tensor(name, (1, height // tall, width // wide, channels), maps.scale, maps.zero)
+    pooled = graph.tensor(name, (1, height // tall, width // wide, channels), maps.scale, maps.zero)
     sizes = {"FilterHeight": tall, "FilterWidth": wide, "StrideH": tall, "StrideW": wide}
-    graph.operator(code, [maps.place], made, Padding=graph.schema.Padding.VALID, **sizes)
-    return made
+    graph.operator(code, [maps.place], pooled, Padding=graph.schema.Padding.VALID, **sizes)
+    return pooled
 
 
 def _picture(graph: Graph, maps: Placed) -> Placed:
     """(1, 1, frames, c2) -> (1, c2, frames, 1)."""
     order = np.array((0, 3, 2, 1), np.int32)
-    made = graph.tensor("picture", [maps.shape[axis] for axis in order], maps.scale, maps.zero)
-    graph.operator("TRANSPOSE", [maps.place, graph.constant("picture/order", order)], made)
-    return made
+    picture = graph.tensor("picture", [maps.shape[axis] for axis in order], maps.scale, maps.zero)
+    graph.operator("TRANSPOSE", [maps.place, graph.constant("picture/order", order)], picture)
+    return picture
 
 
 def _classified(graph: Graph, output: IntegerLayer, maps: Placed, count: int) -> Placed:
@@ -123,9 +123,6 @@ def _classified(graph: Graph, output: IntegerLayer, maps: Placed, count: int) ->
     logits = graph.tensor("logits", (1, len(weight)), unit, 0)
     inputs = [flat.place, *graph.weights("output", weight, bias.astype(np.int32), np.array([scale]), flat.scale)]
     graph.operator("FULLY_CONNECTED", inputs, logits)
-    found = graph.tensor("probabilities", logits.shape, *PROBABILITY)
-    graph.operator("SOFTMAX", [logits.place], found, Beta=1.0)
-    return found
-
-
-# --- the file ----------------------------------------------------------------------------------------------
+    probabilities = graph.tensor("probabilities", logits.shape, *PROBABILITY)
+    graph.operator("SOFTMAX", [logits.place], probabilities, Beta=1.0)
+    return probabilities

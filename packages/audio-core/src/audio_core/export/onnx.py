@@ -91,7 +91,7 @@ def _compare(name: str, expected: np.ndarray, result: np.ndarray) -> None:
         if not error <= _RELATIVE * largest:
             raise RuntimeError(f"{name}: the ONNX file is off by {error:.2g} where the model gives up to {largest:.2g}")
     elif (share := np.mean(result == expected)) < _EQUAL:
-        raise RuntimeError(f"{name}: only {share:.0%} of what the ONNX file gives is what the model gives")
+        raise RuntimeError(f"{name}: only {share:.0%} of the values in the ONNX file's output are the model's")
 
 
 @contextmanager

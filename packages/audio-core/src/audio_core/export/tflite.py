@@ -25,7 +25,7 @@ class Placed(NamedTuple):
 
 
 class Graph:
-    """What a .tflite file is made of. A FlatBuffer is written from its leaves on: a table comes after its parts."""
+    """A .tflite file while it is written. A FlatBuffer is written from its leaves on: a table comes after its parts."""
 
     def __init__(self, operators: Mapping[str, tuple[int, str]]) -> None:
         """`operators` are those that may be used: the version that takes their types, the table with their options."""
@@ -91,13 +91,13 @@ class Graph:
         )
         self.operators.append(operator)
 
-    def file(self, source: Placed, found: Placed, description: str, labels: Sequence[str] = ()) -> bytes:
-        """All of it, which takes the tensor `source` and gives the tensor `found`; labels are metadata, one a line."""
+    def file(self, source: Placed, output: Placed, description: str, labels: Sequence[str] = ()) -> bytes:
+        """The file, whose input is `source` and whose output is `output`; labels are metadata, one a line."""
         metadata = {}
         if labels:
             lines = self.buffer("\n".join(labels).encode())
-            told = self.table("Metadata", Name=self.builder.CreateString("labels"), Buffer=lines)
-            metadata["Metadata"] = self.tables([told])
+            entry = self.table("Metadata", Name=self.builder.CreateString("labels"), Buffer=lines)
+            metadata["Metadata"] = self.tables([entry])
         codes = []
         for code in self.codes:
             number, (version, _) = getattr(self.schema.BuiltinOperator, code), self.known[code]
@@ -107,7 +107,7 @@ class Graph:
             "SubGraph",
             Tensors=self.tables(self.tensors),
             Inputs=self.numbers([source.place]),
-            Outputs=self.numbers([found.place]),
+            Outputs=self.numbers([output.place]),
             Operators=self.tables(self.operators),
             Name=self.builder.CreateString("main"),
         )
@@ -147,10 +147,10 @@ class Graph:
 
 
 def arena(data: bytes) -> int | None:
-    """Bytes of memory that a file takes in TensorFlow Lite for Microcontrollers; None where that cannot be found out.
+    """Bytes of memory that a file takes in TensorFlow Lite for Microcontrollers; None where that cannot be measured.
 
-    They are its own count, with its reference kernels. Shorter pointers save some kB of it on a device; the kernels of
-    a chip's maker may want some for themselves.
+    The interpreter counts them itself, with its reference kernels. Shorter pointers save some kB on a device; the
+    kernels of a chip's maker may need some more.
     """
     try:
         from tflite_micro import runtime
@@ -160,8 +160,8 @@ def arena(data: bytes) -> int | None:
         interpreter = runtime.Interpreter.from_bytes(data, arena_size=_PLENTY)
     except RuntimeError:  # more than there is
         return None
-    told = _standard_error(interpreter.print_allocations)  # the only place where it tells
-    used = re.search(r"Arena allocation total (\d+) bytes", told)
+    report = _standard_error(interpreter.print_allocations)  # it is printed nowhere else
+    used = re.search(r"Arena allocation total (\d+) bytes", report)
     return -(-int(used[1]) // _ALIGNMENT) * _ALIGNMENT if used else None  # what is kept at its end is aligned as well
 
 

@@ -1,4 +1,4 @@
-"""A codec's encoder and search as C99 sources: the engine in `device/`, which all share, and a model's own numbers."""
+"""A codec's encoder and search as C99 sources: the engine in `device/`, the same for all, and a model's numbers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(layers: Sequence[Layer]) -> _Plan:
-    """Inputs that are forgotten at once share two rows in turn; all others have lines of their own."""
+    """Inputs that only the next step needs share two rows in turn; every other input has a line for itself."""
     lanes = next(lanes for lanes in (16, 8, 4) if layers[0].outputs % lanes == 0 or lanes == 4)
     rows = [1 if layer.inputs == 1 else _up(layer.inputs, lanes) for layer in layers]
     kept = {layer.skip for layer in layers}
@@ -176,7 +176,7 @@ def _numbers(code: _Code) -> str:
         arrays, texts = _fields(fields, ("weight", "bias", "shift", "curve"), at)
         parts += arrays
         numbers = [plan.lines[at], layer.inputs, _up(layer.outputs, plan.lanes), plan.rows[at], layer.kernel]
-        numbers += [layer.dilation, layer.span, layer.stride, *layer.pads, int(layer.own)]
+        numbers += [layer.dilation, layer.span, layer.stride, *layer.pads, int(layer.depthwise)]
         skip = -1 if layer.skip is None else layer.skip
         texts += [*map(str, numbers), f"SOUNDSTREAM_{layer.activation.upper()}", str(skip)]
         rows.append(f"    /* {layer.name} */\n    {{{', '.join(texts)}}},\n")
@@ -194,7 +194,7 @@ def _numbers(code: _Code) -> str:
 
 
 def _fields(fields: Sequence[Field], names: Sequence[str], at: int) -> tuple[list[str], list[str]]:
-    """Definitions of the arrays among them, and how all of them are named in a table."""
+    """Definitions of the arrays among the fields, and the text of every field in a table."""
     arrays, texts = [], []
     for place, field in enumerate(fields):
         if isinstance(field, np.ndarray):

@@ -1,4 +1,4 @@
-"""A codec's encoder as a plain list of convolutions, for what is written out of it: C code and integers."""
+"""A codec's encoder as a plain list of convolutions, from which C code and integers are written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ACTIVATIONS: dict[type[nn.Module], Activation] = {nn.ReLU: "relu", nn.ELU: "elu
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution, its activation, and the sum with what an earlier layer is given."""
+    """A convolution, its activation, and the sum with an earlier layer's input."""
 
     name: str
     weight: np.ndarray
@@ -30,15 +30,15 @@ class Layer:
     stride: int
     dilation: int
     pads: tuple[int, int]
-    own: bool
-    """Every output has an input of its own: depthwise."""
+    depthwise: bool
+    """Each output has one input."""
     activation: Activation = "none"
     skip: int | None = None
     """The layer whose input is added, by its place in the list."""
 
     @property
     def inputs(self) -> int:
-        return self.weight.shape[0 if self.own else 1]
+        return self.weight.shape[0 if self.depthwise else 1]
 
     @property
     def outputs(self) -> int:
@@ -55,22 +55,22 @@ class Layer:
 
 def layers(model: NeuralCodec) -> list[Layer]:
     """From the audio to the latents."""
-    found: list[Layer] = []
+    chain: list[Layer] = []
     for name, part, inside in _walk(model.encoder, ""):
         if isinstance(part, Conv1d):
-            found.append(_layer(name, part))
+            chain.append(_layer(name, part))
         elif isinstance(part, Residual):
-            found[-1] = replace(found[-1], skip=len(found) - inside)
-        elif type(part) in _ACTIVATIONS and found and found[-1].activation == "none" and found[-1].skip is None:
-            found[-1] = replace(found[-1], activation=_ACTIVATIONS[type(part)])
+            chain[-1] = replace(chain[-1], skip=len(chain) - inside)
+        elif type(part) in _ACTIVATIONS and chain and chain[-1].activation == "none" and chain[-1].skip is None:
+            chain[-1] = replace(chain[-1], activation=_ACTIVATIONS[type(part)])
         else:
             raise ValueError(f"{name}: no code is made for {part}")
-    return found
+    return chain
 
 
-def _walk(chain: Sequential, prefix: str) -> Iterator[tuple[str, nn.Module, int]]:
-    """Layers in their order; a Residual comes behind its own, with how many convolutions it holds."""
-    for name, part in chain.named_children():
+def _walk(sequence: Sequential, prefix: str) -> Iterator[tuple[str, nn.Module, int]]:
+    """Layers in their order; a Residual comes behind its layers, with how many convolutions it holds."""
+    for name, part in sequence.named_children():
         if isinstance(part, Residual):
             yield from _walk(part.layers, f"{prefix}{name}.")
             yield f"{prefix}{name}", part, sum(isinstance(layer, Conv1d) for layer in part.layers.modules())
@@ -83,10 +83,10 @@ def _walk(chain: Sequential, prefix: str) -> Iterator[tuple[str, nn.Module, int]
 def _layer(name: str, part: Conv1d) -> Layer:
     weight = part.weight.detach().cpu().float().numpy()
     bias = np.zeros(len(weight), np.float32) if part.bias is None else part.bias.detach().cpu().float().numpy()
-    own = part.groups > 1
-    if own and not part.groups == part.in_channels == part.out_channels:
+    depthwise = part.groups > 1
+    if depthwise and not part.groups == part.in_channels == part.out_channels:
         raise ValueError(f"{name}: no code is made for {part.groups} groups of {part.in_channels} inputs")
-    return Layer(name, weight, bias, part.step, part.dilation[0], part.pads, own)
+    return Layer(name, weight, bias, part.step, part.dilation[0], part.pads, depthwise)
 
 
 def lookahead(layers: Sequence[Layer]) -> int:

@@ -94,7 +94,7 @@ def _layers(graph: _Graph, name: str, part: nn.Module, x: str) -> str:
         return graph.node("Add", x, _layers(graph, f"{name}.layers", part.layers, x))
     if isinstance(part, Conv1d | ConvTranspose1d):
         names = ("weight",) if part.bias is None else ("weight", "bias")
-        inputs = [graph.constant(f"{name}.{own}", getattr(part, own)) for own in names]
+        inputs = [graph.constant(f"{name}.{field}", getattr(part, field)) for field in names]
         options = {"strides": part.stride, "dilations": part.dilation, "group": part.groups}
         if isinstance(part, Conv1d):
             return graph.node("Conv", x, *inputs, pads=part.pads, **options)

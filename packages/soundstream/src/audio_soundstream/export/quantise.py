@@ -1,4 +1,4 @@
-"""The encoder and the search in integers: 8-bit weights and codebooks, 16-bit values between layers, 32-bit sums.
+"""The encoder and the search in integers: 8-bit weights and codebooks, 16-bit activations, 32-bit accumulators.
 
 A real value is its integer / 2**exponent: one exponent for the values between two layers, one for the weights of every
 output channel, one for every entry of a codebook. To rescale is then to shift, rounded half up, as ESP-DL does on an
@@ -31,7 +31,7 @@ _AUDIO = 15  # exponent of recorded samples
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """A convolution, its activation, and the sum with what an earlier layer is given.
+    """A convolution, its activation, and the sum with an earlier layer's input.
 
     value = (bias + sum of weight * input) / 2**shift, rounded half up; then limited to 16 bits and through the curve,
     if there is one, or from 0 on where the activation is a ReLU; plus skip / 2**skip_shift; limited to -limit to limit.
@@ -45,7 +45,7 @@ class IntegerLayer:
     shift: np.ndarray
     """int8 (O,), from 0 to 30."""
     real: Layer
-    """What it was made of, for everything but numbers."""
+    """The real layer, for everything but the numbers."""
     curve: np.ndarray | None
     """int16 (POINTS,): the activation every 256 values from -32768 on."""
     skip_shift: int
@@ -53,7 +53,7 @@ class IntegerLayer:
 
     def __call__(self, values: Tensor, skip: Tensor | None) -> Tensor:
         """Whole numbers as doubles (B, I, T) -> (B, O, T')."""
-        real, groups = self.real, values.shape[1] if self.real.own else 1
+        real, groups = self.real, values.shape[1] if self.real.depthwise else 1
         weight, bias = torch.from_numpy(self.weight).double(), torch.from_numpy(self.bias).double()
         padded = F.pad(values, real.pads)
         sums = F.conv1d(padded, weight, bias, real.stride, 0, real.dilation, groups).long()
@@ -74,7 +74,7 @@ class IntegerLayer:
 
 @dataclass(frozen=True)
 class IntegerBook:
-    """The entries of a layer of the quantizer, each with an exponent of its own: those for soft sounds are small.
+    """The entries of a layer of the quantizer, each with its exponent: those for soft sounds are small.
 
     distance = half - product of entry and latent / 2**(coarsest - shift), rounded half up: half the squared distance,
     without what is the same for all entries, in the units of the largest entries.
@@ -116,13 +116,13 @@ class IntegerModel:
 
     def codes(self, audio: Tensor, layers: int | None = None) -> Tensor:
         """Audio (B, 1, T) from -1 to 1 -> codes (B, N, F) of the first `layers` if not of all, as of a NeuralCodec."""
-        residual, found = self.latents(recorded(audio)).transpose(1, 2), []
+        residual, codes = self.latents(recorded(audio)).transpose(1, 2), []
         limit = self.layers[-1].limit
         for book in self.books[:layers]:
             entries, chosen = book.nearest(residual)
             residual = (residual - entries).clamp(-limit, limit)
-            found.append(chosen)
-        return torch.stack(found, 1)
+            codes.append(chosen)
+        return torch.stack(codes, 1)
 
 
 def recorded(audio: Tensor) -> Tensor:
@@ -147,14 +147,14 @@ def _through(layers: Sequence[_L], x: Tensor, compute: Callable[[_L, Tensor, Ten
     return values
 
 
-# --- making one --------------------------------------------------------------------------------------------
+# --- quantisation --------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
 def quantise(model: NeuralCodec, sounds: Iterable[Tensor], bits: int = 16) -> IntegerModel:
     """`model` in integers; `sounds`, audio (B, 1, T) of any number and length, set the exponents.
 
-    Values between layers have `bits`. With 8, far fewer codes stay what they are: to compare only.
+    Activations have `bits`. With 8, far fewer codes stay the same; that serves comparisons only.
     """
     layers, books = chain.layers(model), model.quantizer.codebooks.detach().cpu().double().numpy()
     if not all(np.isfinite(part).all() for layer in layers for part in (layer.weight, layer.bias)):
@@ -166,22 +166,22 @@ def quantise(model: NeuralCodec, sounds: Iterable[Tensor], bits: int = 16) -> In
     most.append(max(np.abs(_entries(book, _book_exponents(book))).sum(1).max() for book in books))
     tops = [2 ** (bits - 1) - 1] * (len(layers) - 1) + [2**15 - 1]  # the search has 16 bits in any case
     limits = [int(min(top, 2 * _ROOM // max(total, 1))) for top, total in zip(tops, most, strict=True)]
-    made: list[IntegerLayer] = []
-    given = [_AUDIO]  # exponents of what goes into each layer
+    integer_layers: list[IntegerLayer] = []
+    input_exponents = [_AUDIO]  # of each layer's input
     for at, layer in enumerate(layers):
         target = _exponent(after[at], limits[at] / 2 if tops[at] > 127 else limits[at])
         if layer.skip is not None:
-            target = min(target, given[layer.skip])
+            target = min(target, input_exponents[layer.skip])
         if at == len(layers) - 1:
             target = min(target, *map(_book_room, books))
         curved = layer.activation in ("elu", "hardswish")
         first = _exponent(before[at], 2**14) if curved else target
-        first = min(first, given[at] + int(exponents[at].min()))
+        first = min(first, input_exponents[at] + int(exponents[at].min()))
         target = target if curved else first
-        made.append(_layer(layer, exponents[at], given, first, target, limits[at]))
-        given.append(target)
-    made_books = tuple(_book(book, given[-1]) for book in books)
-    return IntegerModel(model.config, model.fingerprint(), tuple(made), made_books)
+        integer_layers.append(_layer(layer, exponents[at], input_exponents, first, target, limits[at]))
+        input_exponents.append(target)
+    integer_books = tuple(_book(book, input_exponents[-1]) for book in books)
+    return IntegerModel(model.config, model.fingerprint(), tuple(integer_layers), integer_books)
 
 
 def _observed(layers: Sequence[Layer], sounds: Iterable[Tensor]) -> tuple[list[float], list[float]]:
@@ -190,7 +190,7 @@ def _observed(layers: Sequence[Layer], sounds: Iterable[Tensor]) -> tuple[list[f
     places = {id(layer): at for at, layer in enumerate(layers)}
 
     def compute(layer: Layer, x: Tensor, skip: Tensor | None) -> Tensor:
-        at, groups = places[id(layer)], x.shape[1] if layer.own else 1
+        at, groups = places[id(layer)], x.shape[1] if layer.depthwise else 1
         weight, bias = torch.from_numpy(layer.weight), torch.from_numpy(layer.bias)
         out = F.conv1d(F.pad(x, layer.pads), weight, bias, layer.stride, 0, layer.dilation, groups)
         before[at] = max(before[at], float(out.abs().max()))
@@ -199,12 +199,12 @@ def _observed(layers: Sequence[Layer], sounds: Iterable[Tensor]) -> tuple[list[f
         after[at] = max(after[at], float(out.abs().max()))
         return out
 
-    heard = 0
+    count = 0
     for sound in sounds:
         _through(layers, sound.float(), compute)
-        heard += 1
-    if not heard:
-        raise ValueError("quantisation needs at least one sound to see how large values become")
+        count += 1
+    if not count:
+        raise ValueError("quantisation needs at least one sound for its calibration")
     if not all(map(math.isfinite, after)):
         raise InputError("the model's values become infinite; its weights are too large")
     return before, after
@@ -225,10 +225,10 @@ def _weight_exponents(layer: Layer) -> np.ndarray:
 
 
 def _layer(
-    layer: Layer, exponents: np.ndarray, given: Sequence[int], first: int, target: int, limit: int
+    layer: Layer, exponents: np.ndarray, input_exponents: Sequence[int], first: int, target: int, limit: int
 ) -> IntegerLayer:
     """Weights of these exponents, made coarser where biases or shifts would not fit; `first` is before a curve."""
-    source = given[-1]
+    source = input_exponents[-1]
     room = np.array([_exponent(abs(bias), _ROOM) if bias else 64 for bias in layer.bias])
     exponents = np.minimum(np.minimum(exponents, room - source), first - source + 30)
     weight = np.rint(layer.weight * 2.0 ** exponents[:, None, None]).astype(np.int8)
@@ -238,7 +238,7 @@ def _layer(
     if layer.activation in ("elu", "hardswish"):
         places = torch.arange(-32768, 32769, 256, dtype=torch.float64) / 2.0**first
         curve = (_activated(layer, places) * 2.0**target).round().clamp(-32768, 32767).to(torch.int16).numpy()
-    skip_shift = 0 if layer.skip is None else given[layer.skip] - target
+    skip_shift = 0 if layer.skip is None else input_exponents[layer.skip] - target
     if shift.min() < 0 or shift.max() > 30 or not 0 <= skip_shift <= 30:
         raise InputError(f"{layer.name}: its weights and biases differ too much in size for integers")
     return IntegerLayer(layer.name, weight, bias, shift, layer, curve, skip_shift, limit)
@@ -246,8 +246,8 @@ def _layer(
 
 def _book_exponents(book: np.ndarray) -> np.ndarray:
     """(K,); of an entry without length the largest."""
-    found = np.array([_exponent(largest, 127) if largest > 1e-20 else 99 for largest in np.abs(book).max(1)])
-    return np.where(found < 99, found, found[found < 99].max(initial=0))
+    exponents = np.array([_exponent(largest, 127) if largest > 1e-20 else 99 for largest in np.abs(book).max(1)])
+    return np.where(exponents < 99, exponents, exponents[exponents < 99].max(initial=0))
 
 
 def _entries(book: np.ndarray, exponents: np.ndarray) -> np.ndarray:

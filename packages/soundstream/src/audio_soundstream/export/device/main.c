@@ -15,17 +15,17 @@ static sstr stream;
 
 int main(void)
 {
-    int16_t heard[256];
+    int16_t recorded[256];
     soundstream_sample samples[256];
     uint8_t bytes[SSTR_MOST];
     uint64_t length = 0;
     size_t count;
     soundstream_start(&net, SOUNDSTREAM_CODEBOOKS);
     fwrite(bytes, 1, sstr_begin(&stream, bytes), stdout);
-    while ((count = fread(heard, sizeof heard[0], 256, stdin)) > 0) {
+    while ((count = fread(recorded, sizeof recorded[0], 256, stdin)) > 0) {
         length += count;
         for (size_t at = 0; at < count; at++)
-            samples[at] = SOUNDSTREAM_INTEGER ? (soundstream_sample)heard[at] : (soundstream_sample)heard[at] / 32768;
+            samples[at] = SOUNDSTREAM_INTEGER ? (soundstream_sample)recorded[at] : (soundstream_sample)recorded[at] / 32768;
         for (size_t at = 0; at < count;) {
             at += soundstream_hear(&net, samples + at, count - at);
             if (net.ready)

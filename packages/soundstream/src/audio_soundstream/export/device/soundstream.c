@@ -72,7 +72,7 @@ int soundstream_finish(soundstream *net)
         hear(net, 0);
     while (net->ending < SOUNDSTREAM_LAYERS && !net->ready) {
         const soundstream_layer *layer = &soundstream_layers[net->ending];
-        if (net->ended == layer->after) { /* all that it hears has come: now what the next one waits for */
+        if (net->ended == layer->after) { /* all of its input is there: now what the next one waits for */
             net->ending++;
             net->ended = 0;
             continue;

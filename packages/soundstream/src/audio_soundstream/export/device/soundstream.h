@@ -42,7 +42,7 @@ enum { SOUNDSTREAM_NONE, SOUNDSTREAM_RELU, SOUNDSTREAM_ELU, SOUNDSTREAM_HARDSWIS
 /* A convolution over time, its activation, and the sum with the input of an earlier layer. Values of one moment stand
  * side by side in a row; SOUNDSTREAM_LANES outputs are computed together, and counts of outputs are multiples of it. */
 typedef struct {
-    const soundstream_weight *weight; /* (outputs / lanes, kernel, inputs, lanes); inputs is 1 if each has its own */
+    const soundstream_weight *weight; /* (outputs / lanes, kernel, inputs, lanes); inputs is 1 if depthwise */
     const soundstream_sum *bias;      /* (outputs,) */
 #if SOUNDSTREAM_INTEGER
     const int8_t *shift;              /* (outputs,): a sum / 2^shift is an output; the half for rounding is in bias */
@@ -54,7 +54,7 @@ typedef struct {
     uint16_t inputs, outputs, row;    /* a row of the input has `row` values, of which `inputs` count */
     uint16_t kernel, dilation, span, stride;
     uint16_t before, after;           /* rows of zeros around the sound */
-    uint8_t own, activation;          /* own: every output has its own input (a depthwise convolution) */
+    uint8_t depthwise, activation;    /* depthwise: every output has one input */
     int16_t skip;                     /* the layer whose input is added, or -1 */
 } soundstream_layer;
 
@@ -85,8 +85,8 @@ typedef struct {
     soundstream_value lines[SOUNDSTREAM_LINES];   /* the rows that layers still need */
 } soundstream;
 
-/* Begins a sound; codes are made of the first `books` layers of the quantizer, the others are 0. With fewer than all of
- * them, send the first `books` codes of each frame with a header of your own: sstr.c writes streams of all layers. */
+/* Begins a sound; codes come from the first `books` layers of the quantizer, the others are 0. With fewer than all of
+ * them, send the first `books` codes of each frame with another header: sstr.c writes streams of all layers. */
 void soundstream_start(soundstream *net, int books);
 
 /* Takes up to `count` samples, fewer if a frame is done before, as net->ready then says; returns how many. */

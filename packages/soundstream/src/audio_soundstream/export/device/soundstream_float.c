@@ -53,7 +53,7 @@ void soundstream_row(const soundstream_layer *layer, const float *line, int olde
             sums[j] = layer->bias[block + j];
         for (int tap = 0, row = oldest; tap < kernel; tap++) {
             const float *in = line + row * layer->row;
-            if (layer->own) {
+            if (layer->depthwise) {
                 for (int j = 0; j < LANES; j++)
                     sums[j] += in[block + j] * w[j];
                 w += LANES;

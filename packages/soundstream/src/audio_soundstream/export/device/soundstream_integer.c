@@ -1,4 +1,4 @@
-/* Layers and search in integers: 8-bit weights, 16-bit values, 32-bit sums that cannot overflow, as they were made.
+/* Layers and search in integers: 8-bit weights, 16-bit activations, 32-bit accumulators that cannot overflow.
  * Inner loops run over SOUNDSTREAM_LANES outputs, which compilers turn into vectors, and take four inputs at a time. */
 #include "soundstream.h"
 
@@ -70,7 +70,7 @@ void soundstream_row(const soundstream_layer *layer, const int16_t *line, int ol
             sums[j] = layer->bias[block + j];
         for (int tap = 0, row = oldest; tap < kernel; tap++) {
             const int16_t *in = line + row * layer->row;
-            if (layer->own) {
+            if (layer->depthwise) {
                 for (int j = 0; j < LANES; j++)
                     sums[j] += in[block + j] * (int16_t)w[j];
                 w += LANES;

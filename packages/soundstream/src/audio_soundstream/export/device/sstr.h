@@ -24,7 +24,7 @@ size_t sstr_begin(sstr *stream, uint8_t to[SSTR_MOST]);
 /* ... a packet, when a frame makes it full, else nothing, ... */
 size_t sstr_add(sstr *stream, const uint16_t codes[SOUNDSTREAM_CODEBOOKS], uint8_t to[SSTR_MOST]);
 
-/* ... and the last packet and the end, when so many samples have been heard. */
+/* ... and the last packet and the end, when so many samples have been encoded. */
 size_t sstr_end(sstr *stream, uint64_t samples, uint8_t to[SSTR_MOST]);
 
 #ifdef __cplusplus
