@@ -1,4 +1,4 @@
-"""Exports from the command: every format, what it says of itself, and what it refuses."""
+"""Exports from the command: every format, its facts, and what it refuses."""
 
 import json
 import platform
@@ -24,7 +24,7 @@ TINY = ACDNetConfig(20000, 12000, (2, 8, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8), ("dog", 
 
 
 def settled(config: ACDNetConfig) -> ACDNet:
-    """A model whose normalisations have heard the sounds that calibrate."""
+    """A model whose normalisations have seen the calibration sounds."""
     model = ACDNet(config).train()
     with torch.no_grad():
         for crops in calibrate.sounds(config):
@@ -54,16 +54,16 @@ def session(path) -> onnxruntime.InferenceSession:
 def test_each_format_is_written_under_a_name_of_its_own_and_tells_what_it_costs(format, stored, capsys, monkeypatch):
     monkeypatch.chdir(stored.parent)
     code, out, err = run(capsys, "export", stored, "--format", format, "--json")
-    told = json.loads(out)
-    made = stored.parent / f"tiny{FORMATS[format]}"
-    assert code == 0 and err == f"wrote {made.name}\n" and told["path"] == made.name
-    files = list(made.iterdir()) if made.is_dir() else [made]
-    assert told["files"] == {path.name: path.stat().st_size for path in files}
-    assert told["parameters"] == sum(weight.numel() for weight in ACDNet(TINY).parameters())
+    facts = json.loads(out)
+    target = stored.parent / f"tiny{FORMATS[format]}"
+    assert code == 0 and err == f"wrote {target.name}\n" and facts["path"] == target.name
+    files = list(target.iterdir()) if target.is_dir() else [target]
+    assert facts["files"] == {path.name: path.stat().st_size for path in files}
+    assert facts["parameters"] == sum(weight.numel() for weight in ACDNet(TINY).parameters())
     if format.startswith("c"):
-        assert told["memory_bytes"] == sum(told["memory"].values()) and told["flash_bytes"] > 2000
+        assert facts["memory_bytes"] == sum(facts["memory"].values()) and facts["flash_bytes"] > 2000
     if format == "tflite-int8" and sys.platform == "linux" and platform.machine() == "x86_64":
-        assert told["arena_bytes"] > 10_000 and told["input"]["type"] == "int8"
+        assert facts["arena_bytes"] > 10_000 and facts["input"]["type"] == "int8"
     code, _, err = run(capsys, "export", stored, "--format", format)
     assert code == 2 and "--force" in err and err.count("\n") == 1
     assert not list(stored.parent.glob(".*"))  # nothing half-written is left
@@ -77,8 +77,8 @@ def test_onnx_computes_what_the_model_does_for_any_batch(normalisation, tmp_path
     crops = torch.cat(calibrate.sounds(config)[:1])[:5] / config.gain
     with torch.no_grad():
         expected = model(crops * config.gain).numpy()
-    found = session(tmp_path / "model.onnx").run(None, {"audio": crops.numpy()})[0]
-    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+    logits = session(tmp_path / "model.onnx").run(None, {"audio": crops.numpy()})[0]
+    assert np.abs(logits - expected).max() < 1e-5 * np.abs(expected).max()
     facts = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert facts["rate"] == "20000" and json.loads(facts["labels"]) == ["dog", "sea ★"]
 
@@ -89,9 +89,9 @@ def test_onnx_in_8_bits_stays_close_and_is_a_third_of_the_size(tmp_path):
     facts = export(model, tmp_path / "int8.onnx", "onnx-int8", crops)
     with torch.no_grad():
         expected = model(crops[0]).numpy()
-    found = session(tmp_path / "int8.onnx").run(None, {"audio": crops[0].numpy()})[0]
-    assert np.square(found - expected).mean() < 0.1 * expected.var()
-    assert (found.argmax(-1) == expected.argmax(-1)).sum() >= 14  # of 16 sounds
+    logits = session(tmp_path / "int8.onnx").run(None, {"audio": crops[0].numpy()})[0]
+    assert np.square(logits - expected).mean() < 0.1 * expected.var()
+    assert (logits.argmax(-1) == expected.argmax(-1)).sum() >= 14  # of 16 sounds
     assert facts["files"]["int8.onnx"] < 0.4 * 4 * facts["parameters"]
 
 
@@ -151,14 +151,17 @@ def test_mistakes_are_one_line(stored, capsys, tmp_path):
     assert code == 2 and "nowhere" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("value", "words"), [(float("nan"), "not finite"), (1e38, "infinite")])
-def test_weights_that_are_no_numbers_or_too_large_are_refused(value, words, capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("format", "value", "words"),
+    [("c", float("nan"), "not finite"), ("c", 1e38, "infinite"), ("onnx", float("nan"), "logits that are not finite")],
+)
+def test_weights_that_are_no_numbers_or_too_large_are_refused(format, value, words, capsys, tmp_path):
     model = settled(TINY)
     with torch.no_grad():
         model.seeing.conv5.weight.fill_(value)
     bundle.save(model, tmp_path / "bad", "audio-acdnet", "0.1.0", "")
-    code, _, err = run(capsys, "export", tmp_path / "bad", "--format", "c", "-o", tmp_path / "x")
-    assert code == 2 and words in err and err.count("\n") == 1 and not (tmp_path / "x").exists()
+    code, _, err = run(capsys, "export", tmp_path / "bad", "--format", format, "-o", tmp_path / "x.onnx")
+    assert code == 2 and words in err and err.count("\n") == 1 and not (tmp_path / "x.onnx").exists()
 
 
 def test_sums_that_may_leave_32_bits_are_refused(capsys, tmp_path):

@@ -1,4 +1,4 @@
-"""Every format of `export`, from the command: what is written, and what is said of it."""
+"""Every format of `export`, from the command: what is written, and its facts."""
 
 import json
 import sys
@@ -35,13 +35,13 @@ def test_every_format_is_written_and_told(saved, tmp_path, capsys, format):
         audio.write(tmp_path / "noise.wav", noise(0, 1.0).numpy(), 16000)
         arguments += ["--calibrate", str(tmp_path / "noise.wav")]
     assert cli.main(arguments) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["format"] == format and sum(told["files"].values()) > 1000
-    assert told["macs_per_second"]["encoder"] > 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["format"] == format and sum(facts["files"].values()) > 1000
+    assert facts["macs_per_second"]["encoder"] > 0
     if format in FILES:
-        assert (out / FILES[format]).exists() and told["memory_bytes"] > 0 and told["boards"]
+        assert (out / FILES[format]).exists() and facts["memory_bytes"] > 0 and facts["boards"]
     if format == "tflite-int8" and sys.platform == "linux":
-        assert told["arena_bytes"] > 0 and told["input"]["samples"] == told["frames"] * 256
+        assert facts["arena_bytes"] > 0 and facts["input"]["samples"] == facts["frames"] * 256
     assert cli.main(arguments[:-2] if format.endswith("int8") else arguments) == 2  # it is there
     assert "--force" in capsys.readouterr().err
 

@@ -23,12 +23,12 @@ def session(path) -> onnxruntime.InferenceSession:
 def compare_encoder(model: NeuralCodec, path, x: torch.Tensor) -> None:
     onnx.write(model, path)
     files.checker.check_model(path, full_check=True)
-    made, hop = session(path), model.hop
+    program, hop = session(path), model.hop
     for audio in (x, x[:1], x[..., : 2 * hop], x[..., : 2 * hop + 1], x[..., 4 * hop - 1 :], x[..., :1]):
-        found = made.run(None, {"audio": audio.numpy()})[0]
-        assert found.dtype == np.int64
-        assert np.array_equal(found, model.codes(audio).numpy())
-    assert [(value.name, value.shape) for value in (*made.get_inputs(), *made.get_outputs())] == [
+        output = program.run(None, {"audio": audio.numpy()})[0]
+        assert output.dtype == np.int64
+        assert np.array_equal(output, model.codes(audio).numpy())
+    assert [(value.name, value.shape) for value in (*program.get_inputs(), *program.get_outputs())] == [
         ("audio", ["batch", 1, "samples"]),
         ("codes", ["batch", model.config.layers, "frames"]),
     ]
@@ -58,13 +58,13 @@ def test_a_causal_codec_encodes_alike(tmp_path):
 def test_the_decoder_makes_the_audio_of_the_model(name, stored, tmp_path):
     case, model = stored(name)
     onnx.write(model, tmp_path / "a.onnx", decoder=True)
-    made, codes = session(tmp_path / "a.onnx"), case.outputs["codes"].long()
+    program, codes = session(tmp_path / "a.onnx"), case.outputs["codes"].long()
     for few in (codes, codes[:1, :, :1]):
         expected = model.decode(model.from_codes(few)).detach().numpy()
-        found = made.run(None, {"codes": few.numpy()})[0]
-        assert found.shape == expected.shape
-        assert np.abs(found - expected).max() < 1e-5 * max(1, np.abs(expected).max())
-    assert made.get_outputs()[0].shape == ["batch", 1, "samples"]
+        output = program.run(None, {"codes": few.numpy()})[0]
+        assert output.shape == expected.shape
+        assert np.abs(output - expected).max() < 1e-5 * max(1, np.abs(expected).max())
+    assert program.get_outputs()[0].shape == ["batch", 1, "samples"]
 
 
 def test_what_only_training_needs_stays_out_and_the_model_stays_as_it_is(stored, tmp_path):
@@ -75,8 +75,8 @@ def test_what_only_training_needs_stays_out_and_the_model_stays_as_it_is(stored,
     wanted = [*fixed.encoder.parameters(), fixed.quantizer.codebooks]
     assert (tmp_path / "a.onnx").stat().st_size < 4 * sum(part.numel() for part in wanted) + 30_000
     assert model.training
-    found = session(tmp_path / "a.onnx").run(None, {"audio": case.inputs["x"].numpy()})[0]
-    assert np.array_equal(found, fixed.codes(case.inputs["x"]).numpy())
+    output = session(tmp_path / "a.onnx").run(None, {"audio": case.inputs["x"].numpy()})[0]
+    assert np.array_equal(output, fixed.codes(case.inputs["x"]).numpy())
 
 
 def test_a_missing_library_is_named_with_what_installs_it(stored, tmp_path, monkeypatch):
