@@ -6,7 +6,7 @@ import pytest
 import torch
 from audio_core.dsp.mel import MelSpectrogram, mel_filters
 from audio_core.dsp.pqmf import PQMF
-from audio_core.dsp.resample import Resample, resample
+from audio_core.dsp.resample import resample
 from audio_core.dsp.stft import STFT, CompressedSTFT, istft, magnitude_phase, stft
 from audio_core.dsp.weighting import a_weighting, a_weighting_taps
 from audio_core.testing import Case, close, noise, tone
@@ -214,37 +214,13 @@ def test_taps_that_do_not_divide_are_refused():
 # Resampling
 
 
-def sweep(rate, first, last, seconds=3.0):
-    """A linear sweep known at every rate."""
-    time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
-    return torch.sin(2 * torch.pi * (first * time + (last - first) / (2 * seconds) * time**2)).float()
-
-
-def test_resampling_keeps_what_fits_and_drops_what_would_alias():
-    kept = resample(sweep(44100, 20, 7200), 44100, 16000)
-    expected = sweep(16000, 20, 7200)
-    inside = slice(800, -800)
-    assert snr_db(kept[inside], expected[inside]) >= 75
-    dropped = resample(sweep(44100, 8800, 22000), 44100, 16000)[inside]
-    assert 10 * torch.log10(dropped.square().mean() / 0.5) <= -120
-
-
 @pytest.mark.parametrize("rates", [(44100, 16000), (16000, 44100), (48000, 16000), (3, 2)])
-def test_resampling_by_torchaudio_s_name_is_torchaudio_s(torchaudio, rates):
+def test_resampling_is_torchaudio_s(torchaudio, rates):
     x = noise(seed=6, seconds=0.05, rate=44100, channels=2)
     # torchaudio computes its filter in the precision of the signal: only in float64 is it exact to 1e-6.
-    theirs = torchaudio.functional.resample(x.double(), *rates)
-    close(resample(x.double(), *rates, "torchaudio"), theirs, 1e-9)
-    close(resample(x, *rates, "torchaudio"), theirs.float(), 1e-6)
-    kaiser = {
-        "lowpass_filter_width": 64,
-        "rolloff": 0.9475937167399596,
-        "resampling_method": "sinc_interp_kaiser",
-        "beta": 14.769656459379492,
-    }
-    theirs = torchaudio.functional.resample(x.double(), *rates, **kaiser)
-    close(resample(x.double(), *rates), theirs, 1e-7)
-    close(resample(x, *rates), theirs.float(), 2e-6)
+    expected = torchaudio.functional.resample(x.double(), *rates)
+    close(resample(x.double(), *rates), expected, 1e-9)
+    close(resample(x, *rates), expected.float(), 1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 2, 99, 441, 1000])
@@ -257,13 +233,7 @@ def test_resampling_gives_the_length_rounded_up(length):
 
 def test_resampling_is_differentiable():
     x = torch.randn(1, 30, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: resample(x, 3, 2, "torchaudio"), x)
-
-
-def test_the_module_resamples_as_the_function_does():
-    x, module = noise(seed=7, seconds=0.1), Resample(16000, 22050)
-    close(module(x), resample(x, 16000, 22050), 1e-6)
-    assert not module.state_dict()
+    assert torch.autograd.gradcheck(lambda x: resample(x, 3, 2), x)
 
 
 def test_rates_that_cannot_be_resampled_are_refused():
@@ -272,8 +242,6 @@ def test_rates_that_cannot_be_resampled_are_refused():
         resample(x, 44100, 44101)
     with pytest.raises(ValueError, match="positive"):
         resample(x, 0, 16000)
-    with pytest.raises(ValueError, match="one of best, torchaudio"):
-        resample(x, 2, 1, "good")
 
 
 # A-weighting

@@ -110,13 +110,6 @@ def test_signals_of_different_shapes_are_refused():
             measure(x, y)
 
 
-def test_accuracy_counts_the_largest_logit():
-    logits = torch.tensor([[0.1, 2.0], [3.0, -1.0], [0.0, 1.0], [5.0, 4.0]])
-    assert metrics.accuracy(logits, torch.tensor([1, 0, 0, 0])) == 0.75
-    with pytest.raises(ValueError, match="do not belong"):
-        metrics.accuracy(logits, torch.tensor([1, 0, 0]))
-
-
 def test_pesq_and_stoi_are_those_of_the_published_enhancement():
     case = Case.load(FIXTURES / "pesq")
     for name in ("p257_152", "p232_162"):

@@ -85,13 +85,6 @@ def log_spectral_distance(
     return square.sqrt().mean(-1) if by_frame else square.mean(-1).sqrt()
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The part of the items whose largest logit is at their label: (B, K) and (B,) -> scalar."""
-    if logits.shape[:-1] != labels.shape:
-        raise ValueError(f"logits {tuple(logits.shape)} do not belong to labels {tuple(labels.shape)}")
-    return (logits.argmax(-1) == labels).float().mean()
-
-
 def pesq(estimate: Tensor, target: Tensor, rate: int) -> Tensor:
     """Perceptual evaluation of speech quality, (..., T) -> (...): wide band at 16 kHz, narrow band at 8 kHz.
 
