@@ -23,7 +23,7 @@ ROOMS = (
     ("loss",),
     ("audio",),
     ("data",),
-    ("command", "draw"),
+    ("command", "draw", "weights"),
     ("chunk", "batch", "codec", "metrics", "report", "bundle"),
     ("export", "package", "latents"),
     ("train",),

@@ -11,7 +11,7 @@ import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
-from audio_core import bundle
+from audio_core import bundle, weights
 from audio_core.files import InputError
 from audio_core.testing import refuses_mutations
 from huggingface_hub import constants
@@ -139,19 +139,19 @@ def test_weights_are_written_as_safetensors_writes_them_but_without_a_second_cop
     for at, dtype in enumerate((torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float64, torch.int64)):
         model.register_buffer(f"more{at}", torch.ones(() if at % 2 else (3, at), dtype=dtype))
     model.register_buffer("turned", torch.randn(4, 5).mT)
-    bundle.save_weights(model, tmp_path / "a.safetensors")
+    weights.save_weights(model, tmp_path / "a.safetensors")
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name != "outer.weight"}
     whole = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     assert (tmp_path / "a.safetensors").read_bytes() == safetensors.torch.save(whole, {"format": "pt"})
 
     large = nn.ModuleList(nn.Linear(1000, 500, bias=False) for _ in range(8))
     tracemalloc.start()
-    bundle.save_weights(large, tmp_path / "b.safetensors", {"evaluation": '{"ü": 1}'})
+    weights.save_weights(large, tmp_path / "b.safetensors", {"evaluation": '{"ü": 1}'})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e6  # of 16 MB
     assert load_file(tmp_path / "b.safetensors").keys() == large.state_dict().keys()
-    assert bundle.metadata(tmp_path / "b.safetensors") == {"format": "pt", "evaluation": '{"ü": 1}'}
+    assert weights.metadata(tmp_path / "b.safetensors") == {"format": "pt", "evaluation": '{"ü": 1}'}
 
 
 def test_views_of_one_storage_can_be_saved(tmp_path):
@@ -403,7 +403,7 @@ def test_weights_of_a_kind_that_pytorch_has_not_are_one_line(tmp_path):
     text = json.dumps(head).encode()
     path = tmp_path / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(12))
-    message = refused(nn.Linear(4, 4, bias=False), path, call=bundle.load_weights)
+    message = refused(nn.Linear(4, 4, bias=False), path, call=weights.load_weights)
     assert message.startswith(f"{path}: holds weights that cannot be loaded") and "\n" not in message
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from audio_core import config
-from audio_core.bundle import save_weights
 from audio_core.files import InputError
 from audio_core.train.fit import fit, running_statistics
 from audio_core.train.plan import Plan
 from audio_core.train.results import journal, load_best, recipe_of, results, states
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Save, evaluate
+from audio_core.weights import save_weights
 from torch import nn
 
 SCRIPT = Path(__file__).with_name("train_toys.py")

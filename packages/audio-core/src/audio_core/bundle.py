@@ -10,21 +10,20 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from . import config
 from .files import InputError, read_json, reason, replacing
+from .weights import check_shapes, load_weights, read_shapes, save_weights, some
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -38,23 +37,6 @@ _FOREIGN = {
     "architectures": "of a transformers model",
     "model_type": "of a model of transformers or stable-audio-tools",
 }
-# safetensors' names of dtypes, in its order within a file: the last come first.
-_DTYPES = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.int16: "I16",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int32: "I32",
-    torch.float32: "F32",
-    torch.complex64: "C64",
-    torch.float64: "F64",
-    torch.int64: "I64",
-}
-_ORDER = list(_DTYPES)
 # How files begin that people hand over in place of a checkpoint.
 _MAGIC = {
     b"<": "a web page: a download that went wrong",
@@ -78,7 +60,7 @@ def save(model: nn.Module, folder: str | Path, package: str, version: str, card:
     if folder.is_dir():
         others = sorted({path.name for path in folder.iterdir()} - known)
         if others:  # replacing a folder deletes all that is in it
-            raise InputError(f"{folder}: holds {_some(others)}, which no bundle does; choose another folder")
+            raise InputError(f"{folder}: holds {some(others)}, which no bundle does; choose another folder")
         force = force or not any(folder.iterdir())
     values = (FORMAT, package, type(model).__name__, version, config.plain(settings))
     head = json.dumps(dict(zip(_KEYS, values, strict=True)), indent=2, ensure_ascii=False)
@@ -114,60 +96,12 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
-def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """All parameters and buffers as safetensors, tied weights once; `metadata` stands in the file's header.
-
-    Written tensor by tensor, since safetensors' own writer holds all of them in memory a second time. The bytes are the
-    same: tensors of wide numbers first, then by name.
-    """
-    stored = _stored_names(model)
-    tensors = [(name, tensor) for name, tensor in model.state_dict().items() if stored[name] == name]
-    tensors.sort(key=lambda pair: (-_ORDER.index(pair[1].dtype), pair[0]))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
-    end = 0
-    for name, tensor in tensors:
-        start, end = end, end + tensor.nbytes
-        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    head += b" " * (-len(head) % 8)
-    with path.open("wb") as file:  # by Python, so that a full disk is an OSError that says so
-        file.write(struct.pack("<Q", len(head)) + head)
-        for _, tensor in tensors:
-            file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-
-
-def metadata(path: Path) -> dict[str, str]:
-    """What `save_weights` was given for the header of a safetensors file."""
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: is damaged or not safetensors: {reason(error)}") from None
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Strictly; the shapes were not trusted before they were compared."""
-    _check_shapes(path, model, _read_shapes(path))
-    try:
-        tensors = safetensors.torch.load_file(path)
-        model.load_state_dict({name: tensors[stored] for name, stored in _stored_names(model).items()})
-    except (SafetensorError, RuntimeError, KeyError) as error:  # numbers of 4 or 6 bits, which PyTorch has not
-        raise InputError(f"{path}: holds weights that cannot be loaded: {reason(error)}") from None
-
-
-def _stored_names(model: nn.Module) -> dict[str, str]:
-    """Each name in the state -> the name it is stored under: tied weights share the first of theirs."""
-    state = model.state_dict(keep_vars=True)
-    first: dict[int, str] = {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
-
-
 def describe(path: str | Path) -> dict[str, Any]:
     """What a bundle holds, without building its model: the head of its config.json, tensors and parameters."""
     folder = _folder(path)
     _expect_bundle(folder)
     head = read_json(folder / "config.json")
-    shapes = _read_shapes(folder / "model.safetensors")
+    shapes = read_shapes(folder / "model.safetensors")
     if not isinstance(head, dict) or set(_KEYS) - set(head):
         raise InputError(f"{folder / 'config.json'}: not a bundle's; expected {', '.join(_KEYS)}")
     size = (folder / "model.safetensors").stat().st_size
@@ -194,7 +128,7 @@ def load(
         raise InputError(f"{path}: {reason(error)}") from None
     cls, settings = _read_head(folder, classes, package)
     weights = folder / "model.safetensors"
-    shapes = _read_shapes(weights)
+    shapes = read_shapes(weights)
     # The first values are overwritten, so loading draws nothing; and a wrong config cannot build without end.
     with torch.random.fork_rng(devices=[]), _at_most(4 * sum(map(math.prod, shapes.values())) + 1000, weights):
         try:
@@ -205,7 +139,7 @@ def load(
         except Exception:  # its constructor computes with values, or is wrong and says so below
             empty = None
         if empty is not None:
-            _check_shapes(weights, empty, shapes)
+            check_shapes(weights, empty, shapes)
         try:
             model = cls(settings)
         except InputError:
@@ -244,7 +178,7 @@ def _folder(path: str | Path) -> Path:
     if folder.is_dir():
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _PICKLES)
         if pickles and not (folder / "model.safetensors").exists():
-            raise InputError(f"{folder}: a checkpoint ({_some(pickles)}), not a bundle; use `convert`")
+            raise InputError(f"{folder}: a checkpoint ({some(pickles)}), not a bundle; use `convert`")
         return folder
     pickled = folder.suffix.lower() in _PICKLES
     if pickled and folder.exists():
@@ -271,7 +205,7 @@ def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], packa
     named = dict(classes) if isinstance(classes, Mapping) else {cls.__name__: cls for cls in classes}
     if not isinstance(head, dict) or "format" not in head:
         foreign = [text for key, text in _FOREIGN.items() if isinstance(head, dict) and key in head]
-        kind = foreign[0] if foreign else f"with {_some(head)}" if isinstance(head, dict) else "of something else"
+        kind = foreign[0] if foreign else f"with {some(head)}" if isinstance(head, dict) else "of something else"
         raise InputError(f"{path}: not a bundle's; it looks like one {kind}")
     if type(head["format"]) is not int or head["format"] < 1:
         raise InputError(f"{path}: format: expected {FORMAT}, got {head['format']!r}")
@@ -281,7 +215,7 @@ def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], packa
         raise InputError(f"{path}: {newer}; upgrade {maker}")
     missing, unknown = set(_KEYS) - set(head), set(head) - set(_KEYS)
     if missing or unknown:
-        what = f"{_some(sorted(missing))} missing" if missing else f"unknown key {_some(sorted(unknown))}"
+        what = f"{some(sorted(missing))} missing" if missing else f"unknown key {some(sorted(unknown))}"
         raise InputError(f"{path}: {what}; expected {', '.join(_KEYS)}")
     if package is not None and maker.replace("_", "-") != package.replace("_", "-"):
         raise InputError(f"{path}: was made by {maker}, not by {package}")
@@ -292,33 +226,6 @@ def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], packa
         return cls, config.build(cls.Config, head["config"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from the header, which also tells whether the file is whole."""
-    if not path.exists():
-        raise InputError(f"{path}: is missing")
-    try:
-        with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: is damaged or not safetensors: {reason(error)}") from None
-
-
-def _check_shapes(path: Path, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    stored = _stored_names(model)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if stored[name] == name}
-    missing, unexpected = [n for n in wanted if n not in shapes], [n for n in shapes if n not in wanted]
-    other = [f"{n} {shapes[n]} for {wanted[n]}" for n in wanted if n in shapes and shapes[n] != wanted[n]]
-    wrong = ((missing, "missing"), (unexpected, "unexpected"), (other, "of another shape"))
-    problems = [f"{len(names)} {text} ({_some(names)})" for names, text in wrong if names]
-    if problems:
-        raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(problems)}")
-
-
-def _some(names: Iterable[Any]) -> str:
-    first, count = [str(name) for name in names], 3
-    return ", ".join(first[:count]) + (f" and {len(first) - count} more" if len(first) > count else "")
 
 
 # --- the Hub -----------------------------------------------------------------------------------------------
@@ -349,7 +256,7 @@ def push(folder: str | Path, identity: str, private: bool = True) -> str:
 
     missing = [name for name in FILES if not (Path(folder) / name).exists()]
     if missing:
-        raise InputError(f"{folder}: not a bundle: {_some(missing)} missing")
+        raise InputError(f"{folder}: not a bundle: {some(missing)} missing")
     try:
         hub = huggingface_hub.HfApi()
         address = hub.create_repo(identity, private=private, exist_ok=True)
@@ -379,7 +286,7 @@ def read_checkpoint(path: str | Path, wrappers: Sequence[str] = _WRAPPERS) -> di
         if start.startswith(magic):
             raise InputError(f"{path}: is not a checkpoint but {text}")
     if path.suffix.lower() == ".safetensors":
-        _read_shapes(path)
+        read_shapes(path)
         return safetensors.torch.load_file(path)
     return _unwrapped(_unpickled(path), path, wrappers)
 
@@ -413,5 +320,5 @@ def _unwrapped(data: Any, path: Path, wrappers: Sequence[str]) -> dict[str, Tens
         raise InputError(f"{path}: holds a {type(data).__name__}, where named tensors are expected")
     others = [str(name) for name, value in data.items() if not isinstance(value, Tensor)]
     if others or not data:
-        raise InputError(f"{path}: holds no weights under {', '.join(wrappers)}; its keys are {_some(data) or 'none'}")
+        raise InputError(f"{path}: holds no weights under {', '.join(wrappers)}; its keys are {some(data) or 'none'}")
     return {str(name): tensor for name, tensor in data.items()}

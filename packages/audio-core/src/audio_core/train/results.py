@@ -60,7 +60,7 @@ def results(folder: str | Path, best: bool = False) -> dict[str, Any]:
 
 def best_results(folder: str | Path) -> dict[str, Any] | None:
     """The step and the metrics of the best evaluation: they are stored with its weights."""
-    from ..bundle import metadata
+    from ..weights import metadata
 
     path = Path(folder) / BEST
     if not path.exists():
@@ -88,7 +88,7 @@ def stale(steps: Iterable[int], keep: int) -> list[int]:
 
 def load_state(net: nn.Module, folder: str | Path, name: str) -> None:
     """The newest weights of player `name` of a run, averaged where there are such: for `export` and `evaluate`."""
-    from ..bundle import load_weights
+    from ..weights import load_weights
 
     saved = states(folder)
     if not saved:
@@ -100,7 +100,7 @@ def load_state(net: nn.Module, folder: str | Path, name: str) -> None:
 
 def load_best(net: nn.Module, folder: str | Path) -> None:
     """The weights of a run's best evaluation into `net`, a network like that of the task's `release()`."""
-    from ..bundle import load_weights
+    from ..weights import load_weights
 
     path = Path(folder) / BEST
     if not path.exists():

@@ -22,8 +22,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, broadcast_object_list
 
 from .. import command, config
-from ..bundle import load_weights, save_weights
 from ..files import InputError, note, read_json, reason, replacing, write_text
+from ..weights import load_weights, save_weights
 from .lock import lock, unlock
 from .plan import Plan
 from .player import Player

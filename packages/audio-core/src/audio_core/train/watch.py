@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from .. import audio
-from ..bundle import save_weights
 from ..files import InputError, note, reason, replacing, write_text
+from ..weights import save_weights
 from .fit import ignore_signals
 from .player import Task, set_training
 from .results import BEST, best_results, journal

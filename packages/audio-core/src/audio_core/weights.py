@@ -1,0 +1,111 @@
+"""Weights of a network as safetensors: written tensor by tensor, read strictly."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from .files import InputError, reason
+
+# safetensors' names of dtypes, in its order within a file: the last come first.
+_DTYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int16: "I16",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.complex64: "C64",
+    torch.float64: "F64",
+    torch.int64: "I64",
+}
+_ORDER = list(_DTYPES)
+
+
+def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """All parameters and buffers as safetensors, tied weights once; `metadata` stands in the file's header.
+
+    Written tensor by tensor, since safetensors' own writer holds all of them in memory a second time. The bytes are the
+    same: tensors of wide numbers first, then by name.
+    """
+    stored = _stored_names(model)
+    tensors = [(name, tensor) for name, tensor in model.state_dict().items() if stored[name] == name]
+    tensors.sort(key=lambda pair: (-_ORDER.index(pair[1].dtype), pair[0]))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    end = 0
+    for name, tensor in tensors:
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    with path.open("wb") as file:  # by Python, so that a full disk is an OSError that says so
+        file.write(struct.pack("<Q", len(head)) + head)
+        for _, tensor in tensors:
+            file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """What `save_weights` was given for the header of a safetensors file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: is damaged or not safetensors: {reason(error)}") from None
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Strictly; the shapes were not trusted before they were compared."""
+    check_shapes(path, model, read_shapes(path))
+    try:
+        tensors = safetensors.torch.load_file(path)
+        model.load_state_dict({name: tensors[stored] for name, stored in _stored_names(model).items()})
+    except (SafetensorError, RuntimeError, KeyError) as error:  # numbers of 4 or 6 bits, which PyTorch has not
+        raise InputError(f"{path}: holds weights that cannot be loaded: {reason(error)}") from None
+
+
+def _stored_names(model: nn.Module) -> dict[str, str]:
+    """Each name in the state -> the name it is stored under: tied weights share the first of theirs."""
+    state = model.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes from the header, which also tells whether the file is whole."""
+    if not path.exists():
+        raise InputError(f"{path}: is missing")
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: is damaged or not safetensors: {reason(error)}") from None
+
+
+def check_shapes(path: Path, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """The file has the tensors of the model's state, no others, of the same shapes."""
+    stored = _stored_names(model)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if stored[name] == name}
+    missing, unexpected = [n for n in wanted if n not in shapes], [n for n in shapes if n not in wanted]
+    other = [f"{n} {shapes[n]} for {wanted[n]}" for n in wanted if n in shapes and shapes[n] != wanted[n]]
+    wrong = ((missing, "missing"), (unexpected, "unexpected"), (other, "of another shape"))
+    problems = [f"{len(names)} {text} ({some(names)})" for names, text in wrong if names]
+    if problems:
+        raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(problems)}")
+
+
+def some(names: Iterable[Any]) -> str:
+    """The first names, and how many more there are."""
+    first, count = [str(name) for name in names], 3
+    return ", ".join(first[:count]) + (f" and {len(first) - count} more" if len(first) > count else "")
