@@ -191,7 +191,7 @@ def test_fresh_weights_are_those_of_a_new_network(root, made):
     pruned = training.trained(out / "prune/round3")[1]
     begun = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "fit", lambda task, data, recipe, run, watchers: begun.append(task.release()))
+        patch.setattr(training, "fit", lambda task, data, run, watchers: begun.append(task.release()))
         with pytest.raises(compression._Stopped):
             compression._tune(job, pruned)
     torch.manual_seed(config.load(Recipe, root / "fresh/tune/recipe.yaml").seed)
