@@ -32,9 +32,10 @@ def test_a_second_training_in_the_same_folder_is_refused_until_the_first_is_gone
     """Also after kill -9, while loader workers of the killed one still live."""
     command = [sys.executable, str(SCRIPT), "Language", str(tmp_path), "steps=1000000", "workers=1", "save_every=5"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not states(tmp_path) and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert states(tmp_path)
     first.send_signal(signal.SIGSTOP)  # alive, but it leaves the processor to the others
     with pytest.raises(InputError, match=rf"{tmp_path.name}: process {first.pid} on \S+ is training here; wait"):
         toys.train("Language", tmp_path, toys.Recipe())
