@@ -26,9 +26,9 @@ ROOMS = (
     ("command", "draw", "weights"),
     ("chunk", "batch", "codec", "metrics", "report", "bundle"),
     ("export", "package", "latents"),
-    ("train",),
     ("verbs",),
     ("cli",),
+    ("train",),
     ("testing",),
 )
 RANK = {room: rank for rank, row in enumerate(ROOMS) for room in row}

@@ -56,6 +56,8 @@ class Result:
     """(N, K), means over the crops."""
     crops: int
     gain_db: float
+    unreadable: int = 0
+    """None is left out: a clip that cannot be read is an error."""
 
     @property
     def predicted(self) -> np.ndarray:

@@ -52,6 +52,9 @@ class Outcome(Protocol):
 class Result(Protocol):
     """What an evaluation measured."""
 
+    unreadable: int
+    """Files that were left out, each named in a line."""
+
     def plain(self) -> Any:
         """For JSON."""
 
@@ -122,7 +125,7 @@ def evaluate(
         if args.out:
             write_report(result, args.out, f"{package.name}: {args.bundle}", args)
         command.show(result.plain(), args.json, result.table())
-        return 0
+        return 2 if result.unreadable else 0
 
     parser = command.verb(verbs, "evaluate", run, summary)
     add_bundle(parser, package)

@@ -9,10 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from audio_core.package import Package
+
 from .__about__ import __version__
 
 __all__ = [
     "FORMATS",
+    "PACKAGE",
     "SHIPPED",
     "DecoderStream",
     "EncoderStream",
@@ -29,6 +32,16 @@ SHIPPED = {"default": Path(__file__).with_name("default")}
 """The bundle in the wheel; its README.md tells what it is and how good."""
 FORMATS = {"c": "-c", "c-int8": "-c-int8", "onnx": ".onnx", "tflite-int8": "-int8.tflite"}
 """What `export` writes, and how the names end that it gives by itself."""
+PACKAGE = Package(
+    name="audio-soundstream",
+    version=__version__,
+    about="Neural codecs for speech and sound: train, encode, decode, measure, put on a microcontroller.",
+    shipped=SHIPPED,
+    stems={"default": "tinystream"},
+    formats=FORMATS,
+    calibrated=("c-int8", "tflite-int8"),
+    tags=("audio-codec",),
+)
 _HOMES = {
     "DecoderStream": ".live.stream",
     "EncoderStream": ".live.stream",

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from audio_core import batch, command
 from audio_core.files import InputError, note
 
-from . import FORMATS, SHIPPED, __version__
-
 if TYPE_CHECKING:
+    from .evaluate import Result
     from .model import NeuralCodec
 
 
@@ -20,55 +19,6 @@ def _loaded(args: argparse.Namespace) -> NeuralCodec:
     from .model import load
 
     return load(args.model, command.device(args.device))
-
-
-# --- training ----------------------------------------------------------------------------------------------
-
-
-def settings() -> str:
-    from .recipe import Recipe
-
-    return command.fields(Recipe)
-
-
-def train(given: argparse.Namespace) -> int:
-    from .recipe import Recipe
-
-    recipe = command.load_recipe(Recipe, "audio_soundstream", given.recipe, given.settings)
-    from . import train as training
-
-    run = training.train(recipe, given.out, given.device, given.quiet)
-    if not run.finished:
-        if run.main:
-            note(f"{given.out}: stopped; the same command goes on")
-        return 130
-    if run.main:
-        found = training.results(given.out)
-        measured = {name: value for name, value in found.items() if isinstance(value, float) and name != "time"}
-        text = "\n".join(f"{name} {value:.4g}" for name, value in measured.items())
-        command.show(found, given.json, text or f"{run.step} steps done; nothing was held out to measure")
-        if not given.quiet:
-            note(f"wrote {given.out / 'bundle'}")
-    return 0
-
-
-def scan(given: argparse.Namespace) -> int:
-    from audio_core import batch
-    from audio_core.data import manifest
-
-    command.check_out(given, (".jsonl",))
-    found = manifest.scan([item.file for item in batch.find(given.inputs)], given.out, progress=not given.quiet)
-    for name, cause in found.unreadable:
-        note(f"{name}: {cause}")
-    seconds = sum(item.frames / item.rate for item in found.items)
-    print(f"{len(found.items)} files, {seconds / 3600:.2f} h, in {given.out}")
-    return 2 if found.unreadable else 0
-
-
-def recipes(given: argparse.Namespace) -> int:
-    found = command.recipes("audio_soundstream")
-    command.show(found, given.json, command.columns(found.items()))
-    return 0
 
 
 # --- coding ------------------------------------------------------------------------------------------------
@@ -197,105 +147,9 @@ def cut(args: argparse.Namespace) -> int:
     return 0
 
 
-# --- measuring and making ----------------------------------------------------------------------------------
-
-
-def evaluate(given: argparse.Namespace) -> int:
-    from . import evaluate as measuring
+def evaluate(args: argparse.Namespace) -> Result:
+    from .evaluate import evaluate
     from .model import load
 
-    if given.out:
-        command.check_out(given, (".html",))
-    model = load(given.bundle, command.device(given.device))
-    result = measuring.evaluate(
-        model, given.data, given.kbps, given.files, given.listen if given.out else 0, given.quiet
-    )
-    if given.out:
-        measuring.report(result, given.out, str(given.bundle))
-        note(f"wrote {given.out}")
-    command.show(result.plain(), given.json, measuring.table(result))
-    return 2 if result.unreadable else 0
-
-
-def export(given: argparse.Namespace) -> int:
-    run = (Path(given.source) / "recipe.yaml").exists()
-    if given.calibrate and given.format not in ("c-int8", "tflite-int8"):
-        raise InputError(f"--calibrate sets the scales of integers, and --format {given.format} has none")
-    if given.best and not run:
-        raise InputError("--best chooses between the weights of a run, and a bundle has only one kind")
-    if given.format == "bundle":
-        if not run:
-            kinds = ", ".join(FORMATS)
-            raise InputError(f"{given.source}: holds no training run to make a bundle of; choose a --format: {kinds}")
-        from .train import release
-
-        out = given.out or Path(given.source) / "bundle"
-        release(given.source, out, given.best, given.force)
-        note(f"wrote {out}")
-        command.show({"format": "bundle", "path": str(out)}, given.json, str(out))
-        return 0
-    name = "tinystream" if given.source in SHIPPED else Path(given.source).resolve().name
-    out = given.out or Path(name + FORMATS[given.format])
-    if out.exists() and not given.force:
-        raise InputError(f"{out}: exists already; give --force to overwrite it")
-    from .export import calibrate
-    from .export import write as exporting
-    from .model import load
-
-    if run:
-        from .train import trained
-
-        _, model = trained(given.source, given.best)
-    else:
-        model = load(given.source)
-    sounds = calibrate.recordings(model.config, given.calibrate) if given.calibrate else None
-    facts = exporting.export(model, out, given.format, sounds, given.force)
-    note(f"wrote {out}")
-    command.show(facts, given.json, exporting.table(facts))
-    return 0
-
-
-def convert(given: argparse.Namespace) -> int:
-    from audio_core import bundle
-
-    from . import original
-    from .config import bitrates
-
-    model = original.convert(given.original)
-    kind, rate = type(model).__name__, model.sample_rate
-    card = bundle.card(
-        f"{kind}, converted",
-        f"Converted from {given.original.name}: {rate} Hz, up to {bitrates(model.config)[-1]:g} kbit/s.",
-        "other",
-        "As of the original checkpoint.",
-        {},
-        'import audio_soundstream\n\nmodel = audio_soundstream.load("bundle")  # the folder of this file',
-        ["audio-codec"],
-    )
-    bundle.save(model, given.out, "audio-soundstream", __version__, card, given.force)
-    note(f"wrote {given.out}: {kind} at {rate} Hz, {len(model.codebooks)} codebooks of {model.codebooks[0]}")
-    return 0
-
-
-def describe(given: argparse.Namespace) -> int:
-    import torch
-
-    from . import cost
-
-    file = Path(given.model).suffix in (".yaml", ".yml", ".json")
-    if given.model in SHIPPED or Path(given.model).is_dir() or ("/" in given.model and not file):
-        if given.settings:
-            raise InputError(f"{given.model}: is a bundle, which has no settings to change")
-        from .model import load
-
-        model = load(given.model)
-    else:
-        from .recipe import Recipe
-        from .train import build
-
-        recipe = command.load_recipe(Recipe, "audio_soundstream", given.model, given.settings)
-        with torch.device("meta"):
-            model = build(recipe.model)
-    facts = cost.describe(model)
-    command.show(facts, given.json, cost.table(facts))
-    return 0
+    model = load(args.bundle, command.device(args.device))
+    return evaluate(model, args.data, args.kbps, args.files, args.listen if args.out else 0, args.quiet)

@@ -8,26 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from audio_core import command
+from audio_core import verbs as kit
 
-from . import FORMATS, __version__, actions
+from . import PACKAGE, actions
 
 
 def parser() -> command.Parser:
-    about = "Neural codecs for speech and sound: train, encode, decode, measure, put on a microcontroller."
-    parser, verbs = command.program("audio-soundstream", about, __version__)
+    parser, verbs = kit.program(PACKAGE)
+    kit.train(verbs, PACKAGE, "Train a codec by a recipe.")
 
-    train = command.verb(verbs, "train", actions.train, "Train a codec by a recipe.", actions.settings)
-    train.add_argument("recipe", help="a name that `recipes` shows, or a .yaml file")
-    train.add_argument("settings", nargs="*", metavar="key=value", help="what differs from the recipe")
-    train.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="DIR", help="the run's folder; goes on where it stands"
-    )
-    command.add_device(train)
-    command.add_json(train)
-    command.add_quiet(train)
-
-    evaluate = command.verb(verbs, "evaluate", actions.evaluate, "Measure a codec on recordings, bitrate by bitrate.")
-    evaluate.add_argument("bundle", help="a bundle's folder, a Hub id, or `default`, which comes with the package")
+    evaluate = kit.evaluate(verbs, PACKAGE, "Measure a codec on recordings, bitrate by bitrate.", actions.evaluate)
     evaluate.add_argument("data", nargs="+", metavar="DATA", help="files, folders, patterns or a .jsonl of `scan`")
     _add_ladder(evaluate, "four of the codec's")
     evaluate.add_argument(
@@ -36,16 +26,12 @@ def parser() -> command.Parser:
     evaluate.add_argument(
         "--listen", type=_number(int), default=4, metavar="N", help="files to hear in the report (default: %(default)s)"
     )
-    command.add_out(evaluate, "write a page with numbers, curves and players, an .html file")
-    command.add_device(evaluate)
-    command.add_json(evaluate)
-    command.add_quiet(evaluate)
 
     encode = command.verb(
         verbs, "encode", actions.encode, "Encode audio files to .sstr files, or a live stream from standard input."
     )
     encode.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns; - for standard input")
-    _add_model(encode)
+    kit.add_model(encode, PACKAGE)
     _add_kbps(encode)
     encode.add_argument("--entropy", action="store_true", help="smaller files of the same sound; no fixed bitrate")
     encode.add_argument(
@@ -59,7 +45,7 @@ def parser() -> command.Parser:
 
     decode = command.verb(verbs, "decode", actions.decode, "Decode .sstr files, or a live stream from standard input.")
     decode.add_argument("inputs", nargs="+", metavar="INPUT", help=".sstr files, folders or patterns; - for a pipe")
-    _add_model(decode)
+    kit.add_model(decode, PACKAGE)
     _add_kbps(decode)
     decode.add_argument("--start", type=_number(float), default=0.0, metavar="S", help="begin here (default: 0)")
     decode.add_argument("--seconds", type=_number(float), metavar="S", help="so much of it")
@@ -79,7 +65,7 @@ def parser() -> command.Parser:
         verbs, "reconstruct", actions.reconstruct, "Encode and decode files, to hear what the codec keeps."
     )
     reconstruct.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    _add_model(reconstruct)
+    kit.add_model(reconstruct, PACKAGE)
     _add_ladder(reconstruct, "the codec's highest")
     command.add_out(reconstruct, "a file, or a folder; with several bitrates one folder for each", required=True)
     command.add_device(reconstruct)
@@ -89,7 +75,7 @@ def parser() -> command.Parser:
         verbs, "transmit", actions.transmit, "Send a file over a simulated network that loses packets."
     )
     transmit.add_argument("input", type=Path, metavar="INPUT", help="an audio file")
-    _add_model(transmit)
+    kit.add_model(transmit, PACKAGE)
     _add_kbps(transmit)
     share, burst, frames, seed = _number(float, 0, 1), _number(float, 1, 1000), _number(int, 1, 255), _number(int)
     transmit.add_argument(
@@ -114,61 +100,23 @@ def parser() -> command.Parser:
     _add_kbps(cut, required=True)
     command.add_out(cut, "the smaller .sstr file", required=True)
 
-    export = command.verb(verbs, "export", actions.export, "Make a bundle of a run, or an encoder for other machines.")
-    export.add_argument(
-        "source",
-        nargs="?",
-        default="default",
-        metavar="RUN|BUNDLE",
-        help="a run's folder, a bundle's, a Hub id, or `default` (default: %(default)s)",
+    kit.export(
+        verbs,
+        PACKAGE,
+        "Make a bundle of a run, or an encoder for other machines.",
+        "c, c-int8: C99 sources for microcontrollers, in real numbers or integers; onnx: one file; tflite-int8: one file "
+        "for TensorFlow Lite and its Micro",
     )
-    export.add_argument(
-        "--format",
-        choices=("bundle", *FORMATS),
-        default="bundle",
-        help="bundle: a folder to load and share; c, c-int8: C99 sources for microcontrollers, in real numbers or "
-        "integers; onnx: one file; tflite-int8: one file for TensorFlow Lite and its Micro (default: %(default)s)",
-    )
-    export.add_argument("--best", action="store_true", help="of a run, the weights of the best evaluation")
-    export.add_argument(
-        "--calibrate",
-        action="append",
-        metavar="INPUT",
-        help="a file, folder or pattern of recordings that set the scales of integers; may be given several times "
-        "(default: sounds made here)",
-    )
-    command.add_out(export, "the result (default: of a run its folder bundle, else named after the source)")
-    command.add_json(export)
-
-    convert = command.verb(verbs, "convert", actions.convert, "Make a bundle of a checkpoint of the original programs.")
-    convert.add_argument("original", type=Path, help="a .pt file of uverd's SoundStream or TinyStream")
-    command.add_out(convert, "the bundle's folder", required=True)
-
-    describe = command.verb(
-        verbs, "describe", actions.describe, "Show parameters, work, bitrates and delay of a codec."
-    )
-    describe.add_argument("model", help="a bundle, or a recipe")
-    describe.add_argument("settings", nargs="*", metavar="key=value", help="what differs from the recipe")
-    command.add_json(describe)
-
-    recipes = command.verb(verbs, "recipes", actions.recipes, "List the recipes that come with the package.")
-    command.add_json(recipes)
-
-    scan = command.verb(verbs, "scan", actions.scan, "List the audio files of folders in a manifest to train on.")
-    scan.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
-    command.add_out(scan, "the manifest, a .jsonl file", required=True)
-    command.add_quiet(scan)
+    original = "a .pt file of uverd's SoundStream or TinyStream"
+    kit.convert(verbs, PACKAGE, "Make a bundle of a checkpoint of the original programs.", original)
+    kit.describe(verbs, PACKAGE, "Show parameters, work, bitrates and delay of a codec.")
+    kit.recipes(verbs, PACKAGE)
+    kit.scan(verbs)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     return command.main(parser(), arguments)
-
-
-def _add_model(parser: command.Parser) -> None:
-    parser.add_argument(
-        "--model", metavar="BUNDLE", default="default", help="a folder or a Hub id (default: comes with the package)"
-    )
 
 
 def _add_kbps(parser: command.Parser, required: bool = False) -> None:

@@ -13,8 +13,8 @@ from audio_core.nn.residual import Residual
 from audio_core.nn.stream import Sequential
 from torch import nn
 
-from .config import bitrates, bits
-from .model import NeuralCodec
+from .config import CodecConfig, bitrates, bits
+from .model import NeuralCodec, build
 
 
 def convolutions(layer: nn.Module, ratio: Fraction = Fraction(1)) -> Iterator[tuple[Any, Fraction]]:
@@ -53,15 +53,16 @@ def latency(model: NeuralCodec) -> int:
     return int(model.encoder.delay + model.decoder.delay * model.hop) + model.lead
 
 
-def describe(model: NeuralCodec) -> dict[str, Any]:
+def describe(config: CodecConfig) -> dict[str, Any]:
     """The facts, as plain numbers."""
-    config, rate, frames = model.config, model.sample_rate, Fraction(model.sample_rate, model.hop)
-    with torch.no_grad():
-        parts = {
-            "encoder": sum(p.numel() for p in model.encoder.parameters()),
-            "codebooks": model.quantizer.codebooks.numel(),
-            "decoder": sum(p.numel() for p in model.decoder.parameters()),
-        }
+    with torch.device("meta"):  # costs no memory
+        model = build(config)
+    rate, frames = model.sample_rate, Fraction(model.sample_rate, model.hop)
+    parts = {
+        "encoder": sum(p.numel() for p in model.encoder.parameters()),
+        "codebooks": model.quantizer.codebooks.numel(),
+        "decoder": sum(p.numel() for p in model.decoder.parameters()),
+    }
     return {
         "class": type(model).__name__,
         "rate": rate,

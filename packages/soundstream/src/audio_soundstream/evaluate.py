@@ -86,6 +86,64 @@ class Result:
             "entropy_kbps": round(sum(self.entropy) * self.model.sample_rate / self.model.hop / 1000, 4),
         }
 
+    def table(self) -> str:
+        """For people."""
+        measures = [measure for measure in MEASURES if measure in self.rungs[0].values]
+        rows: list[tuple] = [("", "kbit/s", *(MEASURES[measure] for measure in measures))]
+        for rung in [*self.rungs, *self.opus]:
+            name = "Opus" if rung in self.opus else type(self.model).__name__
+            rows.append((name, round(rung.kbps, 3), *(round(rung.mean(measure), 3) for measure in measures)))
+        entropy = sum(self.entropy)
+        whole = self.model.config.layers * bits(self.model.config)
+        used = 100 * sum(self.used) / len(self.used)
+        return (
+            f"{columns(rows)}\n\n{self.files} files; codes hold {entropy:.1f} of {whole} bits a frame; "
+            f"{used:.0f} % of the entries occur in {self.frames} frames"
+        )
+
+    def page(self, report: Report, folder: Path | None = None) -> None:
+        """Numbers, curves, codebooks and players."""
+        kind, config = type(self.model).__name__, self.model.config
+        facts = cost.describe(self.model.config)
+        seconds, frame = self.frames / facts["frames_per_second"], 1000 / facts["frames_per_second"]
+        report.text(
+            f"{facts['parameters']['total']:,} parameters; {facts['rate']} Hz, frames of {frame:.3g} ms, a delay of "
+            f"{facts['latency_ms']:.3g} ms. Measured on {self.files} files, {seconds:.3g} s."
+        )
+        report.heading("Quality by bitrate")
+        report.text(
+            "Means over the files at the codec's rate; bitrates are without containers. More is better of SI-SDR, SNR, "
+            "PESQ and STOI, less of distances; PESQ and STOI are for speech. What is trained to sound right may have a low "
+            "SI-SDR and yet sound well: listen below."
+        )
+        measures = [measure for measure in MEASURES if measure in self.rungs[0].values]
+        header = ["", "kbit/s", *(MEASURES[measure] for measure in measures)]
+        rows = [(kind, rung) for rung in self.rungs] + [("Opus", rung) for rung in self.opus]
+        report.table(header, [[codec, rung.kbps, *map(rung.mean, measures)] for codec, rung in rows])
+        for measure in ("si_sdr", "mel", "pesq"):
+            if measure in measures and len(self.rungs) > 1:
+                lines = {
+                    label: ([rung.kbps for rung in rungs], [rung.mean(measure) for rung in rungs])
+                    for label, rungs in ((kind, self.rungs), ("Opus", self.opus))
+                }
+                report.curve(MEASURES[measure], lines, unit="kbit/s")
+        report.heading("Codebooks")
+        width, total = bits(config), sum(self.entropy)
+        report.text(
+            f"The codes of a frame hold {total:.1f} of {width * config.layers} bits; the rest is what entropy coding "
+            "saves at most, in long files. "
+            f"Fewer than {10 * config.size} frames make it look less than it is; here are {self.frames}."
+        )
+        books = zip(bitrates(config), self.entropy, self.used, strict=True)
+        report.table(
+            ["layer", "kbit/s up to it", f"entropy, of {width} bits", "entries that occur, %"],
+            [[at, rate, entropy, 100 * share] for at, (rate, entropy, share) in enumerate(books, 1)],
+        )
+        if self.heard:
+            report.heading("To hear")
+            for sounds in self.heard:
+                report.row(sounds)
+
 
 @torch.no_grad()
 def evaluate(
@@ -204,63 +262,3 @@ def ogg_payload(data: bytes) -> int:
         found.append(sum(lengths))
         at += 27 + len(lengths) + found[-1]
     return sum(found[2:])
-
-
-def table(result: Result) -> str:
-    measures = [measure for measure in MEASURES if measure in result.rungs[0].values]
-    rows: list[tuple] = [("", "kbit/s", *(MEASURES[measure] for measure in measures))]
-    for rung in [*result.rungs, *result.opus]:
-        name = "Opus" if rung in result.opus else type(result.model).__name__
-        rows.append((name, round(rung.kbps, 3), *(round(rung.mean(measure), 3) for measure in measures)))
-    entropy = sum(result.entropy)
-    whole = result.model.config.layers * bits(result.model.config)
-    used = 100 * sum(result.used) / len(result.used)
-    return (
-        f"{columns(rows)}\n\n{result.files} files; codes hold {entropy:.1f} of {whole} bits a frame; "
-        f"{used:.0f} % of the entries occur in {result.frames} frames"
-    )
-
-
-def report(result: Result, path: str | Path, name: str) -> None:
-    kind, config = type(result.model).__name__, result.model.config
-    page = Report(f"{kind} {name}")
-    facts = cost.describe(result.model)
-    seconds, frame = result.frames / facts["frames_per_second"], 1000 / facts["frames_per_second"]
-    page.text(
-        f"{facts['parameters']['total']:,} parameters; {facts['rate']} Hz, frames of {frame:.3g} ms, a delay of "
-        f"{facts['latency_ms']:.3g} ms. Measured on {result.files} files, {seconds:.3g} s."
-    )
-    page.heading("Quality by bitrate")
-    page.text(
-        "Means over the files at the codec's rate; bitrates are without containers. More is better of SI-SDR, SNR, "
-        "PESQ and STOI, less of distances; PESQ and STOI are for speech. What is trained to sound right may have a low "
-        "SI-SDR and yet sound well: listen below."
-    )
-    measures = [measure for measure in MEASURES if measure in result.rungs[0].values]
-    header = ["", "kbit/s", *(MEASURES[measure] for measure in measures)]
-    rows = [(kind, rung) for rung in result.rungs] + [("Opus", rung) for rung in result.opus]
-    page.table(header, [[codec, rung.kbps, *map(rung.mean, measures)] for codec, rung in rows])
-    for measure in ("si_sdr", "mel", "pesq"):
-        if measure in measures and len(result.rungs) > 1:
-            lines = {
-                label: ([rung.kbps for rung in rungs], [rung.mean(measure) for rung in rungs])
-                for label, rungs in ((kind, result.rungs), ("Opus", result.opus))
-            }
-            page.curve(MEASURES[measure], lines, unit="kbit/s")
-    page.heading("Codebooks")
-    width, total = bits(config), sum(result.entropy)
-    page.text(
-        f"The codes of a frame hold {total:.1f} of {width * config.layers} bits; the rest is what entropy coding "
-        "saves at most, in long files. "
-        f"Fewer than {10 * config.size} frames make it look less than it is; here are {result.frames}."
-    )
-    books = zip(bitrates(config), result.entropy, result.used, strict=True)
-    page.table(
-        ["layer", "kbit/s up to it", f"entropy, of {width} bits", "entries that occur, %"],
-        [[at, rate, entropy, 100 * share] for at, (rate, entropy, share) in enumerate(books, 1)],
-    )
-    if result.heard:
-        page.heading("To hear")
-        for sounds in result.heard:
-            page.row(sounds)
-    page.save(path)

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from audio_core import bundle
 from audio_core.audio import batch as checked
 from audio_core.codec import fingerprint
 from audio_core.files import InputError
@@ -25,7 +24,7 @@ from audio_core.nn.residual import Residual
 from audio_core.nn.stream import Sequential
 from torch import Tensor, nn
 
-from . import SHIPPED
+from . import PACKAGE
 from .config import SoundStreamConfig, TinyStreamConfig
 
 _DILATIONS = (1, 3, 9)
@@ -249,13 +248,17 @@ def _chain(first: nn.Module, blocks: list[Sequential], last: nn.Module, *after_f
     return Sequential(OrderedDict([*parts, ("last", last)]))
 
 
+def build(config: SoundStreamConfig | TinyStreamConfig) -> NeuralCodec:
+    """The codec of a configuration, with PyTorch's first weights."""
+    return TinyStream(config) if isinstance(config, TinyStreamConfig) else SoundStream(config)
+
+
 def load(path: str | Path = "default", device: str = "cpu") -> NeuralCodec:
     """The codec of a bundle: a folder, a Hub id, or the text `default`, which is the one in the wheel.
 
     A folder of that name is `Path("default")` or `./default`.
     """
-    place = SHIPPED.get(path, path) if isinstance(path, str) else path
-    model = bundle.load(place, [SoundStream, TinyStream], "audio-soundstream", device)
+    model = PACKAGE.load(path, [SoundStream, TinyStream], device)
     for name, tensor in model.state_dict().items():
         if not tensor.isfinite().all() or (name == "quantizer.counts" and tensor.min() < 0):
             raise InputError(f"{path}: {name} holds values that are not finite, or counts below 0")

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from audio_core import bundle
+from audio_core.config import build as build_config
+from audio_core.config import plain
 from audio_core.dsp.mel import MelSpectrogram
 from audio_core.dsp.precision import full_precision
 from audio_core.files import InputError
@@ -21,24 +23,41 @@ from audio_core.nn.discriminate import STFTDiscriminator
 from audio_core.nn.quantize import Quantised, ResidualQuantizer
 from torch import Tensor, nn
 
-from .config import SoundStreamConfig, TinyStreamConfig
+from .config import SoundStreamConfig, TinyStreamConfig, bitrates
 from .model import NeuralCodec, SoundStream, TinyStream
 
 _BOOK = re.compile(r"quantizer\.quantizers\.(\d+)\.(embeddings\.weight|ema_cluster_size|ema_w)")
 
 
-def convert(path: str | Path) -> NeuralCodec:
-    """The codec of a checkpoint (`.pt`) of uverd's SoundStream or TinyStream, of any size."""
+def convert(path: str | Path, overrides: Sequence[str] = ()) -> NeuralCodec:
+    """The codec of a checkpoint (`.pt`) of uverd's SoundStream or TinyStream, of any size.
+
+    `overrides` such as `rate=16000` (`model.rate=...` is the same) say what the shapes of the tensors do not.
+    """
     path = Path(path)
     state = bundle.read_checkpoint(path)
-    return from_state(state, path, _rate(path))
+    return from_state(state, path, _rate(path), overrides)
 
 
-def from_state(state: Mapping[str, Tensor], path: Path = Path("checkpoint"), rate: int | None = None) -> NeuralCodec:
+def summary(model: NeuralCodec) -> tuple[str, str]:
+    """Title and summary for the card of a converted codec."""
+    books = f"{len(model.codebooks)} codebooks of {model.codebooks[0]}"
+    return type(model).__name__, f"{model.sample_rate} Hz, {books}, up to {bitrates(model.config)[-1]:g} kbit/s"
+
+
+def from_state(
+    state: Mapping[str, Tensor],
+    path: Path = Path("checkpoint"),
+    rate: int | None = None,
+    overrides: Sequence[str] = (),
+) -> NeuralCodec:
     """The codec with these weights, under the original's names."""
     if any(".res_unit." in name for name in state):
         raise InputError(f"{path}: is a TinyStream from before it had three residual units a block, which is not known")
     config = settings(state, path, rate)
+    if overrides:
+        changes = [text.removeprefix("model.") for text in overrides]
+        config = build_config(type(config), plain(config), changes)
     model = SoundStream(config) if isinstance(config, SoundStreamConfig) else TinyStream(config)
     pairs = names(model)
     missing = [theirs for theirs in pairs.values() if theirs not in state]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from audio_core import bundle, config
+from audio_core import config
 from audio_core.files import note
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
@@ -17,16 +17,36 @@ from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
 from torch import Tensor
 
-from . import data
-from .__about__ import __version__
-from .config import CodecConfig, TinyStreamConfig, bitrates
-from .model import NeuralCodec, SoundStream, TinyStream, finished, spread
+from . import PACKAGE, data
+from .config import CodecConfig, bitrates
+from .model import NeuralCodec, build, finished, spread
 from .recipe import Recipe
 from .task import Coding, discriminators, generator
 
 
-def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Run:
-    """Train by `recipe` into `out`, from where it stands; `run.finished` tells whether it came to its end."""
+class Outcome(NamedTuple):
+    """A training that came to its end."""
+
+    folder: Path
+    steps: int
+
+    @property
+    def bundles(self) -> list[Path]:
+        return [self.folder / "bundle"]
+
+    def plain(self) -> dict[str, Any]:
+        """The last evaluation, for JSON."""
+        return results(self.folder)
+
+    def table(self) -> str:
+        """The last evaluation, for people."""
+        values = {name: value for name, value in self.plain().items() if isinstance(value, float) and name != "time"}
+        lines = [f"{name} {value:.4g}" for name, value in values.items()]
+        return "\n".join(lines) or f"{self.steps} steps done; nothing was held out to measure"
+
+
+def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
+    """Train by `recipe` into `out`, from where it stands; None when it was asked to stop before its end."""
     out = Path(out)
     corpora = data.corpora(recipe.data, out / "headers.jsonl", quiet)
     held = [item for _, items in corpora for item in items]
@@ -45,11 +65,11 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     if run.main and run.finished:
         release(out, out / "bundle", force=True)  # a run that went on makes it anew
     run.close()
-    return run
+    return Outcome(out, run.step) if run.finished else None
 
 
 def _task(recipe: Recipe) -> Coding:
-    net, discriminator = generator(build(recipe.model), recipe.weights), discriminators(recipe)
+    net, discriminator = generator(first(recipe.model), recipe.weights), discriminators(recipe)
     average = Average(net, warming(recipe.average)) if recipe.average else None
     clip = recipe.clip or None
     player = Player(net, recipe.optimizer.build(net.parameters()), recipe.schedule, clip, average)
@@ -59,9 +79,10 @@ def _task(recipe: Recipe) -> Coding:
     return Coding(player, Player(discriminator, optimizer, recipe.schedule, clip), recipe)
 
 
-def build(settings: CodecConfig) -> NeuralCodec:
-    model = TinyStream(settings) if isinstance(settings, TinyStreamConfig) else SoundStream(settings)
-    if settings.learning == "moving":
+def first(config: CodecConfig) -> NeuralCodec:
+    """A codec with the weights that a training begins with."""
+    model = build(config)
+    if config.learning == "moving":
         spread(model)
     return model
 
@@ -97,14 +118,14 @@ def release(folder: str | Path, out: str | Path, best: bool = False, force: bool
     """The codec of a run as a bundle: its last weights, or those of its best evaluation."""
     recipe, model = trained(folder, best)
     model = finished(model)
-    bundle.save(model, out, "audio-soundstream", __version__, _card(Path(folder), recipe, best), force)
+    PACKAGE.save(model, out, _card(Path(folder), recipe, best), force)
     return model
 
 
 def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, NeuralCodec]:
     """The recipe of a run and its codec, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
-    net = generator(build(recipe.model), recipe.weights)
+    net = generator(first(recipe.model), recipe.weights)
     if best:
         load_best(net.codec, folder)
     else:
@@ -121,13 +142,10 @@ def _card(folder: Path, recipe: Recipe, best: bool) -> str:
         "bits": "entropy of a frame's codes in eight clips, bits",
     }
     kind = config.kind(type(settings))
-    return bundle.card(
+    return PACKAGE.card(
         f"{kind}, {settings.rate / 1000:g} kHz, up to {rates[-1]:g} kbit/s",
         f"Neural codec of {settings.layers} codebooks of {settings.size} entries, a frame of {settings.hop} samples.",
-        "other",
         f"Trained on {', '.join(root.name for root in (recipe.data.root, *recipe.data.more))} for "
         f"{found.get('step', recipe.steps)} steps. The recordings have licences of their own.",
         {text: found[name] for name, text in named.items() if found.get(name) is not None},
-        'import audio_soundstream\n\nmodel = audio_soundstream.load("bundle")  # the folder of this file',
-        ["audio-codec"],
     )
