@@ -170,7 +170,8 @@ def test_models_that_are_none(place, bundles, run):
     (place / "run/recipe.yaml").write_text("steps: 1\n")
     encode = ["encode", "in/a.wav", "-o", "x.sstr", "--model"]
     code, _, err = run(*encode, "run")
-    assert code == 2 and "but holds one: run/bundle" in err and one_line(err)
+    assert code == 0  # a run's folder stands for the bundle inside
+    (place / "x.sstr").unlink()
     head = json.loads((place / "run/bundle/config.json").read_text())
     for name, value in (("layers", 10**12), ("size", 2**40), ("channels", -1), ("strides", [1] * 9), ("rate", "x")):
         hostile = {**head, "config": {**head["config"], name: value}}

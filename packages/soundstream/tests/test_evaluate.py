@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from audio_core import audio, metrics
 from audio_core.files import InputError
 from audio_core.nn.quantize import usage
 from audio_core.testing import noise, tone
-from audio_soundstream.evaluate import evaluate, ogg_payload, table
+from audio_soundstream.evaluate import evaluate, ogg_payload
 
 RATE = 16000
 
@@ -74,7 +75,7 @@ def test_opus_is_measured_at_the_rate_it_takes(toy, data):
     assert 4 < low.kbps < 9 and 9 < high.kbps < 18
     assert high.mean("si_sdr") > 5  # in time with the recording, then
     assert [rung.kbps for rung in result.rungs] == pytest.approx([0.3, 0.6, 0.9, 1.2])
-    assert "Opus" in table(result) and "3 files" in table(result)
+    assert "Opus" in result.table() and "3 files" in result.table()
 
 
 def test_the_bytes_of_an_ogg_file_without_what_every_such_file_has(tmp_path):
@@ -122,16 +123,17 @@ def test_a_bad_file_is_named_and_left_out(toy, data, capsys):
 
 
 def test_the_verb_prints_numbers_and_writes_a_page(bundles, data, run, tmp_path):
-    page = tmp_path / "report.html"
-    code, out, err = run("evaluate", bundles / "causal", data, "--kbps", 0.25, 1, "--json", "-o", page, "--listen", 1)
+    folder = tmp_path / "report"
+    page = folder / "report.html"
+    code, out, err = run("evaluate", bundles / "causal", data, "--kbps", 0.25, 1, "--json", "-o", folder, "--listen", 1)
     told = json.loads(out)
     assert code == 0 and err == f"wrote {page}\n"
     assert [row["kbps"] for row in told["bitrates"]] == [0.25, 1] and len(told["codebooks"]) == 4
     html = page.read_text()
     assert html.count("<audio") == 5 and "of 16 bits" in html and "PESQ and STOI are for speech" in html
-    code, _, err = run("evaluate", bundles / "causal", data, "-o", page)
-    assert code == 2 and "exists already" in err and err.count("\n") == 1
-    code, out, _ = run("evaluate", bundles / "causal", data, "--kbps", 1, "--force", "-o", page)
+    code, _, err = run("evaluate", bundles / "causal", data, "-o", folder)
+    assert code == 2 and "holds a report already" in err and err.count("\n") == 1
+    code, out, _ = run("evaluate", bundles / "causal", data, "--kbps", 1, "--force", "-o", folder)
     assert code == 0 and "3 files; codes hold" in out
     (data / "broken.wav").write_bytes(b"RIFF")
     assert run("evaluate", bundles / "causal", data, "--kbps", 1, "--json")[0] == 2
@@ -143,7 +145,7 @@ def test_the_verb_prints_numbers_and_writes_a_page(bundles, data, run, tmp_path)
         (["--files", 0], "--files: expected a whole number from 1"),
         (["--listen", -1], "--listen: expected a whole number from 0"),
         (["--kbps", "nan"], "nan kbit/s is no bitrate of this codec; possible are 0.25, 0.5, 0.75, 1"),
-        (["-o", "page.txt"], "page.txt: the name must end in .html"),
+        (["-o", Path(__file__)], "test_evaluate.py: is a file, and the report needs a folder"),
     ],
 )
 def test_mistakes_are_named_in_one_line(bundles, data, run, more, said):

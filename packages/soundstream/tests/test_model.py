@@ -66,7 +66,7 @@ def test_streams_of_a_batch_do_not_hear_each_other(model):
 @pytest.mark.parametrize(("name", "samples"), [("soundstream", 181), ("tinystream", 2934), ("causal", 255)])
 def test_the_latency_is_what_a_change_shows(name, samples):
     model = made(name)
-    assert latency(model) == samples == describe(model)["latency_samples"]
+    assert latency(model) == samples == describe(model.config)["latency_samples"]
     # In float64, without rounding: the first sample that hears a change at `at` is `samples` before it.
     model = model.double()
     at, length = 16 * model.hop, 20 * model.hop

@@ -104,8 +104,8 @@ def parser() -> command.Parser:
         verbs,
         PACKAGE,
         "Make a bundle of a run, or an encoder for other machines.",
-        "c, c-int8: C99 sources for microcontrollers, in real numbers or integers; onnx: one file; tflite-int8: one file "
-        "for TensorFlow Lite and its Micro",
+        "c, c-int8: C99 sources for microcontrollers, in real numbers or integers; onnx: one file; "
+        "tflite-int8: one file for TensorFlow Lite and its Micro",
     )
     original = "a .pt file of uverd's SoundStream or TinyStream"
     kit.convert(verbs, PACKAGE, "Make a bundle of a checkpoint of the original programs.", original)

@@ -113,8 +113,8 @@ class Result:
         report.heading("Quality by bitrate")
         report.text(
             "Means over the files at the codec's rate; bitrates are without containers. More is better of SI-SDR, SNR, "
-            "PESQ and STOI, less of distances; PESQ and STOI are for speech. What is trained to sound right may have a low "
-            "SI-SDR and yet sound well: listen below."
+            "PESQ and STOI, less of distances; PESQ and STOI are for speech. What is trained to sound right may have "
+            "a low SI-SDR and yet sound well: listen below."
         )
         measures = [measure for measure in MEASURES if measure in self.rungs[0].values]
         header = ["", "kbit/s", *(MEASURES[measure] for measure in measures)]
