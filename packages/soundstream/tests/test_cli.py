@@ -303,7 +303,7 @@ def test_recipes_scan_and_convert(place, model, run):
     names = {"soundstream", "soundstream-original", "tinystream-medium", "tinystream-medium-causal"}
     assert names <= set(json.loads(run("recipes", "--json")[1]))
     code, out, _ = run("scan", "in", "-o", "list.jsonl", "--quiet")
-    assert code == 0 and out.startswith("3 files") and len((place / "list.jsonl").read_text().splitlines()) == 3
+    assert code == 0 and out.startswith("list.jsonl: 3 files") and len((place / "list.jsonl").read_text().splitlines()) == 3
     assert "exists already" in run("scan", "in", "-o", "list.jsonl")[2]
     code, _, err = run("convert", "none.pt", "-o", "x")
     assert code == 2 and "none.pt" in err and one_line(err)
@@ -313,7 +313,7 @@ def test_recipes_scan_and_convert(place, model, run):
 
 def test_export_of_what_is_no_run(place, model, run):
     code, _, err = run("export", model, "-o", "x")
-    assert code == 2 and "holds no training run to make a bundle of" in err and one_line(err)
+    assert code == 2 and "holds no training run (no recipe.yaml)" in err and one_line(err)
     code, _, err = run("export", model, "--format", "onnx", "--best", "-o", "x.onnx")
     assert code == 2 and "--best chooses between the weights of a run" in err
     code, _, err = run("export", model, "--format", "c", "--calibrate", "in", "-o", "x")

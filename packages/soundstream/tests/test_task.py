@@ -9,7 +9,7 @@ from audio_soundstream import original, task
 from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.model import SoundStream, TinyStream
 from audio_soundstream.recipe import Recipe
-from audio_soundstream.train import build
+from audio_soundstream.train import first
 
 from .test_discriminators import our_name
 
@@ -94,7 +94,7 @@ def test_balanced_losses_leave_out_what_has_no_weight(left_out):
     model = {"kind": "TinyStream", "channels": 4, "width": 8, "layers": 2, "size": 8, "rate": 8000}
     settings = {"model": model, "weights": shares, "discriminators": {"wave": 4, "stft": 0, "begin": 0}}
     recipe = config.build(Recipe, settings)
-    net, discriminator = task.generator(build(recipe.model), recipe.weights), task.discriminators(recipe)
+    net, discriminator = task.generator(first(recipe.model), recipe.weights), task.discriminators(recipe)
     players = [Player(part, recipe.optimizer.build(part.parameters())) for part in (net, discriminator)]
     for player in players:
         player.join(Accelerator(cpu=True))

@@ -15,7 +15,7 @@ from audio_soundstream import codec, data
 from audio_soundstream.config import bitrates
 from audio_soundstream.model import load
 from audio_soundstream.recipe import Data, Recipe
-from audio_soundstream.train import build, release, train, trained
+from audio_soundstream.train import first, release, train, trained
 
 RATE = 8000
 TOY = {
@@ -71,7 +71,7 @@ def test_the_codec_learns(sounds, tmp_path):
     )
     train(recipe, tmp_path / "run", "cpu", quiet=True)
     torch.manual_seed(recipe.seed)
-    begun, (_, model) = build(recipe.model).eval(), trained(tmp_path / "run")
+    begun, (_, model) = first(recipe.model).eval(), trained(tmp_path / "run")
     begun.quantizer.load_codebooks(torch.randn_like(begun.quantizer.codebooks))
     clips = data.Held(recipe.data, data.corpora(recipe.data, tmp_path / "headers.jsonl")[0][1], RATE)
     x = torch.stack([clips[at] for at in range(len(clips))])
@@ -107,10 +107,10 @@ def test_discriminators_are_not_heard_before_they_begin(sounds, tmp_path):
 @pytest.mark.parametrize("kind", ["SoundStream", "TinyStream"])
 def test_every_way_of_learning_trains(sounds, tmp_path, kind, learning):
     model = {"kind": kind, "channels": 4, "width": 8, "layers": 2, "size": 8, "rate": RATE, "learning": learning}
-    run = train(
+    outcome = train(
         toy(sounds, model=model, steps=2, discriminators={"wave": 0, "stft": 0}), tmp_path / "run", "cpu", quiet=True
     )
-    assert run.step == 2
+    assert outcome and outcome.steps == 2
     assert load(tmp_path / "run/bundle").config.learning == "none"
 
 
@@ -200,6 +200,6 @@ def test_every_recipe_builds():
         recipe = command.load_recipe(Recipe, "audio_soundstream", name)
         kbps = f"{bitrates(recipe.model)[-1]:g}"
         with torch.device("meta"):
-            build(recipe.model)
+            first(recipe.model)
         if "kbit/s" in names[name]:
             assert f"{kbps} kbit/s" in names[name]
