@@ -303,7 +303,11 @@ def test_recipes_scan_and_convert(place, model, run):
     names = {"soundstream", "soundstream-original", "tinystream-medium", "tinystream-medium-causal"}
     assert names <= set(json.loads(run("recipes", "--json")[1]))
     code, out, _ = run("scan", "in", "-o", "list.jsonl", "--quiet")
-    assert code == 0 and out.startswith("list.jsonl: 3 files") and len((place / "list.jsonl").read_text().splitlines()) == 3
+    assert (
+        code == 0
+        and out.startswith("list.jsonl: 3 files")
+        and len((place / "list.jsonl").read_text().splitlines()) == 3
+    )
     assert "exists already" in run("scan", "in", "-o", "list.jsonl")[2]
     code, _, err = run("convert", "none.pt", "-o", "x")
     assert code == 2 and "none.pt" in err and one_line(err)
