@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from check_chapters import check_chapters, check_inference
 from check_documents import check_commands, check_links, check_reference
 from workspace import ROOT, imports, packages, read_toml, sources
 
@@ -46,7 +47,11 @@ OWNERS = {
 }
 FROM_CORE = {"torch", "numpy", "tqdm"}  # what whoever depends on audio-core has
 DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where the import is named unlike the distribution
-FILE_LINES, CLI_LINES, CORE_LINES = 400, 250, 4500
+FILE_LINES, CLI_LINES = 400, 250
+# Of code. It was 4500 while two packages held for themselves what all seven share; since then the core has the common
+# verbs, the frame of exports, latents, shards, several outputs of a pass, aligned sources and the checks of what users
+# pass, 6300 in all. What would pass this limit takes something out, or belongs into a package.
+CORE_LINES = 6500
 # Paths of one machine, and the hosts behind an index. Written so that this line does not match itself.
 PRIVATE = re.compile(r"(?<![\w.*])/(?:work|root|farm|opt|home/\w+)/|files\.python[h]osted|pypi\.o[r]g")
 
@@ -149,6 +154,8 @@ def check_private(root: Path) -> list[str]:
 
 RULES = (
     check_imports,
+    check_chapters,
+    check_inference,
     check_sizes,
     check_packages,
     check_commands,

@@ -236,7 +236,7 @@ def test_what_load_imports_when_it_is_called_is_reported(root):
 
 
 def test_long_files_and_a_large_core_are_found(root):
-    for room in range(12):
+    for room in range(17):
         text = '"""What it is\nfor."""\n\n' + "x = 1\n" * 390 + "# why\n" * 5
         write(root, f"packages/audio-core/src/audio_core/dsp/room{room}.py", text)
     write(root, "tools/demo.py", "\n" * 401)
@@ -244,7 +244,7 @@ def test_long_files_and_a_large_core_are_found(root):
     assert check.check_sizes(root) == [
         "tools/demo.py: 401 lines, over 400",
         "packages/sep/src/audio_sep/cli.py: 251 lines, over 250",
-        "packages/audio-core: 4682 lines of code, over 4500",
+        "packages/audio-core: 6632 lines of code, over 6500",
     ]
 
 

@@ -407,3 +407,8 @@ def test_settings_may_stand_before_and_behind_options(place, capsys):
     assert capsys.readouterr().out == "small folder a=1 b=2\n"
     assert command.main(parser, ["train", "small", "-o", "folder", "stray"]) == 2
     assert "stray" in capsys.readouterr().err
+
+
+def test_the_package_is_the_command_as_a_module():
+    child = subprocess.run([sys.executable, "-m", "audio_core", "--version"], capture_output=True, text=True)
+    assert (child.returncode, child.stdout) == (0, f"audio-core {__version__}\n")

@@ -1,0 +1,7 @@
+"""`python -m audio_core` is the command `audio-core`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
