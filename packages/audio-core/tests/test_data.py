@@ -55,25 +55,25 @@ def items(folder) -> list[File]:
 
 def test_a_scan_lists_what_can_be_read_and_says_why_the_rest_cannot(folder):
     path = folder.parent / "lists" / "all.jsonl"
-    found = scan(folder, path, progress=False)
+    result = scan(folder, path, progress=False)
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert rows[0] == {"path": "../music/a.wav", "rate": RATE, "channels": 1, "frames": 2000}
     names = ["a.wav", "b/two.flac", "c/deep/three.wav", "z.wav", "ä ö.wav"]
     assert [row["path"] for row in rows] == [f"../music/{name}" for name in names]
-    assert [item.path for item in found.items] == [folder / name for name in names]
-    assert [Path(each.name).name for each in found.unreadable] == ["broken.wav"]
-    assert found.unreadable[0].cause.startswith("not audio that can be read (Format not recognised)")
+    assert [item.path for item in result.items] == [folder / name for name in names]
+    assert [Path(each.name).name for each in result.unreadable] == ["broken.wav"]
+    assert result.unreadable[0].cause.startswith("not audio that can be read (Format not recognised)")
     loaded = Manifest.load(path).items
-    assert [item._replace(path=item.path.resolve()) for item in loaded] == found.items
+    assert [item._replace(path=item.path.resolve()) for item in loaded] == result.items
 
 
 def test_a_scan_is_the_same_for_any_number_of_workers_and_any_order_of_inputs(folder):
     inputs = [folder, folder / "a.wav", folder / "missing.wav"]
     texts = []
-    for workers, given in [(1, inputs), (7, inputs[::-1])]:
-        found = scan(given, folder / "all.jsonl", workers, progress=False)
+    for workers, order in [(1, inputs), (7, inputs[::-1])]:
+        result = scan(order, folder / "all.jsonl", workers, progress=False)
         texts.append((folder / "all.jsonl").read_text("utf-8"))
-        assert sorted(Path(each.name).name for each in found.unreadable) == ["broken.wav", "missing.wav"]
+        assert sorted(Path(each.name).name for each in result.unreadable) == ["broken.wav", "missing.wav"]
     assert texts[0] == texts[1]
     assert len(texts[0].splitlines()) == 5
 
@@ -84,9 +84,9 @@ def test_decoding_finds_what_headers_hide(tmp_path):
     (tmp_path / "cut.flac").write_bytes((tmp_path / "cut.flac").read_bytes()[:9000])
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), RATE, "FLOAT")
     assert len(scan(tmp_path, tmp_path / "all.jsonl", progress=False).items) == 3
-    found = scan(tmp_path, tmp_path / "all.jsonl", progress=False, check=True)
-    assert [item.path.name for item in found.items] == ["good.wav"]
-    causes = {Path(each.name).name: each.cause for each in found.unreadable}
+    result = scan(tmp_path, tmp_path / "all.jsonl", progress=False, check=True)
+    assert [item.path.name for item in result.items] == ["good.wav"]
+    causes = {Path(each.name).name: each.cause for each in result.unreadable}
     assert causes["nan.wav"] == "holds NaN or infinity at sample 1"
     assert "cut.flac" in causes
 
@@ -119,7 +119,7 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("{", "line 2: not valid JSON"),
         ("[1]", "line 2: expected path, rate, channels, frames, found list"),
@@ -138,11 +138,11 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path):
         ('{"path": "b.wav", "rate": 1, "channels": 1, "frames": 3}', r"1 of 2 files are missing, .*b\.wav \(line 2\)"),
     ],
 )
-def test_a_wrong_manifest_is_one_line_that_says_where(tmp_path, line, said):
+def test_a_wrong_manifest_is_one_line_that_says_where(tmp_path, line, message):
     audio.write(tmp_path / "a.wav", ramp(10), RATE)
     good = '{"path": "a.wav", "rate": 8000, "channels": 1, "frames": 10}'
     (tmp_path / "all.jsonl").write_text(f"{good}\n{line}\n")
-    with pytest.raises(InputError, match=rf"all\.jsonl.*{said}") as error:
+    with pytest.raises(InputError, match=rf"all\.jsonl.*{message}") as error:
         Manifest.load(tmp_path / "all.jsonl")
     assert "\n" not in str(error.value)
 
@@ -228,8 +228,8 @@ def slowly(path):
     time.sleep(0.1)
     return info(path)
 audio.info = slowly
-found = headers.remembered(sys.argv[1], sys.argv[2], progress=False)
-print(count, len(found.items))
+result = headers.remembered(sys.argv[1], sys.argv[2], progress=False)
+print(count, len(result.items))
 """
 
 
@@ -524,13 +524,30 @@ def test_a_pack_gives_back_sixteen_bits_exactly_and_names_what_is_left_out(folde
     assert pack.pack(manifest, out, RATE, 1, progress=False, force=True).items == 4
 
 
-def test_rounding_to_sixteen_bits_errs_by_half_a_step_at_most():
+def test_rounding_to_sixteen_bits_errs_by_half_a_step_at_most(tmp_path):
     samples = np.random.default_rng(0).uniform(-1, 1 - 2**-15, (2, 100_000)).astype(np.float32)
-    error = np.abs(pack.to_float(audio.to_int16(samples)) - samples)
+    loud = np.array([[1.0, 1.5, -1.0, -9.0]], np.float32)
+    audio.write(tmp_path / "a.wav", samples, RATE, "FLOAT")
+    audio.write(tmp_path / "b.wav", loud.repeat(2, 0), RATE, "FLOAT")
+    scan(tmp_path, tmp_path / "all.jsonl", progress=False)
+    pack.pack(tmp_path / "all.jsonl", tmp_path / "all.h5", RATE, 2, progress=False)
+    first, second = pack.Pack(tmp_path / "all.h5").items
+    error = np.abs(first.read(0, first.frames) - samples)
     assert 0.9 * 2**-16 < error.max() <= 2**-16
-    numbers = np.arange(-(2**15), 2**15).astype(np.int16)
-    assert np.array_equal(audio.to_int16(pack.to_float(numbers)), numbers)
-    assert audio.to_int16(np.array([1.0, 1.5, -1.0, -9.0], np.float32)).tolist() == [32767, 32767, -32768, -32768]
+    assert (second.read(0, 4)[0] * 2**15).tolist() == [32767, 32767, -32768, -32768]
+
+
+def test_a_pack_keeps_the_facts_of_its_files(folder):
+    facts = {"a.wav": {"text": "ä\u2028", "label": 3}}
+    manifest, out = folder.parent / "all.jsonl", folder.parent / "all.h5"
+    items = scan(folder, manifest, progress=False, facts=lambda path: facts.get(path.name, {})).items
+    pack.pack(manifest, out, RATE, 1, progress=False)
+    assert [track.facts for track in pack.Pack(out).items] == [item.facts for item in items]
+    old = out.with_name("old.h5")
+    old.write_bytes(out.read_bytes())
+    with h5py.File(old, "r+") as file:
+        del file["facts"]  # as in packs of version 0.1.0
+    assert [track.facts for track in pack.Pack(old).items] == [{}] * 5
 
 
 def test_a_pack_is_resampled_like_the_file_and_mixed_to_its_channels(tmp_path):
@@ -652,6 +669,8 @@ def test_a_foreign_or_damaged_pack_is_one_line(items, folder):
         ("frames", [100], "is a damaged pack: its lists are not of its 5 items"),
         ("state", None, "is a damaged pack: its lists are not of its 5 items"),
         ("names", [1, 2, 3, 4, 5], "is a damaged pack"),
+        ("facts", ["[1]"] * 5, "is a damaged pack"),
+        ("facts", ["{}"], "is a damaged pack: its lists are not of its 5 items"),
         ("audio/00000000", [1, 2], "cannot be read"),
     ],
 )
@@ -664,7 +683,7 @@ def test_a_pack_that_promises_what_it_does_not_hold_is_one_line(items, folder, n
         if value is None:
             file.create_dataset(name, (1 << 40,), "u1", chunks=(1 << 20,))
         else:
-            file[name] = np.array(value)
+            file[name] = value if isinstance(value[0], str) else np.array(value)
     with pytest.raises(InputError, match=message):
         for track in pack.Pack(out).items:
             track.read(0, track.frames)
@@ -706,11 +725,11 @@ def generator() -> np.random.Generator:
 )
 def test_every_augmentation_is_a_function_of_samples_and_generator(change):
     before = TUNE.copy()
-    made = change(TUNE, generator())
+    varied = change(TUNE, generator())
     assert np.array_equal(TUNE, before)  # the input is left alone
-    assert (made.shape, made.dtype) == (TUNE.shape, np.float32)
-    assert not np.array_equal(made, TUNE)
-    assert np.array_equal(pickle.loads(pickle.dumps(change))(TUNE, generator()), made)
+    assert (varied.shape, varied.dtype) == (TUNE.shape, np.float32)
+    assert not np.array_equal(varied, TUNE)
+    assert np.array_equal(pickle.loads(pickle.dumps(change))(TUNE, generator()), varied)
 
 
 def test_gain_stays_in_its_range_and_fills_it():

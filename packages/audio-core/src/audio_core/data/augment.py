@@ -78,7 +78,7 @@ class Gain:
 
 
 class Polarity:
-    """Upside down."""
+    """The sign of every sample is changed."""
 
     def __call__(self, samples: Samples, rng: Generator) -> Samples:
         return -samples

@@ -4,14 +4,16 @@ Rounding is that of `audio.Writer`: x * 32768 to the nearest integer, so 16-bit 
 are off by at most half a step (2^-16) below full scale; what lies beyond full scale is cut off. (Packs of the original
 bytesep cut x * 32767 towards zero, a file a track; they are another format.)
 
-Root attributes: format, rate, channels. Datasets: names (N), frames (N), state (N), audio/00000000 … int16 (C, T).
+Root attributes: format, rate, channels. Datasets: names (N), frames (N), state (N), facts (N) as JSON, and
+audio/00000000 … int16 (C, T).
 All space is laid out before the first sample is written, and from then on only samples and one byte an item change in
 place. So a process killed at any moment leaves a file that opens, and the next one goes on behind its last full item.
 """
 
+import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +35,7 @@ class _Plan(NamedTuple):
     """What a pack will hold."""
 
     names: list[str]
+    facts: list[str]
     lengths: list[int]
     rate: int
     channels: int
@@ -62,7 +65,7 @@ def pack(
         raise InputError(f"{out}: exists already; give --force to overwrite it")
     items = Manifest.load(manifest).items
     lengths = [math.ceil(item.frames * rate / item.rate) for item in items]
-    plan = _Plan(_names(items), lengths, rate, channels)
+    plan = _Plan(_names(items), [json.dumps(item.facts) for item in items], lengths, rate, channels)
     unreadable = []
     try:
         if not part.exists():
@@ -92,10 +95,6 @@ def pack(
     return Packed(full, unreadable)
 
 
-def to_float(samples: np.ndarray) -> audio.Samples:
-    return samples.astype(np.float32) / np.float32(_SCALE)
-
-
 @dataclass(frozen=True)
 class Track:
     """One file of a pack."""
@@ -104,6 +103,8 @@ class Track:
     index: int
     name: str
     frames: int
+    facts: Mapping[str, Any]
+    """What its row of the manifest said beyond path, rate, channels and frames."""
 
     @property
     def rate(self) -> int:
@@ -118,7 +119,7 @@ class Track:
         if start < 0 or frames < 0 or start + frames > self.frames:
             raise InputError(f"{self.name}: has {self.frames} samples; {start} to {start + frames} was asked for")
         try:
-            samples = to_float(self.pack.file()[_key(self.index)][:, start : start + frames])
+            samples = self.pack.stored(self.index)[:, start : start + frames].astype(np.float32) / np.float32(_SCALE)
         except Exception as error:  # a damaged file can raise anything
             raise InputError(f"{self.pack.path}: {self.name} cannot be read: {reason(error)}") from None
         if samples.shape != (self.channels, frames):
@@ -132,13 +133,15 @@ class Pack:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._process, self._file = 0, None
-        file = self.file()
+        file = self._opened_here()
         try:
             count = len(file["audio"])  # each of them takes room in the file; a promised list need not
-            if any(file[name].shape != (count,) for name in ("state", "frames", "names")):
+            lists = {"state", "frames", "names"} | ({"facts"} & file.keys())  # older packs have no facts
+            if any(file[name].shape != (count,) for name in lists):
                 raise ValueError(f"its lists are not of its {count} items")
             states, frames = file["state"][:], file["frames"][:].tolist()
             names = file["names"].asstr(errors="surrogateescape")[:]
+            facts = [dict(json.loads(text)) for text in file["facts"].asstr()[:]] if "facts" in lists else [{}] * count
             self.rate, self.channels = int(file.attrs["rate"]), int(file.attrs["channels"])
             if not all(isinstance(n, int) and n > 0 for n in (self.rate, self.channels, *frames)):
                 raise ValueError("a rate, number of channels or length is not a whole number above 0")
@@ -147,20 +150,18 @@ class Pack:
         if (states == _OPEN).any():
             raise InputError(f"{path}: is an unfinished pack: {int((states != _OPEN).sum())} of {len(states)} files")
         numbers = np.flatnonzero(states == _FULL)
-        self.items = [Track(self, int(at), f"{self.path}:{names[at]}", frames[at]) for at in numbers]
+        self.items = [Track(self, int(at), f"{self.path}:{names[at]}", frames[at], facts[at]) for at in numbers]
 
-    def file(self) -> Any:
-        """The open HDF5 file of this process."""
+    def stored(self, index: int) -> Any:
+        """The int16 samples (C, T) of a track, in the file that this process has open."""
+        return self._opened_here()[_key(index)]
+
+    def _opened_here(self) -> Any:
         if self._process != os.getpid():
             if self._file is not None:  # a forked worker: HDF5 would hand out its parent's file again
                 self._file.close()
             self._file, self._process = _opened(_h5py(), self.path), os.getpid()
         return self._file
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._process, self._file = 0, None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_process": 0, "_file": None}
@@ -177,7 +178,7 @@ def _h5py() -> ModuleType:
 def _opened(h5py: ModuleType, path: Path) -> Any:
     try:
         file = h5py.File(path, "r", locking=False)  # nobody writes to a finished pack; some disks cannot lock
-        found = str(file.attrs.get("format"))
+        kind = str(file.attrs.get("format"))
     except (OSError, RuntimeError) as error:
         cause = (
             reason(error)
@@ -185,7 +186,7 @@ def _opened(h5py: ModuleType, path: Path) -> Any:
             else "not an HDF5 file, or cut short"
         )
         raise InputError(f"{path}: cannot be read as a pack: {cause}") from None
-    if found != _FORMAT:
+    if kind != _FORMAT:
         file.close()
         raise InputError(f"{path}: is an HDF5 file, but not one that `pack` wrote")
     return file
@@ -200,6 +201,7 @@ def _lay_out(h5py: ModuleType, part: Path, plan: _Plan) -> None:
         file.attrs.update(format=_FORMAT, rate=plan.rate, channels=plan.channels)
         stored = [name.encode(errors="surrogateescape") for name in plan.names]
         file.create_dataset("names", data=stored, dtype=h5py.string_dtype())
+        file.create_dataset("facts", data=plan.facts, dtype=h5py.string_dtype())
         file["frames"] = np.array(plan.lengths, np.int64)
         file["state"] = np.full(len(plan.names), _OPEN, np.uint8)
         for at, length in enumerate(plan.lengths):
@@ -219,8 +221,9 @@ def _reopened(h5py: ModuleType, part: Path, plan: _Plan) -> Any:
         raise wrong from None
     try:
         names = file["names"].asstr(errors="surrogateescape")[:].tolist()
-        found = _Plan(names, file["frames"][:].tolist(), file.attrs["rate"], file.attrs["channels"])
-        same = file.attrs["format"] == _FORMAT and found == plan
+        facts = file["facts"].asstr()[:].tolist()
+        begun = _Plan(names, facts, file["frames"][:].tolist(), file.attrs["rate"], file.attrs["channels"])
+        same = file.attrs["format"] == _FORMAT and begun == plan
     except (OSError, KeyError):
         same = False
     if not same:

@@ -32,8 +32,8 @@ class Place(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class _Source(ABC):
-    """Items cut to one length, given as `frames` or as `seconds`, and to one `rate` and number of `channels`, their
-    own unless given. What does not fit is found here and not during a run."""
+    """Items cut to one length, in `frames` or in `seconds`, and to one `rate` and number of `channels`, by default
+    their own. What does not fit is an error here, before a run begins."""
 
     items: Sequence[Item]
     frames: int = 0
@@ -162,8 +162,8 @@ def _common(items: Sequence[Item], what: str) -> int:
     first, value = items[0], getattr(items[0], what)
     for item in items:
         if getattr(item, what) != value:
-            found = f"{first.name} has {value}, {item.name} has {getattr(item, what)}"
-            raise InputError(f"the files differ in {what} ({found}); say which {what} is wanted")
+            pair = f"{first.name} has {value}, {item.name} has {getattr(item, what)}"
+            raise InputError(f"the files differ in {what} ({pair}); say which {what} is wanted")
     return value
 
 
