@@ -95,6 +95,28 @@ def test_the_shipped_model_fits_a_small_device_and_its_example_hears(tmp_path):
     assert float(lines[-1].split()[0]) < 3.06  # nothing is said of the silence behind
 
 
+def test_the_example_answers_short_unsure_and_silent_clips(tmp_path):
+    """It printed nothing for these."""
+    model, _ = integers(TINY)  # its weights are random: it is sure of nothing
+    program = compiled(model, tmp_path)
+
+    def lines(audio: np.ndarray) -> list[str]:
+        done = subprocess.run([program], input=audio.astype("<i2").tobytes(), capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode().splitlines()
+
+    noise = 3000 * np.random.default_rng(3).standard_normal(40_000)
+    (short,) = lines(noise[:5000])
+    assert re.fullmatch(r" +0\.00 to +0\.25 s  (unsure, perhaps )?.+ \d+ %", short)
+    padded = np.pad(noise[:5000].astype(np.int16), (0, TINY.samples - 5000))
+    logits = model.integers(padded[None, None])[0] * np.float64(model.output_scale)
+    share = 100 * np.exp(logits).max() / np.exp(logits).sum()
+    assert short.endswith(f"{share:.0f} %") and ("unsure" in short) == (share < 50)
+    long = lines(noise)
+    assert float(long[-1].split()[2]) == 2.0  # up to its end, which no full window reaches
+    assert lines(np.zeros(5000)) == ["     0.00 to      0.25 s  silent"]
+
+
 def test_the_header_tells_scale_and_zero_of_the_input():
     model, _ = integers(TINY)
     header = c_code.sources(model)["acdnet_model.h"]

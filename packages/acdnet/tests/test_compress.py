@@ -17,7 +17,7 @@ from audio_acdnet import train as training
 from audio_acdnet.compress import prune
 from audio_acdnet.compress import run as compression
 from audio_acdnet.compress.stages import Compression
-from audio_acdnet.config import ACDNetConfig
+from audio_acdnet.config import CONVOLUTIONS, ACDNetConfig
 from audio_acdnet.evaluate import evaluate
 from audio_acdnet.model import ACDNet, load
 from audio_acdnet.recipe import Data, Recipe
@@ -275,5 +275,7 @@ def test_superfluous_channels_are_the_first_of_the_ranking_that_may_go():
     assert prune.superfluous(ranking, TINY, 10**6) == []
     least = prune.smallest(TINY)
     assert least.channels == (1, 32, *[1] * 10)
-    everything = prune.superfluous(prune.by_magnitude(ACDNet(TINY)), TINY, 1)
+    counts = zip(CONVOLUTIONS, TINY.channels, strict=True)
+    channels = [prune.Channel(layer, number, number) for layer, count in counts for number in range(count)]
+    everything = prune.superfluous(channels, TINY, 1)
     assert prune.remove(ACDNet(TINY), everything).config == least

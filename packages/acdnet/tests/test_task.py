@@ -65,13 +65,13 @@ def test_learning_rates_are_those_of_the_authors():
 
     same("train_2000", 0.1, Steps())
     same("train_100", 0.1, Steps())
-    same("weight_pruning_500", 0.01, Steps(warmup=0, at=(0.15, 0.3, 0.45, 0.6, 0.75)))
-    same("uverd_2000", 0.1, Steps(warmup=9))
+    same("weight_pruning_500", 0.01, Steps(warmup_epochs=0, at=(0.15, 0.3, 0.45, 0.6, 0.75)))
+    same("uverd_2000", 0.1, Steps(warmup_epochs=9))
     same("keras_2000", 0.1, Steps(), first=0)  # it counts epochs from 0
 
 
 def test_epochs_become_steps_at_one_place():
-    recipe = Recipe(epochs=40, schedule=Steps(warmup=4))
+    recipe = Recipe(epochs=40, schedule=Steps(warmup_epochs=4))
     run = recipe.for_data(320, ("dog", "rain"), (2, 3))
     assert run.steps == 200 and run.model.labels == ("dog", "rain") and run.model.folds == (2, 3)
     assert recipe.for_data(321, ("dog",), ()).steps == 240
@@ -89,7 +89,7 @@ def test_several_processes_share_an_epoch(monkeypatch):
 
 
 def test_a_cosine_rises_and_falls_to_nothing():
-    schedule = Cosine(warmup=2)
+    schedule = Cosine(warmup_epochs=2)
     assert schedule(0, 10) == 0 and schedule(1, 10) == pytest.approx(0.5 * 0.5 * (1 + math.cos(0)))
     assert schedule(2, 10) == 1 and schedule(6, 10) == pytest.approx(0.5) and schedule(10, 10) == pytest.approx(0)
 

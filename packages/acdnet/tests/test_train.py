@@ -23,7 +23,7 @@ RATE = 8000
 PITCHES = {"dog": 400, "rooster": 1100, "rain": 2900}
 TINY = ACDNetConfig(RATE, 4000, (8, 16, 8, 8, 8, 16, 16, 16, 16, 16, 16, 16))
 RECIPE = Recipe(
-    model=TINY, folds=(1,), epochs=80, schedule=Cosine(warmup=5), batch=8, crops=3,
+    model=TINY, folds=(1,), epochs=80, schedule=Cosine(warmup_epochs=5), batch=8, crops=3,
     workers=0, evaluate_every=40, save_every=40, log_every=40,
 )  # fmt: skip
 

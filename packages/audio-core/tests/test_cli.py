@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -273,6 +274,17 @@ def test_the_field_table_shows_type_default_and_text():
         "      Samples a second.",
         "  name  (str, default x)",
     ]
+
+
+def test_the_field_table_begins_with_what_is_often_changed_and_cuts_long_defaults():
+    @dataclass
+    class Recipe(Settings):
+        labels: tuple[str, ...] = tuple(f"class {number}" for number in range(50))
+        FIRST: ClassVar[tuple[str, ...]] = ("labels", "rate")
+
+    lines = command.fields(Recipe).splitlines()
+    assert lines[1].startswith("  labels") and lines[1].endswith("...)") and len(lines[1]) < 120
+    assert lines[2] == "  rate  (int, default 16000)" and lines[4:7] == ["", "all others:", "  name  (str, default x)"]
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -32,7 +32,7 @@ class ACDNetConfig:
     """What a model is built from and what must be known to use it."""
 
     rate: int = 20000
-    """Samples per second of the audio the model was made for; it sets the first pool (10 ms)."""
+    """Samples per second of the audio that the model takes; it sets the first pool (10 ms)."""
     samples: int = 30225
     """Length of one crop; with the rate it sets the pools of the second block."""
     channels: tuple[int, ...] = ACDNET
@@ -72,7 +72,7 @@ class ACDNetConfig:
 
     @property
     def gain(self) -> float:
-        """What audio within -1 to 1 is multiplied by before the model hears it."""
+        """What audio within -1 to 1 is multiplied by for the model."""
         return 1.0 if self.normalisation == "full_scale" else 1 / 32768
 
 

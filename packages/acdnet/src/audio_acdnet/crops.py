@@ -24,7 +24,7 @@ def stretched_length(length: int, factor: float) -> int:
 
 
 def stretch(sound: np.ndarray, factor: float, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Samples `start` to `stop` of `sound` (T,) made `factor` times as long, between its samples on straight lines.
+    """Samples `start` to `stop` of `sound` (T,) stretched to `factor` times its length by linear interpolation.
 
     Pitch moves with it. Only the wanted part is computed.
     """

@@ -1,4 +1,4 @@
-"""ACDNet and Micro-ACDNet: raw audio to class scores. One class; the configuration tells them apart."""
+"""The network: ACDNet and Micro-ACDNet, raw audio to logits, in one class; the configuration makes the difference."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from .config import FIRST_KERNELS, POOL_AFTER, ACDNetConfig, accepted, pools
 class ACDNet(nn.Module):
     """Twelve convolutions, each with batch normalisation and ReLU, and a linear layer.
 
-    Two of them hear the audio and leave a column of filters every 10 ms; ten look at these columns as a picture.
-    Modules are numbered as in the paper, conv1 to conv12; norm and relu of the same number belong to them.
+    `hearing` is the paper's spectral feature extraction block (SFEB): two convolutions along time and a max-pool, which
+    give a column of filters every 10 ms. `seeing` is its temporal feature extraction block (TFEB): ten convolutions on
+    these columns as a picture. Modules are numbered as in the paper, conv1 to conv12, with norm and relu alike.
     """
 
     Config = ACDNetConfig
@@ -48,13 +49,11 @@ class ACDNet(nn.Module):
             raise ValueError(f"expected audio of shape (B, 1, T), got {tuple(audio.shape)}")
         if audio.shape[2] < shortest or (longest is not None and audio.shape[2] > longest):
             allowed = f"{shortest} to {longest}" if longest else f"{shortest} or more"
-            raise ValueError(
-                f"{audio.shape[2]} samples; a model made for {self.config.samples} takes {allowed}: cut crops"
-            )
+            raise ValueError(f"{audio.shape[2]} samples; a model of {self.config.samples} takes {allowed}: cut crops")
 
 
 def _hearing(config: ACDNetConfig) -> nn.Sequential:
-    """(B, 1, T) -> (B, c2, frames)."""
+    """SFEB: (B, 1, T) -> (B, c2, frames)."""
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     wide = 1
     for at, (kernel, stride) in enumerate(FIRST_KERNELS, 1):
@@ -68,7 +67,7 @@ def _hearing(config: ACDNetConfig) -> nn.Sequential:
 
 
 def _seeing(config: ACDNetConfig) -> nn.Sequential:
-    """(B, 1, c2, frames) -> (B, c12, 1, 1). A pool of a single point is left out."""
+    """TFEB: (B, 1, c2, frames) -> (B, c12, 1, 1). A pool of a single point is left out."""
     plan = pools(config)
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     wide = 1
@@ -92,8 +91,8 @@ def _seeing(config: ACDNetConfig) -> nn.Sequential:
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv1d | nn.Conv2d]:
     """conv1 to conv12 by their names."""
-    found = {name.rpartition(".")[2]: part for name, part in model.named_modules()}
-    return {name: part for name, part in found.items() if isinstance(part, nn.Conv1d | nn.Conv2d)}
+    parts = {name.rpartition(".")[2]: part for name, part in model.named_modules()}
+    return {name: part for name, part in parts.items() if isinstance(part, nn.Conv1d | nn.Conv2d)}
 
 
 @torch.no_grad()
@@ -129,7 +128,7 @@ def clip_probabilities(model: nn.Module, crops: Tensor) -> Tensor:
 class Folded(nn.Module):
     """An ACDNet for inference alone: the normalisations are inside the convolutions, each ReLU comes after its pool.
 
-    Equal to the model it was made of up to rounding, and faster. It cannot be trained or saved as a bundle.
+    Equal to the model it comes from up to rounding, and faster. It cannot be trained or saved as a bundle.
     """
 
     def __init__(self, model: ACDNet, pairwise: bool):
@@ -200,7 +199,7 @@ def fold(convolution: nn.Conv1d | nn.Conv2d, norm: nn.BatchNorm1d | nn.BatchNorm
     scale = norm.weight.double() * (norm.running_var.double() + norm.eps).rsqrt()
     weight = convolution.weight.double() * scale.reshape(-1, *[1] * (convolution.weight.ndim - 1))
     bias = norm.bias.double() - norm.running_mean.double() * scale
-    made = copy.deepcopy(convolution)
-    made.weight = nn.Parameter(weight.to(convolution.weight.dtype))
-    made.bias = nn.Parameter(bias.to(convolution.weight.dtype))
-    return made
+    folded = copy.deepcopy(convolution)
+    folded.weight = nn.Parameter(weight.to(convolution.weight.dtype))
+    folded.bias = nn.Parameter(bias.to(convolution.weight.dtype))
+    return folded

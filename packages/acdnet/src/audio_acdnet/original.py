@@ -67,18 +67,6 @@ def _is_hdf5(path: Path) -> bool:
         raise InputError(f"{path}: {reason(error)}") from None
 
 
-def to_authors(model: ACDNet) -> dict[str, Any]:
-    """What the authors' programs load: {"weight": tensors under their names, "config": the twelve channels}."""
-    if model.config.first_pool is not None or model.config.last_pool != "planned":
-        raise InputError("the model has the pools of uverd, which the authors' programs cannot build")
-    state = model.state_dict()
-    weights = {theirs: state[ours] for ours, theirs in names(model.config).items()}
-    return {
-        "weight": {name: w[:, :, None] if w.ndim == 3 else w for name, w in weights.items()},  # they have (O, I, 1, k)
-        "config": list(model.config.channels),
-    }
-
-
 def modules(settings: ACDNetConfig) -> list[str]:
     """What each module of the authors' two blocks, one after the other, is called here; "" has no name here.
 
@@ -139,15 +127,15 @@ def _in_order(stored: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 def _renamed(stored: Mapping[str, Tensor], settings: ACDNetConfig, path: Path) -> dict[str, Tensor]:
     """All tensors under our names; each must have its place in a model of these settings."""
-    found, pairs = {_newer(name): tensor for name, tensor in stored.items()}, names(settings)
-    absent = [theirs for theirs in pairs.values() if theirs not in found]
-    superfluous = sorted(set(found) - set(pairs.values()))
+    tensors, pairs = {_newer(name): tensor for name, tensor in stored.items()}, names(settings)
+    absent = [name for name in pairs.values() if name not in tensors]
+    superfluous = sorted(set(tensors) - set(pairs.values()))
     if absent or superfluous:
         lists = ((absent, "missing"), (superfluous, "of no use"))
-        said = " and ".join(f"{len(which)} tensors {what} ({', '.join(which[:2])})" for which, what in lists if which)
+        wrong = " and ".join(f"{len(which)} tensors {what} ({', '.join(which[:2])})" for which, what in lists if which)
         length = f"a model of {settings.samples} samples at {settings.rate} Hz"
-        raise InputError(f"{path}: {said} for {length}; give model.rate and model.samples if it is of another length")
-    return {ours: found[theirs] for ours, theirs in pairs.items()}
+        raise InputError(f"{path}: {wrong} for {length}; give model.rate and model.samples if it is of another length")
+    return {ours: tensors[authors] for ours, authors in pairs.items()}
 
 
 # --- what all have in common -------------------------------------------------------------------------------
@@ -164,8 +152,8 @@ def _settings(state: Mapping[str, Tensor], facts: dict[str, Any], path: Path, ov
         len(state["output.weight"]),
     )
     try:
-        given = {"labels": _default_labels(classes), **facts, "channels": channels}
-        settings = config.build(ACDNetConfig, given, overrides)
+        known = {"labels": _default_labels(classes), **facts, "channels": channels}
+        settings = config.build(ACDNetConfig, known, overrides)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     if len(settings.labels) != classes:
@@ -273,7 +261,7 @@ def _read_keras(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         import h5py
     except ImportError:
         raise InputError('Keras files need h5py: pip install "audio-core[hdf5]"') from None
-    found: dict[str, dict[int, dict[str, Tensor]]] = {kind: {} for kind in _KERAS_LEAVES}
+    layers_of: dict[str, dict[int, dict[str, Tensor]]] = {kind: {} for kind in _KERAS_LEAVES}
 
     def collect(name: str, item: Any) -> None:
         *parents, leaf = name.split("/")
@@ -282,7 +270,7 @@ def _read_keras(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             place = _KERAS_LEAVES[match[1]].get(leaf.partition(":")[0])
             if place is None:
                 raise InputError(f"{path}: {name} is in no ACDNet of the authors")
-            layer = found[match[1]].setdefault(int(match[2] or 0), {})
+            layer = layers_of[match[1]].setdefault(int(match[2] or 0), {})
             layer[place] = torch.from_numpy(item[()])
 
     try:
@@ -291,12 +279,15 @@ def _read_keras(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts = {"eps": 1e-3, **_keras_length(file)}
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as a Keras file: {reason(error)}") from None
-    counts = [len(layers) for layers in found.values()]
+    counts = [len(layers) for layers in layers_of.values()]
     if counts != [12, 1, 12]:
         expected = "12 conv2d, 1 dense and 12 batch_normalization"
         raise InputError(f"{path}: is not an ACDNet of Keras: expected {expected}, got {counts}")
     state: dict[str, Tensor] = {}
-    for kind, layers in found.items():  # Keras numbers layers through the life of a program: only their order counts
+    for (
+        kind,
+        layers,
+    ) in layers_of.items():  # Keras numbers layers on and on: only their order counts
         for at, (_, leaves) in enumerate(sorted(layers.items()), 1):
             ours = "output" if kind == "dense" else f"{_block(at)}.{'conv' if kind == 'conv2d' else 'norm'}{at}"
             for leaf, tensor in leaves.items():

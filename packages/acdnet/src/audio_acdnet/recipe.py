@@ -20,7 +20,7 @@ class Data:
     labels: tuple[str, ...] = ()
     """The classes to learn, in the order of the outputs; empty: all that the data set has."""
     divide: int = 0
-    """Make so many folds by file name, where the data set has none; clips of one recording may part then."""
+    """Make so many folds by file name where the data set has none; clips of one recording may part then."""
 
     def __post_init__(self) -> None:
         if self.divide == 1 or self.divide < 0:
@@ -34,7 +34,7 @@ class Mix:
     speed: float = 1.25
     """Clips become up to so many times longer or shorter, and lower or higher; 1 leaves them."""
     gain_db: tuple[float, float] = (-6.0, 6.0)
-    """Range of the gain on each mix; reach lower, as with [-36, 6], for a model that hears quiet sound as well."""
+    """Range of the gain on each mix; reach lower, as with [-36, 6], for a model of soft sounds as well."""
 
     def __post_init__(self) -> None:
         if self.speed < 1:
@@ -47,8 +47,8 @@ class Mix:
 class Steps:
     """The learning rate times `factor` after each of `at`, and during the warm-up."""
 
-    warmup: int = 10
-    """Epochs at `factor` in the beginning."""
+    warmup_epochs: int = 10
+    """Epochs at `factor` in the beginning. Warm-up without `epochs` in its name counts updates, as in the core."""
     at: tuple[float, ...] = (0.3, 0.6, 0.9)
     """Parts of all epochs."""
     factor: float = 0.1
@@ -56,7 +56,7 @@ class Steps:
     def __call__(self, done: float, epochs: int) -> float:
         """The factor on the learning rate when `done` of `epochs` are over."""
         epoch = math.floor(done) + 1
-        if epoch <= self.warmup:
+        if epoch <= self.warmup_epochs:
             return self.factor
         return self.factor ** sum(epoch > part * epochs for part in self.at)
 
@@ -65,14 +65,14 @@ class Steps:
 class Cosine:
     """Up to the learning rate on a straight line, then down to nothing on half a cosine."""
 
-    warmup: float = 1.0
+    warmup_epochs: float = 1.0
     """Epochs until the full rate."""
 
     def __call__(self, done: float, epochs: int) -> float:
         """The factor on the learning rate when `done` of `epochs` are over."""
-        rest = max(0.0, done - self.warmup) / max(epochs - self.warmup, 1e-9)
+        rest = max(0.0, done - self.warmup_epochs) / max(epochs - self.warmup_epochs, 1e-9)
         fall = 0.5 * (1 + math.cos(math.pi * min(1.0, rest)))
-        return fall * min(1.0, done / self.warmup if self.warmup else 1.0)
+        return fall * min(1.0, done / self.warmup_epochs if self.warmup_epochs else 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +129,10 @@ class Recipe(Plan):
     evaluate_every: int = 250
     save_every: int = 250
 
+    FIRST: ClassVar[tuple[str, ...]] = (
+        *("data.root", "data.labels", "data.divide", "folds", "epochs", "batch", "mix.gain_db"),
+        *("model.rate", "model.samples", "model.channels", "optimizer", "schedule", "evaluate_every"),
+    )
     FREE: ClassVar[frozenset[str]] = (Plan.FREE - {"epochs"}) | {
         "data.root",
         "crops",

@@ -251,9 +251,13 @@ def load_recipe(cls: type[T], package: str, name: str, overrides: Sequence[str] 
 
 
 def fields(cls: type) -> str:
-    """Everything a recipe can set, for the end of `train --help`."""
+    """Everything a recipe can set, for the end of `train --help`; what its `FIRST` names stands at the top."""
+    order = {name: at for at, name in enumerate(getattr(cls, "FIRST", ()))}
+    rows = sorted(config.table(cls), key=lambda row: order.get(row[0], len(order)))
     lines = ["settings (key=value):"]
-    for name, kind, default, text in config.table(cls):
-        lines.append(f"  {name}  ({kind}{', default ' + default if default else ''})")
+    for at, (name, kind, default, text) in enumerate(rows):
+        lines += ["", "all others:"] if order and at == len(order) else []
+        shown = textwrap.shorten(default, 60, placeholder=" ...")  # class lists can be long
+        lines.append(f"  {name}  ({kind}{', default ' + shown if default else ''})")
         lines += textwrap.wrap(text, 100, initial_indent="      ", subsequent_indent="      ")
     return "\n".join(lines)

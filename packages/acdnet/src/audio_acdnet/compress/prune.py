@@ -60,14 +60,6 @@ def density(model: nn.Module) -> dict[str, int]:
 # --- ranking channels --------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def by_magnitude(model: ACDNet, layers: Iterable[str] = CONVOLUTIONS) -> list[Channel]:
-    """Channels by the sum of the absolute weights that make them, least first."""
-    wanted = set(layers)
-    chosen = {name: part for name, part in convolutions(model).items() if name in wanted}
-    return _ranked({name: part.weight.double().abs().flatten(1).sum(1) for name, part in chosen.items()})
-
-
 def by_taylor(
     model: ACDNet,
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -103,11 +95,14 @@ def by_taylor(
             hook.remove()
     if not sums:
         raise ValueError("ranking needs at least one batch")
-    return _ranked({name: value.abs() for name, value in sums.items()})
+    return ranked({name: value.abs() for name, value in sums.items()})
 
 
-def _ranked(values: Mapping[str, Tensor]) -> list[Channel]:
-    """Values of each layer over their L2 norm, least first; ties in the order of layers, then of channels."""
+def ranked(values: Mapping[str, Tensor]) -> list[Channel]:
+    """Channels by their values, those of each layer (channels,) over their L2 norm, least first.
+
+    Ties stand in the order of layers, then of channels.
+    """
     rows = []
     for name in CONVOLUTIONS:
         if name in values:
@@ -161,10 +156,10 @@ def remove(model: ACDNet, channels: Iterable[tuple[str, int]]) -> ACDNet:
         if layer not in kept or not 0 <= channel < len(kept[layer]) or len(kept[layer]) == 1:
             raise ValueError(f"channel {channel} of {layer} cannot be removed: it has {len(kept.get(layer, []))}")
         del kept[layer][channel]
-    made = ACDNet(replace(model.config, channels=tuple(len(kept[name]) for name in CONVOLUTIONS)))
-    made.to(model.output.weight).train(model.training)
-    made.load_state_dict({name: _without(name, tensor, kept) for name, tensor in model.state_dict().items()})
-    return made
+    smaller = ACDNet(replace(model.config, channels=tuple(len(kept[name]) for name in CONVOLUTIONS)))
+    smaller.to(model.output.weight).train(model.training)
+    smaller.load_state_dict({name: _without(name, tensor, kept) for name, tensor in model.state_dict().items()})
+    return smaller
 
 
 def _without(name: str, tensor: Tensor, kept: Mapping[str, list[int]]) -> Tensor:
@@ -176,5 +171,5 @@ def _without(name: str, tensor: Tensor, kept: Mapping[str, list[int]]) -> Tensor
         return tensor[:, kept["conv12"]] if tensor.ndim == 2 else tensor
     number = int(owner.removeprefix("conv").removeprefix("norm"))
     tensor = tensor[kept[f"conv{number}"]]
-    # conv1 hears one channel, and what conv2 leaves becomes the height of a picture of one channel.
+    # conv1 takes one channel, and the output of conv2 becomes the height of a picture of one channel.
     return tensor[:, kept[f"conv{number - 1}"]] if tensor.ndim > 1 and number not in (1, 3) else tensor

@@ -1,4 +1,4 @@
-"""From a trained ACDNet to one with as few parameters as are asked for: made sparse, pruned, tuned, taught.
+"""Compression of a trained ACDNet to a number of parameters: sparse training, pruning, tuning, distillation.
 
 Every stage is an ordinary run in a folder of its own, and pruning is one for each round. So a compression that was
 stopped goes on where it stood when the same command is given again, and what a stage left is exported like any run.
@@ -57,7 +57,7 @@ class Row(NamedTuple):
 def compress(
     run: str | Path, settings: Compression, out: str | Path | None = None, device: str = "auto", quiet: bool = False
 ) -> list[Row] | None:
-    """Compress what a training run made, into the folder `out` or `compressed` inside the run's.
+    """Compress the network of a training run, into the folder `out` or `compressed` inside the run's.
 
     The rows tell of the run and of each stage; None when it was asked to stop before the last.
     """
@@ -113,7 +113,7 @@ class _Job:
     recipe: Recipe
     """Of the run."""
     net: ACDNet
-    """What the run made."""
+    """The network of the run."""
     teacher: ACDNet
     """The same, as the run released it."""
     settings: Compression
@@ -155,7 +155,7 @@ class _Job:
 
 
 def _open(run: Path, settings: Compression, out: Path, device: str, quiet: bool) -> _Job:
-    """All that can be wrong is found here, before the first stage begins."""
+    """All that can be wrong is checked here, before the first stage begins."""
     if command.processes() > 1:
         raise InputError("compress works in one process; start it without torchrun")
     recipe, net = trained(run)
@@ -194,8 +194,8 @@ def _claim(out: Path, settings: Compression, net: ACDNet) -> None:
     digest = hashlib.sha256()
     for tensor in net.state_dict().values():
         digest.update(tensor.numpy().tobytes())
-    told = {"sha256": digest.hexdigest()}
-    if begun.exists() and read_json(begun) != told:
+    network = {"sha256": digest.hexdigest()}
+    if begun.exists() and read_json(begun) != network:
         raise InputError(
             f"{out}: holds a compression of another network, or of this run before it went on; choose another folder"
         )
@@ -207,7 +207,7 @@ def _claim(out: Path, settings: Compression, net: ACDNet) -> None:
                 f"{out}: holds a compression with other settings (different: {', '.join(changed)}); "
                 "choose another folder or the settings it began with"
             )
-    write_text(begun, json.dumps(told) + "\n")
+    write_text(begun, json.dumps(network) + "\n")
     write_text(path, config.dump(settings))
 
 
@@ -239,7 +239,7 @@ def _prune(job: _Job, net: ACDNet) -> Path:
             net = _without(job, place, net, aim)
             job.say(f"round {number} of {stage.rounds}: {cost.parameters(net.config):,} parameters are left")
         rate = stage.optimizer.lr * stage.schedule(number - 1, stage.rounds)
-        fixed = replace(stage, optimizer=replace(stage.optimizer, lr=rate), schedule=Steps(warmup=0, at=()))
+        fixed = replace(stage, optimizer=replace(stage.optimizer, lr=rate), schedule=Steps(warmup_epochs=0, at=()))
         folder = job.train(place, job.recipe_of(place, fixed, net, average=0.0, keep=1), net)
         net = trained(folder)[1]
         for done in places[: number - 1]:
@@ -295,13 +295,13 @@ def _report(job: _Job, rows: Sequence[Row], net: ACDNet) -> None:
 
 def _curves(job: _Job, rows: Sequence[Row], kind: str, name: str, scale: float = 1.0) -> dict[str, tuple[Any, Any]]:
     """A number in the journals of each stage, over the epochs of the whole compression."""
-    found: dict[str, tuple[Any, Any]] = {}
+    curves: dict[str, tuple[Any, Any]] = {}
     over, epoch = 0, job.recipe.epoch_steps(len(job.learned.clips))
     for row in rows[1:]:
-        x, y = found[row.stage] = [], []
+        x, y = curves[row.stage] = [], []
         for path in sorted((job.out / row.stage).rglob("log.jsonl")):
             entries = journal(path.parent)
             x += [(over + entry["step"]) / epoch for entry in entries if entry["kind"] == kind]
             y += [entry[name] * scale for entry in entries if entry["kind"] == kind]
             over += entries[-1]["step"]
-    return found
+    return curves

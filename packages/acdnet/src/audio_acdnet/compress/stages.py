@@ -1,4 +1,4 @@
-"""What a compression can be told: how small, and how each of its four stages trains. Reading it needs no torch."""
+"""The settings of a compression: how small, and how each of its four stages trains. Reading it needs no torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..recipe import Cosine, Lesson, Steps
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One training; all that is not said here is as in the run that is compressed."""
+    """One training; all other settings are those of the run that is compressed."""
 
     epochs: int
     optimizer: SGD
@@ -29,7 +29,7 @@ class Sparsify(Stage):
     """Share of the weights that are zero after each update: the smallest of all layers together."""
     epochs: int = 500
     optimizer: SGD = field(default_factory=lambda: SGD(0.01, 0.9, 5e-4, True))
-    schedule: Steps | Cosine = field(default_factory=lambda: Steps(warmup=0, at=(0.15, 0.3, 0.45, 0.6, 0.75)))
+    schedule: Steps | Cosine = field(default_factory=lambda: Steps(warmup_epochs=0, at=(0.15, 0.3, 0.45, 0.6, 0.75)))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,7 +44,7 @@ class Prune(Stage):
     epochs: int = 2
     """Of fine-tuning in each round."""
     optimizer: SGD = field(default_factory=lambda: SGD(0.01, 0.9))
-    schedule: Steps = field(default_factory=lambda: Steps(warmup=0, at=(0.5, 0.8)))
+    schedule: Steps = field(default_factory=lambda: Steps(warmup_epochs=0, at=(0.5, 0.8)))
     """Over the rounds, as if each were an epoch."""
 
     def __post_init__(self) -> None:
@@ -56,17 +56,17 @@ class Prune(Stage):
 @dataclass(frozen=True, kw_only=True)
 class Tune(Stage):
     weights: Literal["kept", "fresh"] = "kept"
-    """What it begins with: what pruning left, or new weights, which is how Micro-ACDNet was made."""
+    """What it begins with: what pruning left, or new weights, as for the published Micro-ACDNet."""
     epochs: int = 500
     optimizer: SGD = field(default_factory=lambda: SGD(0.1, 0.9, 5e-4, True))
-    schedule: Steps | Cosine = field(default_factory=lambda: Cosine(warmup=5.0))
+    schedule: Steps | Cosine = field(default_factory=lambda: Cosine(warmup_epochs=5.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teach(Lesson, Stage):
     epochs: int = 200
     optimizer: SGD = field(default_factory=lambda: SGD(0.01, 0.9, 5e-4, True))
-    schedule: Steps | Cosine = field(default_factory=lambda: Cosine(warmup=1.0))
+    schedule: Steps | Cosine = field(default_factory=lambda: Cosine(warmup_epochs=1.0))
 
     def __post_init__(self) -> None:
         Lesson.__post_init__(self)

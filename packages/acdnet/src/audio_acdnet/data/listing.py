@@ -1,4 +1,4 @@
-"""The clips of a data set, found in the layouts that data sets come in. No clip is decoded."""
+"""Data sets: their clips and labels, in the layouts that data sets come in. No clip is decoded."""
 
 from __future__ import annotations
 
@@ -174,8 +174,8 @@ def _first_release(root: Path) -> Listing:
             if not fold:
                 raise InputError(f"{path}: the name does not begin with a fold, as in 1-17092-A.ogg")
             entries.append(Entry(path, _FIRST_RELEASE.get(word, word), int(fold[1])))
-    found = list(dict.fromkeys(entry.label for entry in entries))
-    return _listing(root, entries, [*(name for name in ESC50 if name in found), *(n for n in found if n not in ESC50)])
+    labels = list(dict.fromkeys(entry.label for entry in entries))
+    return _listing(root, entries, [*(n for n in ESC50 if n in labels), *(n for n in labels if n not in ESC50)])
 
 
 def _from_folders(root: Path) -> Listing:

@@ -28,7 +28,7 @@ class Draws(Protocol):
 
 
 class SampleDraws:
-    """The draws of one sample: a stream that depends on the given numbers alone."""
+    """The draws of one sample: a stream that depends on `numbers` alone."""
 
     def __init__(self, *numbers: int):
         self.rng = np.random.default_rng(numbers)
@@ -84,7 +84,7 @@ def levels(x: np.ndarray, rate: int) -> np.ndarray:
 
 
 def mix(first: np.ndarray, second: np.ndarray, ratio: float, rate: int) -> np.ndarray:
-    """Both crops (T,) added so that the first is heard with the share `ratio`, whatever their own levels are."""
+    """Both crops (T,) added so that the first has the share `ratio` of the level, whatever their own levels are."""
     one, other = levels(np.stack([first, second]), rate).max(-1)
     t = 1.0 / (1 + np.power(10, (one - other) / 20.0) * (1 - ratio) / ratio)
     return (first * t + second * (1 - t)) / np.sqrt(t**2 + (1 - t) ** 2)
