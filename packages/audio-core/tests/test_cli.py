@@ -277,7 +277,7 @@ def test_the_field_table_shows_type_default_and_text():
 
 
 def test_the_field_table_begins_with_what_is_often_changed_and_cuts_long_defaults():
-    @dataclass
+    @dataclass(frozen=True)
     class Recipe(Settings):
         labels: tuple[str, ...] = tuple(f"class {number}" for number in range(50))
         FIRST: ClassVar[tuple[str, ...]] = ("labels", "rate")
