@@ -17,7 +17,7 @@ def test_a_checkpoint_becomes_a_bundle_with_the_same_codes(stored, tmp_path, cap
     torch.save(wrapped, tmp_path / "soundstream_20251115_120000_step_7.pt")
     arguments = ["convert", str(tmp_path / "soundstream_20251115_120000_step_7.pt"), "-o", str(tmp_path / "bundle")]
     assert main(arguments) == 0
-    assert f"at {rate or 16000} Hz" in capsys.readouterr().err
+    assert f"{rate or 16000} Hz" in capsys.readouterr().err
     loaded = load(tmp_path / "bundle")
     x = case.inputs["x"][..., : case.inputs["x"].shape[-1] // model.hop * model.hop]
     assert torch.equal(loaded.codes(x), model.codes(x))
