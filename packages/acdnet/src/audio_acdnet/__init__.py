@@ -5,11 +5,9 @@ recording; `predict` adds the timeline of a long one. `model(audio)` gives logit
 `model.config.rate`, and `model.probabilities(audio)` their softmax.
 """
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from audio_core.package import Package
+from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
@@ -34,17 +32,13 @@ PACKAGE = Package(
     calibrated=[name for name in FORMATS if name != "onnx"],
     tags=("audio-classification",),
 )
-_HOMES = {
-    "ACDNet": ".model",
-    "ACDNetConfig": ".config",
-    "classify": ".classify",
-    "load": ".model",
-    "predict": ".classify",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Names are imported when they are used: the command must not wait for torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "ACDNet": ".model",
+        "ACDNetConfig": ".config",
+        "classify": ".classify",
+        "load": ".model",
+        "predict": ".classify",
+    },
+)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -63,3 +64,25 @@ class Package:
 
         use = f'import {self.module}\n\nmodel = {self.module}.load("bundle")  # the folder of this file'
         return bundle.card(title, summary, "other", data, numbers or {}, use, self.tags)
+
+
+def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package that imports its names when they are used: `--help` waits for no torch.
+
+    `homes` says where a name lives: {"load": ".model", "separate": ".separate"}. A name may be that of its chapter:
+    importing the chapter sets no attribute then, so `audio_sep.separate` is always the function.
+    """
+
+    class Names(ModuleType):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not (name in homes and isinstance(value, ModuleType)):
+                super().__setattr__(name, value)
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(homes[name], package), name)
+
+    module = sys.modules[package]
+    module.__class__ = Names
+    return get, lambda: sorted({*module.__all__, *vars(module)})

@@ -5,11 +5,9 @@
 piece by piece, `encode_file` and `decode_file` for files.
 """
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from audio_core.package import Package
+from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
@@ -42,25 +40,17 @@ PACKAGE = Package(
     calibrated=("c-int8", "tflite-int8"),
     tags=("audio-codec",),
 )
-_HOMES = {
-    "DecoderStream": ".live.stream",
-    "EncoderStream": ".live.stream",
-    "SoundStream": ".model",
-    "SoundStreamConfig": ".config",
-    "TinyStream": ".model",
-    "TinyStreamConfig": ".config",
-    "decode_file": ".codec",
-    "encode_file": ".codec",
-    "load": ".model",
-}
-
-
-def __dir__() -> list[str]:
-    return __all__
-
-
-def __getattr__(name: str) -> Any:
-    """Names are imported when they are used: the command must not wait for torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "DecoderStream": ".live.stream",
+        "EncoderStream": ".live.stream",
+        "SoundStream": ".model",
+        "SoundStreamConfig": ".config",
+        "TinyStream": ".model",
+        "TinyStreamConfig": ".config",
+        "decode_file": ".codec",
+        "encode_file": ".codec",
+        "load": ".model",
+    },
+)
