@@ -99,6 +99,8 @@ def test_python_m_is_the_same_command(package):
         (["convert", "no-such-file.pt", "-o", "bundle"], "no-such-file.pt: No such file"),
         (["describe", "default", "rate=1"], "default: is a bundle, which has no settings to change"),
         (["describe", "no-such-recipe"], "no recipe is called no-such-recipe"),
+        (["describe"], "the following arguments are required: model\n"),  # and not the settings, which may be left out
+        (["train"], "the following arguments are required: recipe, -o/--out\n"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(package, arguments, line, capsys, tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def train(verbs: Any, package: Package, summary: str) -> None:
 
 
 def add_settings(parser: command.Parser, what: str = "what differs from the recipe") -> None:
-    parser.add_argument("settings", nargs="*", metavar="key=value", help=what)
+    parser.add_argument("settings", nargs="*", default=[], metavar="key=value", help=what)
 
 
 def recipes(verbs: Any, package: Package) -> None:
