@@ -24,9 +24,7 @@ def parser() -> command.Parser:
 
     evaluate = verbs.evaluate(add, PACKAGE, "Test a model on the clips of a data set.", _evaluate)
     evaluate.add_argument("data", type=Path, help="the data set's folder, or a .csv with filename, label and fold")
-    evaluate.add_argument(
-        "settings", nargs="*", metavar="key=value", help="clips to test on, as in training: data.labels=[dog,cat]"
-    )
+    verbs.add_settings(evaluate, "clips to test on, as in training: data.labels=[dog,cat]")
     evaluate.add_argument(
         "--fold",
         type=int,
