@@ -1,4 +1,4 @@
-"""SoundStream and TinyStream neural audio codecs, down to an ESP32.
+"""SoundStream and TinyStream neural audio codecs, with encoders in C for microcontrollers.
 
 `model = load(path)` gives a bundle's codec: `model.codes(x)` takes audio (B, 1, T) at `model.sample_rate` to codes
 (B, N, F), and `model.decode(model.from_codes(codes))` gives audio again. `EncoderStream` and `DecoderStream` do so
