@@ -139,6 +139,12 @@ def test_the_verb_prints_numbers_and_writes_a_page(bundles, data, run, tmp_path)
     assert run("evaluate", bundles / "causal", data, "--kbps", 1, "--json")[0] == 2
 
 
+def test_of_several_processes_one_measures(bundles, data, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run("evaluate", bundles / "causal", data, "-o", tmp_path / "report") == (0, "", "")
+    assert not (tmp_path / "report").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

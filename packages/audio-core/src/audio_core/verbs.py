@@ -120,6 +120,8 @@ def evaluate(
     """The frame of `evaluate`: the package adds the arguments of its data and its protocol to the parser."""
 
     def run(args: argparse.Namespace) -> int:
+        if os.environ.get("RANK", "0") != "0":  # of several processes one measures
+            return 0
         check_report(args.out, args.force)
         result = measure(args)
         if args.out:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from audio_core import audio, metrics
+from audio_core.command import columns
 from audio_core.files import InputError
 from audio_core.loss.spectral import MelLoss
 
 from ..codec import blocks, encoded, length, reconstruct
-from ..config import bitrates
+from ..config import bitrates, layers_for
 from ..model import NeuralCodec
 from ..sstr.bitstream import from_packet, to_packet
 from .conceal import Concealer, gilbert
@@ -24,7 +25,7 @@ def transmit(
     model: NeuralCodec,
     source: Path,
     target: Path,
-    layers: int,
+    kbps: float | None = None,
     loss: float = 0.05,
     burst: float = 1.5,
     frames: int = 1,
@@ -35,6 +36,7 @@ def transmit(
 
     Returns the facts: SI-SDR and mel distance to the file, of concealed gaps, of silent gaps, and without loss.
     """
+    layers = layers_for(model.config, kbps)
     samples, size = length(model, source), model.codebooks[0]
     count = math.ceil(math.ceil(samples / model.hop) / frames)
     try:
@@ -75,6 +77,11 @@ def transmit(
         "mel": distance(concealed),
         "mel_silent_gaps": distance(silent),
     }
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The facts for people."""
+    return columns([(name, "silence has none" if value is None else value) for name, value in facts.items()])
 
 
 def _played(model: NeuralCodec, arrived: list[np.ndarray | None], sent: list[np.ndarray], samples: int) -> np.ndarray:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import struct
 from binascii import crc_hqx
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from audio_core.files import InputError, reason, replacing
+from audio_core.files import InputError, note, reason, replacing
 
 from .entropy import Tables, bits_for, first_layers, from_payload, packed_bytes, payload_limit, to_payload
 from .header import HEADER_BYTES, Header
@@ -346,6 +346,21 @@ def cut_file(path: str | Path, out: str | Path, kbps: float, force: bool = False
                 cut(source, target, layers[0], name)
     except OSError as error:
         raise InputError(f"{name}: {reason(error)}") from None
+
+
+def describe_all(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], int]:
+    """The facts of each file that is an .sstr stream, and how many are none or damaged; each of those is named."""
+    rows, wrong = [], 0
+    for path in paths:
+        try:
+            facts = describe(path)
+        except InputError as error:
+            note(str(error))
+            wrong += 1
+            continue
+        wrong += bool(facts["damaged_packets"] or facts["truncated"])
+        rows.append({"file": str(path), **facts})
+    return rows, wrong
 
 
 def describe(path: str | Path) -> dict[str, Any]:
