@@ -304,7 +304,7 @@ def coded(page: Report) -> None:
     result = measuring.evaluate(model, [str(source)], quiet=True)
     page.table(
         ("", "kbit/s", "SI-SDR, dB", "mel distance"),
-        [(r.name, r.kbps, r.mean("si_sdr"), r.mean("mel")) for r in [*result.rungs, *result.opus]],
+        [(r.name, r.kbps, r.mean("si_sdr"), r.mean("mel")) for r in [*result.bitrates, *result.opus]],
     )
 
 

@@ -213,7 +213,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
     def work(source: Path, targets: Mapping[int, Path]) -> None:
         codec.reconstruct_file(model, source, targets, args.force, args.quiet)
 
-    jobs = codec.ladder(model, args.inputs, args.out, args.kbps or [], args.force)
+    jobs = codec.reconstruction_jobs(model, args.inputs, args.out, args.kbps or [], args.force)
     return batch.run(jobs, work, args.force, args.quiet).code
 
 

@@ -251,7 +251,9 @@ def reconstruct_file(
             writer.write(playable(stream.finish()))
 
 
-def ladder(model: NeuralCodec, inputs: Sequence[str], out: Path, kbps: Sequence[float], force: bool) -> list[Job]:
+def reconstruction_jobs(
+    model: NeuralCodec, inputs: Sequence[str], out: Path, kbps: Sequence[float], force: bool
+) -> list[Job]:
     """Jobs of `reconstruct_file` for files, folders and patterns; each of several bitrates has a folder in `out`."""
     counts = sorted({layers_for(model.config, rate) for rate in kbps or [None]})
     sources = batch.find(inputs)
@@ -259,10 +261,10 @@ def ladder(model: NeuralCodec, inputs: Sequence[str], out: Path, kbps: Sequence[
         return [Job(job.source, {counts[0]: job.target}) for job in jobs(sources, out, ".wav", force)]
     if out.suffix.lower() in audio.FORMATS and not out.is_dir():
         raise InputError(f"{out}: is one file, but {len(counts)} bitrates were asked for; give a folder")
-    rungs = [jobs(sources, out / f"{bitrates(model.config)[n - 1]:g}kbps", ".wav", force) for n in counts]
+    results = [jobs(sources, out / f"{bitrates(model.config)[n - 1]:g}kbps", ".wav", force) for n in counts]
     return [
         Job(same[0].source, {n: job.target for n, job in zip(counts, same, strict=True)})
-        for same in zip(*rungs, strict=True)
+        for same in zip(*results, strict=True)
     ]
 
 
