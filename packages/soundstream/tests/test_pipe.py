@@ -243,20 +243,19 @@ def test_a_wav_file_is_encoded_as_its_samples(toy, size):
     assert streamed(model, data) == streamed(model, samples.tobytes())
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rate": 44100}, "is a WAV file of 44100 Hz, 1 channel, 16-bit integers; a live stream takes 16000 Hz"),
-        ({"channels": 2}, "of 16000 Hz, 2 channels, 16-bit integers"),
-        ({"bits": 24}, "of 16000 Hz, 1 channel, 24-bit integers"),
-        ({"code": 3, "bits": 32}, "of 16000 Hz, 1 channel, 32-bit floats"),
-    ],
-)
-def test_a_wav_file_of_another_format_is_refused_in_one_line(toy, change, message):
+def test_stereo_is_mixed_to_one(toy, capsys):
     model = toy("causal")
-    with pytest.raises(InputError) as error:
-        streamed(model, wav(sound(model, 0.1), **change))
-    assert message in str(error.value) and "\n" not in str(error.value)
+    samples = sound(model, 0.2)
+    assert streamed(model, wav(np.repeat(samples, 2), channels=2)) == streamed(model, samples.tobytes())
+    assert capsys.readouterr().err == "standard input: 2 channels mixed to one\n"
+
+
+def test_a_wav_file_of_another_rate_is_refused_in_one_line(toy):
+    model = toy("causal")
+    with pytest.raises(
+        InputError, match=r"is a WAV file of 44100 Hz; a live stream for this model has 16000 Hz[^\n]*$"
+    ):
+        streamed(model, wav(sound(model, 0.1), rate=44100))
 
 
 def test_other_files_and_broken_headers_are_refused(toy):
@@ -265,9 +264,9 @@ def test_other_files_and_broken_headers_are_refused(toy):
     for data, message in (
         (b"fLaC" + bytes(99), "is a FLAC file"),
         (streamed(model, bytes(2000)), "is an .sstr stream"),
-        (b"RIFF" + bytes(99), "begins as a WAV file and is none"),
-        (whole[:30], "WAV header is damaged or cut short"),
-        (whole[:12] + whole[whole.index(b"data") :], "WAV header is damaged or cut short"),
+        (b"RIFF" + bytes(99), "is no WAV file"),
+        (whole[:30], "ends within the header of a WAV file"),
+        (whole[:-100], "is truncated"),
     ):
         with pytest.raises(InputError, match=message):
             streamed(model, data)

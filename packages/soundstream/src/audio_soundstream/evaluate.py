@@ -145,9 +145,9 @@ class Result:
         report.heading("Codebooks")
         width, total = bits(config), sum(self.entropy)
         report.text(
-            f"The codes of a frame have an entropy of {total:.1f} of {width * config.layers} bits. Entropy coding saves "
-            f"the rest at most, in long files. Fewer than {10 * config.size} frames give too low an entropy; these are "
-            f"{self.frames}."
+            f"The codes of a frame have an entropy of {total:.1f} of {width * config.layers} bits. Entropy coding "
+            f"saves the rest at most, in long files. Fewer than {10 * config.size} frames give too low an entropy; "
+            f"these are {self.frames}."
         )
         books = zip(bitrates(config), self.entropy, self.used, strict=True)
         report.table(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from audio_core.audio import to_int16
+from audio_core import audio
 from audio_core.files import InputError, note, replacing
 
 from ..codec import damage, decode_stream, decoded, encoded, header, opened, playable
@@ -18,29 +16,24 @@ from ..model import NeuralCodec
 from ..sstr.bitstream import BRIDGE, Writer
 
 NAME = "standard input"
-_ENDLESS = 0x7FFF0000  # programs that write a WAV file to a pipe put such a length, or 0, into its header
-_OTHERS = {b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"RF64": "an RF64 file", b"SSTR": "an .sstr stream"}
+_OTHERS = {b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"SSTR": "an .sstr stream"}
 
 
 def encode(model: NeuralCodec, source: BinaryIO, target: BinaryIO, layers: int) -> None:
-    """Mono 16-bit samples at the codec's rate, raw or as a WAV file -> an .sstr stream that ends with its length."""
-    samples, rest = 0, b""
+    """Raw mono 16-bit samples at the codec's rate, or a WAV file -> an .sstr stream that ends with its length."""
+    samples = 0
 
-    def blocks() -> Iterator[np.ndarray]:
-        nonlocal samples, rest
-        for data in _arriving(model, source):
-            data = rest + data
-            whole = len(data) - len(data) % 2
-            samples, rest = samples + whole // 2, data[whole:]
-            yield np.frombuffer(data[:whole], "<i2").astype(np.float32)[None] / 2**15
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal samples
+        for block in _arriving(model, source):
+            samples += block.shape[1]
+            yield block
 
     writer = Writer(target, header(model, layers, None, 1))
     target.flush()  # the receiver can check the header before the first frame
-    for codes in encoded(model, blocks(), layers):
+    for codes in encoded(model, counted(), layers):
         writer.write(codes)
     writer.close(samples)
-    if rest:
-        note(f"{NAME}: ends within a sample of 16 bits; its one byte was left out")
     if not samples:
         raise InputError(f"{NAME}: holds no audio (0 samples)")
 
@@ -67,7 +60,7 @@ def decode(
     """An .sstr stream -> raw mono 16-bit samples; the last frame comes whole, since the length comes after it."""
     reader = opened(model, source, NAME, conceal, bridge)
     for block in decoded(model, reader, layers):
-        target.write(to_int16(playable(block)[0]).astype("<i2").tobytes())
+        target.write(audio.to_int16(playable(block)[0]).astype("<i2").tobytes())
         target.flush()
     if text := damage(reader):
         note(f"{NAME}: {text}")
@@ -88,55 +81,50 @@ def decode_to(
 # --- samples that arrive -------------------------------------------------------------------------------------
 
 
-def _arriving(model: NeuralCodec, source: BinaryIO) -> Iterator[bytes]:
-    """The bytes of samples that are there, without waiting for more; Ctrl-C is a way to end a recording."""
-    read = getattr(source, "read1", source.read)
+def _arriving(model: NeuralCodec, source: BinaryIO) -> Iterator[np.ndarray]:
+    """Blocks (1, any) of what is there, without waiting for more; Ctrl-C is a way to end a recording."""
     try:
-        first, left = _exactly(source, 4), math.inf
-        if first in _OTHERS:
-            raise InputError(f"{NAME}: is {_OTHERS[first]}; a live stream is encoded from raw samples or a WAV file")
-        if first == b"RIFF":
-            first, left = b"", _wav_bytes(source, model.sample_rate)
-        if first:
-            yield first
-        while left > 0 and (data := read(2 * model.hop if left == math.inf else min(2 * model.hop, int(left)))):
-            left -= len(data)
-            yield data
+        stream = _Begun(source)
+        if stream.first in _OTHERS:
+            raise InputError(f"{NAME}: is {_OTHERS[stream.first]}; a live stream is raw samples or a WAV file")
+        yield from _wav(model, stream) if stream.first == b"RIFF" else _raw(model, stream)
     except KeyboardInterrupt:
         return
 
 
-def _wav_bytes(source: BinaryIO, rate: int) -> float:
-    """Read the header of a WAV file behind its first four bytes; returns the bytes of samples that follow."""
-    if _exactly(source, 8)[4:] != b"WAVE":
-        raise InputError(f"{NAME}: begins as a WAV file and is none")
-    checked = False
-    while len(chunk := _exactly(source, 8)) == 8:
-        kind, size = struct.unpack("<4sI", chunk)
-        if kind == b"data":
-            if not checked:
-                break
-            return math.inf if size == 0 or size >= _ENDLESS else size
-        data = _exactly(source, min(size + size % 2, 1 << 16))
-        if kind == b"fmt " and len(data) >= 16:
-            _check_format(data, rate)
-            checked = True
-    raise InputError(f"{NAME}: its WAV header is damaged or cut short")
+def _wav(model: NeuralCodec, stream: _Begun) -> Iterator[np.ndarray]:
+    recording = audio.piped(stream, model.hop, NAME)
+    if recording.rate != model.sample_rate:
+        how = f"a live stream for this model has {model.sample_rate} Hz; resample it, as with ffmpeg -ar"
+        raise InputError(f"{NAME}: is a WAV file of {recording.rate} Hz; {how}")
+    if recording.channels != 1:
+        note(f"{NAME}: {recording.channels} channels mixed to one")
+    for block in recording.blocks:
+        yield audio.convert_channels(block, 1)
 
 
-def _check_format(data: bytes, rate: int) -> None:
-    code, channels, own_rate, _, _, bits = struct.unpack_from("<HHIIHH", data)
-    if code == 0xFFFE and len(data) >= 26:  # extensible: the code stands further behind
-        code = int.from_bytes(data[24:26], "little")
-    if (code, channels, own_rate, bits) != (1, 1, rate, 16):
-        kind = {1: "integers", 3: "floats"}.get(code, f"format {code}")
-        own = f"{own_rate} Hz, {channels} channel{'s' * (channels != 1)}, {bits}-bit {kind}"
-        raise InputError(f"{NAME}: is a WAV file of {own}; a live stream takes {rate} Hz, 1 channel, 16-bit integers")
+def _raw(model: NeuralCodec, stream: _Begun) -> Iterator[np.ndarray]:
+    rest = b""
+    while data := stream.read1(2 * model.hop):
+        data = rest + data
+        whole = len(data) - len(data) % 2
+        rest = data[whole:]
+        yield np.frombuffer(data[:whole], "<i2").astype(np.float32)[None] / 2**15
+    if rest:
+        note(f"{NAME}: ends within a sample of 16 bits; its one byte was left out")
 
 
-def _exactly(source: BinaryIO, count: int) -> bytes:
-    """`count` bytes, fewer only at the end."""
-    data = source.read(count) or b""
-    while len(data) < count and (more := source.read(count - len(data))):
-        data += more
-    return data
+class _Begun:
+    """A stream whose first four bytes have been looked at."""
+
+    def __init__(self, stream: BinaryIO):
+        self._read, self._read1 = stream.read, getattr(stream, "read1", stream.read)
+        self.first = self._pending = stream.read(4)
+
+    def read(self, count: int) -> bytes:
+        data, self._pending = self._pending[:count], self._pending[count:]
+        return data + self._read(count - len(data))
+
+    def read1(self, count: int) -> bytes:
+        data, self._pending = self._pending, b""
+        return data or self._read1(count)
