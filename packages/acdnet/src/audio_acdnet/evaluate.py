@@ -195,14 +195,14 @@ def untrained(
 ) -> tuple[int, ...]:
     """The folds of `source` to test on, () for all clips. Where all were trained on, an InputError unless `force`."""
     folds = source.folds if fold is None else (fold,)
-    divide = source.divide if isinstance(source, Listing) else config.divide
+    comparable = not isinstance(source, Listing) or source.divide == config.divide  # the numbers of folds
     if isinstance(source, Listing) and config.trained_on:
         name, _, digest = config.trained_on.rpartition(" ")
         if digest == source.digest():
             _refuse_trained(config, source, force)
-        elif name == source.name:
+        elif name == source.name and not (comparable and folds):
             note(f"{source.root}: is not as it was when the model was trained; clips that it knows are tested as well")
-    if divide != config.divide:  # folds of other clips, or divided otherwise: their numbers do not compare
+    if not comparable:
         return folds
     rest = tuple(number for number in folds if number not in config.folds)
     if folds and not rest and not force:

@@ -269,6 +269,7 @@ def _card(folder: Path, recipe: Recipe, best: bool, origin: str) -> str:
         chosen = ", the best of all evaluations on it" if best else ""
         numbers[f"accuracy on {tested}, {recipe.crops} crops{chosen}"] = f"{_percent(accuracy)} %"
     learned = f"folds {', '.join(map(str, settings.folds))}" if settings.folds else "all clips"
+    learned += f" of data.divide={settings.divide}" if settings.divide else ""
     return PACKAGE.card(
         f"ACDNet, {len(settings.labels)} classes",
         f"Sound classification on raw audio at {settings.rate} Hz: {', '.join(settings.labels)}. "

@@ -1,1 +1,1 @@
-"""From a trained ACDNet to a smaller one."""
+"""Compression: from the run of a large ACDNet to a small network."""

@@ -1,1 +1,1 @@
-"""Labelled clips in folds, and mixes of two of them."""
+"""Data: labelled clips in folds, and training samples that mix two of them."""

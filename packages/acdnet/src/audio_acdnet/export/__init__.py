@@ -1,1 +1,1 @@
-"""A model for other machines: ONNX, TensorFlow Lite, C."""
+"""Export: the network as files for other machines, ONNX, TensorFlow Lite and C, and its integer form."""
