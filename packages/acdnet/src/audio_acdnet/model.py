@@ -49,7 +49,9 @@ class ACDNet(nn.Module):
             raise ValueError(f"expected audio of shape (B, 1, T), got {tuple(audio.shape)}")
         if audio.shape[2] < shortest or (longest is not None and audio.shape[2] > longest):
             allowed = f"{shortest} to {longest}" if longest else f"{shortest} or more"
-            raise ValueError(f"{audio.shape[2]} samples; a model made for {self.config.samples} takes {allowed}: cut crops")
+            raise ValueError(
+                f"{audio.shape[2]} samples; a model made for {self.config.samples} takes {allowed}: cut crops"
+            )
 
 
 def _hearing(config: ACDNetConfig) -> nn.Sequential:
