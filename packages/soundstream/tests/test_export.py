@@ -1,15 +1,19 @@
 """Every format of `export`, from the command: what is written, and its facts."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from audio_core import audio, bundle
+from audio_core import audio, bundle, command
 from audio_core.testing import noise
 from audio_soundstream import FORMATS, cli
 from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
+from audio_soundstream.export import write
 from audio_soundstream.model import SoundStream, TinyStream, spread
+from audio_soundstream.recipe import Recipe
 
 FILES = {"c": "soundstream.c", "c-int8": "soundstream_integer.c"}
 
@@ -51,6 +55,17 @@ def test_what_is_told_to_people_names_flash_memory_and_boards(saved, tmp_path, c
     assert cli.main(["export", toy, "--format", "c-int8", "-o", str(tmp_path / "c")]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("flash", "memory", "ESP32-S3", "estimated, not measured"))
+
+
+def test_the_loads_that_the_readme_claims_are_those_that_the_export_estimates():
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`[^|]*\| (\d+) % \| (\d+) % \| (\d+) % \| (\d+) % \|$", readme, re.M)
+    assert [row[0] for row in rows] == ["ultra_tiny", "tiny", "small", "medium", "full", "ladder"]
+    boards = ("ESP32, plain C", "Cortex-M4F", "Cortex-M7", "ESP32-S3, if vectorised")
+    for name, *claims in rows:
+        config = command.load_recipe(Recipe, "audio_soundstream", f"tinystream-{name}").model
+        loads = {row["board"]: row["load"] for row in write._boards(TinyStream(config), integer=True)}
+        assert [round(100 * loads[board]) for board in boards] == [int(claim) for claim in claims]
 
 
 def test_a_folder_with_other_things_is_not_replaced(saved, tmp_path, capsys):

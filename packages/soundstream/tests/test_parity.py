@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from audio_core import command
 from audio_core.nn.quantize import ResidualQuantizer
 from audio_soundstream import original
@@ -15,6 +16,19 @@ CASES = ["ss_small", "ss_default", "ss_c16_d256", "ts_ultra_tiny", "ts_tiny", "t
 def near(found, expected, tolerance=1e-4):
     assert found.shape == expected.shape
     assert (found - expected).abs().max() <= tolerance * max(1.0, float(expected.abs().max()))
+
+
+def original_forward(model, audio):
+    """The output of the original's `forward` for audio (B, 1, T).
+
+    TinyStream drops the samples that do not fill a frame and cuts the middle out of its decoder's output, so that most
+    lengths come back shifted.
+    """
+    tiny = type(model).__name__ == "TinyStream"
+    output = model.decoder(model.from_codes(model.quantizer.codes(model.encoder(audio))))
+    begin = max(0, (output.shape[-1] - audio.shape[-1]) // 2) if tiny else 0
+    output = output[..., begin : begin + audio.shape[-1]]
+    return F.pad(output, (0, audio.shape[-1] - output.shape[-1]))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -31,7 +45,7 @@ def test_a_codec_equals_the_original(stored, name):
     assert torch.equal(quantised.codes, out["codes"])
     near(0.25 * quantised.losses.sum(), out["commitment_loss"])
     near(model.decoder(model.from_codes(codes)), out["audio_decode"])
-    near(original.rebuild(model, x), out["recon_forward"])
+    near(original_forward(model, x), out["recon_forward"])
     if "audio_decode_partial" in out:
         few = model.from_codes(codes[:, : case.config["partial_quantizers"]])
         near(model.decoder(few), out["audio_decode_partial"])

@@ -27,7 +27,7 @@ __all__ = [
     "load",
 ]
 SHIPPED = {"default": Path(__file__).with_name("default")}
-"""The bundle in the wheel; its README.md tells what it is and how good."""
+"""The bundle in the wheel; its README.md has its data and its measures."""
 FORMATS = {"c": "-c", "c-int8": "-c-int8", "onnx": ".onnx", "tflite-int8": "-int8.tflite"}
 """What `export` writes, and how the names end that it gives by itself."""
 PACKAGE = Package(

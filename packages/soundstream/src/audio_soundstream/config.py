@@ -86,7 +86,7 @@ def bitrates(config: CodecConfig) -> tuple[float, ...]:
 
 
 def layers_for(config: CodecConfig, kbps: float | None) -> int:
-    """How many layers make `kbps`; all of them for None. The possible ones are named where it is none of them."""
+    """The number of layers whose bitrate is `kbps`; all of them for None. The error names the possible bitrates."""
     from audio_core import codec
 
     return codec.layers_for(kbps, bitrates(config))

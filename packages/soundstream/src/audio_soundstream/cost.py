@@ -39,12 +39,12 @@ def macs(layer: nn.Module) -> Fraction:
 
 
 def search_macs(model: NeuralCodec) -> int:
-    """Of the quantizer, for one frame."""
+    """Multiply-adds of the quantizer for one frame."""
     return sum(model.codebooks) * model.width
 
 
 def decoder_context(model: NeuralCodec) -> int:
-    """Frames before another that its audio depends on."""
+    """Frames before a frame that its audio depends on."""
     return math.ceil(model.decoder.history) + math.ceil(Fraction(model.lead, model.hop)) + 1
 
 
@@ -94,8 +94,8 @@ def table(facts: dict[str, Any]) -> str:
     rows = [("", "  parameters", "multiply-adds a second")]
     work = facts["macs_per_second"]
     for part, count in facts["parameters"].items():
-        made = work.get({"codebooks": "search"}.get(part, part), sum(work.values()))
-        rows.append((part, f"{count:,}".rjust(12), f"{made / 1e6:,.1f} M".rjust(12)))
+        macs_a_second = work.get({"codebooks": "search"}.get(part, part), sum(work.values()))
+        rows.append((part, f"{count:,}".rjust(12), f"{macs_a_second / 1e6:,.1f} M".rjust(12)))
     rates = ", ".join(f"{rate:g}" for rate in facts["kbps"])
     frames = f"{facts['frames_per_second']:g} frames of {facts['hop']} samples a second"
     books = f"{facts['layers']} codebooks of {facts['codebook']}: {facts['bits_per_frame']} bits a frame"

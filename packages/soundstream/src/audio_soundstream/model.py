@@ -47,7 +47,7 @@ class NeuralCodec(nn.Module):
     lead: int
     """Samples of the decoder's output before the first that counts."""
     loss_of_power: float
-    """How many times the activation lowers the power of what it gets."""
+    """The factor by which the activation lowers the power of its input."""
     channels = 1
 
     def __init__(self, config: SoundStreamConfig | TinyStreamConfig):
@@ -126,8 +126,11 @@ def _quantizer(config: SoundStreamConfig | TinyStreamConfig) -> ResidualQuantize
 
 @torch.no_grad()
 def spread(model: NeuralCodec) -> None:
-    """First weights that keep the level of the signal from layer to layer, where PyTorch's let it fade: without biases
-    and norms little of it would reach the other end, and hundreds of steps would pass until it does."""
+    """Initial weights that keep the level of the signal from layer to layer.
+
+    With PyTorch's the level falls, as there are no norms and hardly any biases, and hundreds of steps pass until the
+    output has a level at all.
+    """
     for chain in (model.encoder, model.decoder):
         for name, conv in chain.named_modules():
             if isinstance(conv, Conv1d | ConvTranspose1d):
@@ -138,16 +141,16 @@ def spread(model: NeuralCodec) -> None:
                 if conv.bias is not None:
                     nn.init.zeros_(conv.bias)
         for unit in chain.modules():
-            if isinstance(unit, Residual):  # 24 of them: each adds little to what passes by
+            if isinstance(unit, Residual):  # 24 of them: each adds little to the sum
                 unit.layers[-1].weight.mul_(0.3)
-    model.decoder.get_submodule("last").weight.mul_(0.3)  # rather too soft than too loud
+    model.decoder.get_submodule("last").weight.mul_(0.3)  # too soft is better than too loud
 
 
 def finished(model: NeuralCodec) -> NeuralCodec:
     """The same codec without what only learning needs, which is half of its size."""
     copy = type(model)(replace(model.config, learning="none"))
-    wanted = copy.state_dict()
-    copy.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in wanted}, strict=False)
+    names = copy.state_dict().keys()
+    copy.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in names}, strict=False)
     return copy.eval()
 
 
@@ -188,7 +191,7 @@ class SoundStream(NeuralCodec):
 
 
 class TinyStream(NeuralCodec):
-    """For microcontrollers: depthwise convolutions, no biases but the last, hears 96 ms ahead unless `causal`."""
+    """For microcontrollers: depthwise convolutions, a bias in the last one only, look-ahead unless `causal`."""
 
     Config = TinyStreamConfig
     config: TinyStreamConfig

@@ -1,4 +1,4 @@
-"""The original programs: their checkpoints, whose shapes tell which codec they are, and what they compute differently.
+"""The original programs: their checkpoints, which are identified by shapes, and what they compute differently.
 
 Both quantizers of the originals search as ResidualQuantizer does, so trained codebooks move over; they differ in how
 these learn.
@@ -60,20 +60,20 @@ def from_state(
         config = build_config(type(config), plain(config), changes)
     model = SoundStream(config) if isinstance(config, SoundStreamConfig) else TinyStream(config)
     pairs = names(model)
-    missing = [theirs for theirs in pairs.values() if theirs not in state]
+    missing = [name for name in pairs.values() if name not in state]
     unknown = [name for name in state if name not in set(pairs.values()) and not _BOOK.fullmatch(name)]
     if missing or unknown:
         which = f"lacks {missing[0]}" if missing else f"holds {unknown[0]}, which no such codec has"
         raise InputError(f"{path}: looks like a {type(model).__name__}, but {which}")
-    wanted = model.state_dict()
-    for ours, theirs in pairs.items():
-        if state[theirs].shape != wanted[ours].shape:
-            found, expected = tuple(state[theirs].shape), tuple(wanted[ours].shape)
-            raise InputError(f"{path}: {theirs} has the shape {found}, expected {expected}")
+    tensors = model.state_dict()
+    for name, original in pairs.items():
+        shape, expected = tuple(state[original].shape), tuple(tensors[name].shape)
+        if shape != expected:
+            raise InputError(f"{path}: {original} has the shape {shape}, expected {expected}")
     for name, tensor in state.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise InputError(f"{path}: {name} holds values that are not finite")
-    model.load_state_dict({ours: state[theirs] for ours, theirs in pairs.items()}, strict=False)
+    model.load_state_dict({name: state[original] for name, original in pairs.items()}, strict=False)
     books = [state[f"quantizer.quantizers.{at}.embeddings.weight"] for at in range(config.layers)]
     if any(book.shape != (config.size, config.width) for book in books):
         raise InputError(f"{path}: its codebooks differ in shape, which no such codec has")
@@ -82,7 +82,7 @@ def from_state(
 
 
 def settings(state: Mapping[str, Tensor], path: Path, rate: int | None = None) -> SoundStreamConfig | TinyStreamConfig:
-    """The configuration that the shapes tell; the rate is in none of them."""
+    """The configuration that follows from the shapes; the rate does not."""
     tiny = any(".depthwise." in name for name in state)
     first = "encoder.initial_conv.weight" if tiny else "encoder.initial_conv.conv.weight"
     layer = "depthwise" if tiny else "conv"
@@ -102,12 +102,12 @@ def settings(state: Mapping[str, Tensor], path: Path, rate: int | None = None) -
 def names(model: NeuralCodec) -> dict[str, str]:
     """Each convolution tensor of the model -> the original's name of it: both list them from input to output."""
     ours = [name for name in model.state_dict() if not name.startswith("quantizer.")]
-    return dict(zip(ours, _theirs(isinstance(model, TinyStream)), strict=True))
+    return dict(zip(ours, _original_names(isinstance(model, TinyStream)), strict=True))
 
 
-def _theirs(tiny: bool) -> list[str]:
+def _original_names(tiny: bool) -> list[str]:
     leaves = ("weight",) if tiny else ("weight", "bias")
-    wrapped = "" if tiny else ".conv"  # its causal convolutions keep theirs inside
+    wrapped = "" if tiny else ".conv"  # inside its causal convolutions
     units = ("conv1.depthwise", "conv1.pointwise", "conv2") if tiny else ("conv1.conv", "conv2.conv")
     down = ("downsample.depthwise", "downsample.pointwise") if tiny else ("downsample.conv",)
     inside = [f"res_units.{unit}.{part}" for unit in range(3) for part in units]
@@ -124,8 +124,8 @@ def _rate(path: Path) -> int | None:
     """The sampling rate in the checkpoint's own notes, where it has such."""
     if path.suffix.lower() == ".safetensors":
         return None
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    notes = found.get("config") if isinstance(found, Mapping) else None
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    notes = checkpoint.get("config") if isinstance(checkpoint, Mapping) else None
     rate = notes.get("sample_rate") if isinstance(notes, Mapping) else None
     return rate if isinstance(rate, int) and 1 <= rate <= 1_000_000 else None
 
@@ -179,8 +179,8 @@ class MovingQuantizer(_Original):
 
 
 class GradientQuantizer(_Original):
-    """TinyStream's: entries are parameters that follow what chose them; nothing pulls the encoder, and every item is
-    rebuilt from all layers whatever `counts` says."""
+    """TinyStream's: entries are parameters that move towards their latents by gradient. The encoder has no commitment
+    loss, and every item is decoded from all layers whatever `counts` says."""
 
     def __init__(self, width: int, layers: int, size: int):
         super().__init__(width, layers, size)
@@ -228,7 +228,7 @@ class PowerMelLoss(nn.Module):
     """The original's distance of mel spectrograms: power in HTK bands (torchaudio's), the mean over the windows.
 
     `magnitude` weighs mean |X - Y|, `log` weighs mean (ln(X + 1e-5) - ln(Y + 1e-5))², no half, no root.
-    X and Y are powers: the magnitude term grows with the square of the window and drowns the other one.
+    X and Y are powers: the magnitude term grows with the square of the window and dominates the other one.
     """
 
     def __init__(
@@ -256,14 +256,3 @@ class PowerMelLoss(nn.Module):
             if self.log:
                 loss = loss + self.log * F.mse_loss((x + 1e-5).log(), (y + 1e-5).log())
         return loss / len(self.mels)
-
-
-def rebuild(model: nn.Module, audio: Tensor) -> Tensor:
-    """The output of the original's `forward` for audio (B, 1, T): TinyStream drops the samples that fill no whole
-    frame and cuts the middle of what its decoder makes, so that most lengths come back shifted."""
-    tiny = type(model).__name__ == "TinyStream"
-    frames = model.encoder(audio)
-    made = model.decoder(model.from_codes(model.quantizer.codes(frames)))
-    begin = max(0, (made.shape[-1] - audio.shape[-1]) // 2) if tiny else 0
-    made = made[..., begin : begin + audio.shape[-1]]
-    return F.pad(made, (0, audio.shape[-1] - made.shape[-1]))

@@ -111,7 +111,7 @@ def _sounds(task: Coding, clips: data.Held, run: Run) -> Mapping[str, Tensor]:
     return sounds
 
 
-# --- what comes out ----------------------------------------------------------------------------------------
+# --- releasing ---------------------------------------------------------------------------------------------
 
 
 def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> NeuralCodec:
@@ -134,7 +134,7 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, NeuralCodec
 
 
 def _card(folder: Path, recipe: Recipe, best: bool) -> str:
-    settings, found = recipe.model, results(folder, best)
+    settings, measured = recipe.model, results(folder, best)
     rates = bitrates(settings)
     named = {
         "mel": "distance of mel spectrograms",
@@ -146,6 +146,6 @@ def _card(folder: Path, recipe: Recipe, best: bool) -> str:
         f"{kind}, {settings.rate / 1000:g} kHz, up to {rates[-1]:g} kbit/s",
         f"Neural codec of {settings.layers} codebooks of {settings.size} entries, a frame of {settings.hop} samples.",
         f"Trained on {', '.join(root.name for root in (recipe.data.root, *recipe.data.more))} for "
-        f"{found.get('step', recipe.steps)} steps. The recordings have licences of their own.",
-        {text: found[name] for name, text in named.items() if found.get(name) is not None},
+        f"{measured.get('step', recipe.steps)} steps. The recordings have licences of their own.",
+        {text: measured[name] for name, text in named.items() if measured.get(name) is not None},
     )

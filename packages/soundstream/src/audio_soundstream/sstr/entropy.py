@@ -122,7 +122,7 @@ def encode(symbols: Iterable[int], cdfs: Iterable[Sequence[int]], short: bool = 
 
 
 def decode(data: bytes, cdfs: Iterable[Sequence[int]]) -> list[int]:
-    """A symbol for each of `cdfs`; bits beyond the end are zeros. A ValueError tells data that no encoder wrote."""
+    """A symbol for each of `cdfs`; bits beyond the end are zeros. Data that no encoder wrote are a ValueError."""
     bits = (np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little") + ord("0")).tobytes()
     low, high, top, value, at, symbols = 0, 0, -1, 0, 0, []
     for cdf in cdfs:
