@@ -141,6 +141,17 @@ def test_the_model_in_the_wheel_is_described_and_exported(package, capsys, tmp_p
 
 
 @every(FAMILY)
+def test_a_run_called_default_does_not_stand_for_the_model_in_the_wheel(package, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default/recipe.yaml").write_text("a: run of the user")
+    code, _, err = run(package, capsys, "export", "default")
+    assert code == 2 and "default: is a bundle already; choose a --format" in err
+    code, _, err = run(package, capsys, "export", "./default")
+    assert code == 2 and "choose a --format" not in err
+
+
+@every(FAMILY)
 def test_a_run_s_folder_stands_for_the_bundle_inside(package, capsys, tmp_path):
     shipped: Path = importlib.import_module(package.module).PACKAGE.shipped["default"]
     (tmp_path / "run").mkdir()

@@ -329,6 +329,8 @@ shutil.copy({str(tmp_path / "made.w64")!r}, sys.argv[-1])
     tool.chmod(0o755)
     assert audio.info(source)[2:] == (5000, "M4A", "through ffmpeg")
     assert np.array_equal(audio.read(source, 1000, 50).samples, samples[:, 1000:1050])
+    tool.write_text(f"{working}\nsys.stderr.buffer.write(b'[info]     title : caf\\xe9')\n")  # a tag in Latin-1
+    assert audio.info(source)[2:] == (5000, "M4A", "through ffmpeg")
     for line, encoding in [("aac (LC), 48000 Hz, fltp, 69 kb/s", "AAC"), ("alac, stereo, s32p (24 bit)", "ALAC_24")]:
         log = f"[info]   Stream #0:0[0x1](und): Audio: {line}\\n[info]   Stream #0:0: Audio: pcm_f32le"
         tool.write_text(f"{working}\nprint('{log}', file=sys.stderr)\n")

@@ -335,6 +335,22 @@ def test_each_process_of_a_machine_gets_a_gpu_of_its_own(monkeypatch):
     assert devices == ["cuda:0", "cuda:1", "cuda:0"] and command.device("cpu") == "cpu"
 
 
+def test_of_several_processes_one_makes_what_is_made_once(sounds, tmp_path, capsys, monkeypatch):
+    """All wrote the same manifest, and the slower ones failed since it was there."""
+    (sounds / "broken.wav").unlink()
+    manifest, page, a = tmp_path / "m.jsonl", tmp_path / "page.html", sounds / "a.wav"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        for words in (("scan", sounds, "-o", manifest), ("info", sounds), ("compare", a, a, "-o", page)):
+            code, out, _ = run(capsys, *words)
+            assert code == 0 and bool(out) is (rank == 0)
+        assert manifest.exists() is page.exists() is (rank == 0)
+    monkeypatch.setenv("RANK", "1")
+    run(capsys, "convert", sounds, "-o", tmp_path / "out")  # files are shared
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["b.flac"]
+
+
 def test_columns_align_numbers_to_the_right():
     assert command.columns([("name", "n"), ("a", 5), ("long", 12.34567)]) == "name      n\na         5\nlong  12.35"
 

@@ -48,6 +48,7 @@ def test_what_follows_the_samples_is_not_taken_for_samples():
         (wav(b"", 0), "holds no samples"),
         (wav(bytes(100), 100, code=2, bits=4), "holds samples of kind 2 in 4 bits"),
         (wav(struct.pack("<2f", 0, float("nan")), 8, 3, 32), "holds NaN or infinity at sample 1"),
+        (wav(struct.pack("<2d", 0, 1e300), 16, 3, 64), "holds NaN or infinity at sample 1"),
         (io.BytesIO(b"RIFF....WAVEdata" + bytes(4)), "no part `fmt `"),
         (io.BytesIO(b"RIFF....WAVEjunk" + b"\xff" * 8), "a part of 4294967295 bytes"),
     ],

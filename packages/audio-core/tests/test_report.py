@@ -231,6 +231,8 @@ def test_table_columns_of_numbers_are_aligned_with_equal_decimals():
         "b", "12.50", "7", "2e-09", "False", "c", "–", "–", "–", "–",
     ]  # fmt: skip
     assert [cell.get("class") for cell in page.all("td")][:5] == [None, "n", "n", "n", None]
+    report.table(["never"], [[False], [False]])
+    assert Page(report.html()).words[-3:] == ["never", "False", "False"]
 
 
 def paths(text, kind="line"):

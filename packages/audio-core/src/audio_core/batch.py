@@ -4,7 +4,6 @@ Under torchrun every process takes its share of the files. Nothing heavy is impo
 """
 
 import glob
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from . import command
 from .files import InputError, reason
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ def clashes(jobs: Sequence[Job]) -> dict[int, str]:
 
 def mine(items: Sequence[T]) -> Sequence[T]:
     """This process's share of the items under torchrun, all of them elsewhere."""
-    return items[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
+    return items[command.rank() :: command.processes()]
 
 
 def run(

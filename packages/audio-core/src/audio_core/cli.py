@@ -21,7 +21,7 @@ def parser() -> command.Parser:
         "audio-core", "Audio files: look, convert, compare, prepare for training.", __version__
     )
 
-    info = command.verb(verbs, "info", _info, "Show what audio files hold.")
+    info = command.verb(verbs, "info", _info, "Show what audio files hold.", alone=True)
     info.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     command.add_json(info)
 
@@ -43,7 +43,7 @@ def parser() -> command.Parser:
     command.add_quiet(convert)
 
     compare = command.verb(
-        verbs, "compare", _compare, "Measure estimates against references; optionally a page to listen to."
+        verbs, "compare", _compare, "Measure estimates against references; optionally a page to listen to.", alone=True
     )
     compare.add_argument("reference", type=Path, help="a file, or a folder of files")
     compare.add_argument("estimate", type=Path, help="a file, or a folder with files of the same names")
@@ -52,14 +52,16 @@ def parser() -> command.Parser:
 
     scan(verbs)
 
-    pack = command.verb(verbs, "pack", _pack, "Pack the files of a manifest into one HDF5 file for fast training.")
+    pack = command.verb(
+        verbs, "pack", _pack, "Pack the files of a manifest into one HDF5 file for fast training.", alone=True
+    )
     pack.add_argument("manifest", type=Path)
     command.add_out(pack, "the pack, an .h5 file", required=True)
     pack.add_argument("--rate", type=_rate, required=True, metavar="HZ", help="the rate of the pack")
     pack.add_argument("--channels", type=_positive, default=1, metavar="N", help="its channels (default: %(default)s)")
     command.add_quiet(pack)
 
-    shard = command.verb(verbs, "shard", _shard, "Put the files of a manifest into WebDataset tar files.")
+    shard = command.verb(verbs, "shard", _shard, "Put the files of a manifest into WebDataset tar files.", alone=True)
     shard.add_argument("manifest", type=Path)
     command.add_out(shard, "the folder of the tar files", required=True)
     shard.add_argument(
@@ -67,7 +69,7 @@ def parser() -> command.Parser:
     )
     command.add_quiet(shard)
 
-    describe = command.verb(verbs, "describe", _describe, "Show what a released model's folder holds.")
+    describe = command.verb(verbs, "describe", _describe, "Show what a released model's folder holds.", alone=True)
     describe.add_argument("bundle", help="a folder or a Hub id")
     command.add_json(describe)
     return parser

@@ -69,10 +69,20 @@ def program(name: str, description: str, version: str) -> tuple[Parser, Any]:
     return parser, parser.add_subparsers(metavar="VERB", required=True, title="verbs")
 
 
-def verb(verbs: Any, name: str, function: Verb, summary: str, epilog: Callable[[], str] | None = None) -> Parser:
-    """One verb; `summary` is its line in the list and the head of its own help, `epilog()` the end of that."""
+def verb(
+    verbs: Any,
+    name: str,
+    function: Verb,
+    summary: str,
+    epilog: Callable[[], str] | None = None,
+    alone: bool = False,
+) -> Parser:
+    """One verb; `summary` is its line in the list and the head of its own help, `epilog()` the end of that.
+
+    A verb with one result, such as a report, works `alone`: of several processes the first runs it, the others do not.
+    """
     parser: Parser = verbs.add_parser(name, help=summary, description=summary, epilog=epilog)
-    parser.set_defaults(verb=function)
+    parser.set_defaults(verb=function, alone=alone)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the whole traceback of an error")
     return parser
 
@@ -136,12 +146,19 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """The number of this process among them."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
     try:
         given = parser.parse_args(arguments)
         given.line = shlex.join([parser.prog, *(sys.argv[1:] if arguments is None else arguments)])
     except SystemExit as leaving:  # --help, --version, wrong usage
         return int(leaving.code or 0)
+    if given.alone and rank():
+        return 0
     try:
         with _terminating():
             return given.verb(given) or 0

@@ -30,7 +30,8 @@ def replacing(path: str | Path, force: bool = True) -> Iterator[Path]:
     if path.name in ("", ".."):
         raise InputError(f"{path}: is no name that can be written to")
     # The suffix stays last, since writers choose a format by it; machine and process keep two writers apart.
-    temporary = path.with_name(f".{path.stem}.{_machine()}-{os.getpid()}.part{path.suffix}")
+    stem = path.stem if len(os.fsencode(path.stem)) < 200 else f"{zlib.crc32(os.fsencode(path.stem)):08x}"  # of 255
+    temporary = path.with_name(f".{stem}.{_machine()}-{os.getpid()}.part{path.suffix}")
     try:
         if path.exists() and not force:
             raise InputError(f"{path}: exists already; give --force to overwrite it")

@@ -189,7 +189,9 @@ class Report:
 def _column(cells: Sequence[object]) -> tuple[bool, list[str]]:
     """Whether the cells are numbers, and their texts: with as many decimals as the largest needs for four digits."""
     present: list[Any] = [cell for cell in cells if draw.number(cell) != "–"]
-    if not present or not all(isinstance(cell, int | float | np.number) and cell is not True for cell in present):
+    if not present or not all(
+        isinstance(cell, int | float | np.number) and not isinstance(cell, bool) for cell in present
+    ):
         return False, [draw.number(cell) for cell in cells]
     largest = max((abs(cell) for cell in present if math.isfinite(cell)), default=0)
     decimals = 3 - math.floor(math.log10(largest)) if largest else 0

@@ -24,7 +24,6 @@ The work is done by functions that every package has in the same chapters. A cha
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -76,7 +75,7 @@ def train(verbs: Any, package: Package, summary: str) -> None:
     def run(args: argparse.Namespace) -> int:
         recipe = command.load_recipe(package.chapter("recipe").Recipe, package.module, args.recipe, args.settings)
         outcome: Outcome | None = package.chapter("train").train(recipe, args.out, args.device, args.quiet)
-        main = os.environ.get("RANK", "0") == "0"  # of several processes one talks
+        main = command.rank() == 0  # of several processes one talks
         if outcome is None:
             if main:
                 note(f"{args.out}: stopped; the same command goes on")
@@ -107,7 +106,7 @@ def recipes(verbs: Any, package: Package) -> None:
         command.show(known, args.json, command.columns(known.items()))
         return 0
 
-    parser = command.verb(verbs, "recipes", run, "List the recipes that come with the package.")
+    parser = command.verb(verbs, "recipes", run, "List the recipes that come with the package.", alone=True)
     command.add_json(parser)
 
 
@@ -120,8 +119,6 @@ def evaluate(
     """The frame of `evaluate`: the package adds the arguments of its data and its protocol to the parser."""
 
     def run(args: argparse.Namespace) -> int:
-        if os.environ.get("RANK", "0") != "0":  # of several processes one measures
-            return 0
         check_report(args.out, args.force)
         result = measure(args)
         if args.out:
@@ -129,7 +126,7 @@ def evaluate(
         command.show(result.plain(), args.json, result.table())
         return 2 if result.unreadable else 0
 
-    parser = command.verb(verbs, "evaluate", run, summary)
+    parser = command.verb(verbs, "evaluate", run, summary, alone=True)
     add_bundle(parser, package)
     parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="a folder for report.html and its files")
     parser.add_argument("--force", action="store_true", help="overwrite a report")
@@ -155,7 +152,8 @@ def write_report(result: Result, folder: Path, title: str, args: argparse.Namesp
     result.page(report, folder)
     report.foot(args.program, args.line)
     report.save(folder / "report.html")
-    note(f"wrote {folder / 'report.html'}")
+    if not args.quiet:
+        note(f"wrote {folder / 'report.html'}")
 
 
 def add_bundle(parser: command.Parser, package: Package) -> None:
@@ -180,7 +178,7 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
     """`formats` says what each format is, besides the bundle."""
 
     def run(args: argparse.Namespace) -> int:
-        is_run = (Path(args.source) / "recipe.yaml").exists()
+        is_run = args.source not in package.shipped and (Path(args.source) / "recipe.yaml").exists()
         if args.calibrate and args.format not in package.calibrated:
             raise InputError(f"--calibrate sets the scales of integers, and --format {args.format} has none")
         if args.best and not is_run:
@@ -204,7 +202,7 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
         command.show(facts, args.json, writing.table(facts))
         return 0
 
-    parser = command.verb(verbs, "export", run, summary)
+    parser = command.verb(verbs, "export", run, summary, alone=True)
     parser.add_argument(
         "source", nargs="?", default="default", metavar="RUN|BUNDLE", help=f"{_sources(package)} (default: %(default)s)"
     )
@@ -261,7 +259,7 @@ def convert(verbs: Any, package: Package, summary: str, original: str) -> comman
         command.show(facts, args.json, str(args.out))
         return 0
 
-    parser = command.verb(verbs, "convert", run, summary)
+    parser = command.verb(verbs, "convert", run, summary, alone=True)
     parser.add_argument("original", type=Path, help=original)
     add_settings(parser, "what the file does not hold, as model.rate=22050")
     command.add_out(parser, "the bundle's folder", required=True)
@@ -284,7 +282,7 @@ def describe(verbs: Any, package: Package, summary: str) -> None:
         command.show(facts, args.json, cost.table(facts))
         return 0
 
-    parser = command.verb(verbs, "describe", run, summary)
+    parser = command.verb(verbs, "describe", run, summary, alone=True)
     parser.add_argument("model", help=f"{_sources(package)}; or a recipe")
     add_settings(parser)
     command.add_json(parser)
@@ -315,7 +313,7 @@ def scan(verbs: Any) -> None:
         return 2 if result.unreadable else 0
 
     summary = "List the audio files of folders in a manifest to train on, and those that cannot be read."
-    parser = command.verb(verbs, "scan", run, summary)
+    parser = command.verb(verbs, "scan", run, summary, alone=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     command.add_out(parser, "the manifest, a .jsonl file", required=True)
     parser.add_argument("--decode", action="store_true", help="decode every file to find damage the header hides")

@@ -48,7 +48,9 @@ def parser() -> command.Parser:
     _add_bitrate(reconstruct, nargs="+")
     command.add_out(reconstruct, "a file, or a folder; with several bitrates one folder for each", required=True)
 
-    transmit = command.verb(verbs, "transmit", _transmit, "Send a file over a simulated network that loses packets.")
+    transmit = command.verb(
+        verbs, "transmit", _transmit, "Send a file over a simulated network that loses packets.", alone=True
+    )
     transmit.add_argument("input", type=Path, metavar="INPUT", help="an audio file")
     kit.add_model(transmit, PACKAGE)
     _add_bitrate(transmit)
@@ -59,11 +61,11 @@ def parser() -> command.Parser:
     command.add_out(transmit, "the audio as it arrives", required=True)
     command.add_json(transmit)
 
-    info = command.verb(verbs, "info", _info, "Show what .sstr files hold, and whether they are whole.")
+    info = command.verb(verbs, "info", _info, "Show what .sstr files hold, and whether they are whole.", alone=True)
     info.add_argument("inputs", nargs="+", type=Path, metavar="FILE")
     command.add_json(info)
 
-    cut = command.verb(verbs, "cut", _cut, "Lower the bitrate of an .sstr file without encoding it again.")
+    cut = command.verb(verbs, "cut", _cut, "Lower the bitrate of an .sstr file without encoding it again.", alone=True)
     cut.add_argument("input", type=Path, metavar="FILE")
     _add_bitrate(cut, "", required=True)
     command.add_out(cut, "the smaller .sstr file", required=True)

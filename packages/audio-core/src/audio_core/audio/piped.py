@@ -97,7 +97,8 @@ def _blocks(
 def _decoded(data: bytes, code: int, width: int) -> np.ndarray:
     """Little-endian samples as float32, full scale at -1 to 1."""
     if code == _FLOAT:
-        return np.frombuffer(data, f"<f{width}").astype(np.float32)
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity
+            return np.frombuffer(data, f"<f{width}").astype(np.float32)
     if width == 1:  # the only unsigned one
         return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / 128
     if width == 3:  # into the upper 24 of 32 bits

@@ -217,8 +217,8 @@ def _through_ffmpeg(path: Path | Section, error: Exception) -> Iterator[_Opened]
             whole = path.resolve()
         source = f"file:{whole}"  # never a protocol, never an option
         command = [ffmpeg, "-nostdin", "-hide_banner", "-v", "level+info", "-protocol_whitelist", "file", "-i", source]
-        result = subprocess.run([*command, "-vn", "-c:a", "pcm_f32le", "-y", decoded], capture_output=True, text=True)
-        log = result.stderr
+        result = subprocess.run([*command, "-vn", "-c:a", "pcm_f32le", "-y", decoded], capture_output=True)
+        log = result.stderr.decode(errors="replace")  # it repeats names and tags, which may be any bytes
         if result.returncode or not decoded.exists():
             errors = " ".join(re.findall(r"\[(?:error|fatal)\] (.*)", log)) or log
             raise InputError(f"{path}: ffmpeg cannot read it: {' '.join(errors.split())[-200:]}")
