@@ -30,7 +30,7 @@ toys = importlib.util.module_from_spec(spec)
 sys.modules["train_toys"] = toys
 spec.loader.exec_module(toys)
 
-ALL = list(toys.KINDS)
+ALL = ["Supervised", "VaeGan", "MetricGan", "Diffusion", "Language"]
 
 
 def launch(kind: str, folder: Path, *given: str, processes: int = 1) -> subprocess.CompletedProcess:
@@ -82,6 +82,16 @@ def test_two_processes_equal_one_with_the_joint_batch(kind, tmp_path):
     for name, one in alone.players.items():
         for key, value in one.raw.state_dict().items():
             torch.testing.assert_close(ranks[0][name][key], value, rtol=1e-4, atol=1e-4)
+
+
+def test_two_processes_keep_the_same_running_statistics_also_those_of_the_average(tmp_path):
+    """Each computes them from its own batches, and evaluates with them."""
+    result = launch("Normalised", tmp_path, "steps=3", processes=2)
+    assert result.returncode == 0, result.stderr
+    one, other = (torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert list(one) == ["net", "net.average"] and one["net"]["0.running_mean"].abs().max() > 0
+    for name, state in one.items():
+        assert all(torch.equal(value, other[name][key]) for key, value in state.items()), name
 
 
 def test_learning_makes_the_loss_fall(tmp_path):
@@ -246,6 +256,9 @@ def test_seeds_of_neighbours_are_unrelated():
 def test_plans_check_their_numbers():
     with pytest.raises(InputError, match="batch must be at least 1, got 0"):
         config.build(Plan, {}, ["batch=0"])
+    for seed in (-1, 2**63):
+        with pytest.raises(InputError, match=r"seed must be from 0 to 9223372036854775807, got"):
+            config.build(Plan, {"seed": seed})
 
 
 def test_what_the_task_sounds_like_is_written_and_shown(tmp_path):

@@ -1,4 +1,4 @@
-"""Five kinds of learning at toy size.
+"""Six kinds of learning at toy size.
 
 `python train_toys.py KIND FOLDER [key=value ...]` trains one and can die on the way.
 """
@@ -89,6 +89,15 @@ class Supervised:
         return self.net.average.net
 
 
+class Normalised(Supervised):
+    """The same through batch normalisation, whose statistics are those of a process's own batches."""
+
+    def __init__(self, dropout: float):
+        net = nn.Sequential(nn.BatchNorm1d(WIDTH), mlp(WIDTH, WIDTH, dropout))
+        self.net = player(net, average=Average(net, 0.9))
+        self.players = {"net": self.net}
+
+
 class Vae(nn.Module):
     def __init__(self, dropout: float):
         super().__init__()
@@ -170,7 +179,7 @@ class Language:
         return {"loss": loss.detach()}
 
 
-KINDS = {cls.__name__: cls for cls in (Supervised, VaeGan, MetricGan, Diffusion, Language)}
+KINDS = {cls.__name__: cls for cls in (Supervised, Normalised, VaeGan, MetricGan, Diffusion, Language)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +263,9 @@ if __name__ == "__main__":
     rank = run.accelerator.process_index
     result = {"step": run.step, "stopped": run.stopped, "weights": weights(task)}
     result["processes"] = run.accelerator.num_processes
-    torch.save({name: one.raw.state_dict() for name, one in task.players.items()}, Path(folder) / f"rank-{rank}.pt")
+    states = {name: one.raw.state_dict() for name, one in task.players.items()}
+    states |= {f"{name}.average": one.average.net.state_dict() for name, one in task.players.items() if one.average}
+    torch.save(states, Path(folder) / f"rank-{rank}.pt")
     Path(folder, f"rank-{rank}.json").write_text(json.dumps(result))
     run.close()
     command.leave(0)

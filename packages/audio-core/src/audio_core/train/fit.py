@@ -39,6 +39,7 @@ def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> No
         player.join(accelerator)
     run.restore(task.players)  # after joining, which would move the step counts of optimizers to the GPU for good
     nets = [player.net for player in task.players.values()]
+    averages = [player.average.net for player in task.players.values() if player.average]
     set_training(task)
     guard = Guard(task, data, run)
     run.check_losses = guard.check
@@ -54,7 +55,7 @@ def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> No
                     parts.append(task.step(batch, run.step))
             metrics = parts[0] if len(parts) == 1 else _mean(parts)
             guard.watch(metrics)
-            same_statistics(nets, run)
+            same_statistics([*nets, *averages], run)
             run.step += 1
             run.samples += plan.batch * plan.accumulate * accelerator.num_processes
             run.leaving = run.finished or _everyone_stops(run)

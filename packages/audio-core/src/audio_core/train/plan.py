@@ -42,6 +42,8 @@ class Plan:
         for name in ("steps", "batch", "accumulate", "log_every", "evaluate_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**63:  # what PyTorch and numpy both take
+            raise ValueError(f"seed must be from 0 to {2**63 - 1}, got {self.seed}")
         if self.workers < 0:
             raise ValueError(f"workers must be at least 0, got {self.workers}")
         if self.epochs is not None and self.epochs <= 0:
