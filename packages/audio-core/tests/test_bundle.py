@@ -1,6 +1,9 @@
 import json
+import os
 import pickle
 import struct
+import subprocess
+import sys
 import tracemalloc
 from argparse import Namespace
 from dataclasses import dataclass
@@ -489,3 +492,17 @@ def test_a_config_that_describes_a_giant_is_stopped_while_it_is_built(tmp_path):
     path = tmp_path / "deep/config.json"
     path.write_text(path.read_text().replace('"layers": 2', '"layers": 1000000000'))
     assert "holds far fewer weights than config.json describes" in refused(tmp_path / "deep", [Deep])
+
+
+def test_a_model_is_loaded_without_pytorch_s_compiler(tmp_path):
+    """Its import takes longer than PyTorch's own, and came with random values on the device "meta"."""
+    program = (
+        "import sys, torch\nfrom torch import nn\nfrom audio_core.weights import no_values\n"
+        "with no_values():\n    net = nn.Linear(3, 4)\n"
+        "    nn.init.kaiming_normal_(net.weight)\n    nn.init.uniform_(net.bias)\n"
+        "assert net.weight.is_meta and net.weight.shape == (4, 3)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    paths = os.pathsep.join(sys.path)
+    child = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths})
+    assert child.returncode == 0

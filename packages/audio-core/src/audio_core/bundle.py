@@ -23,7 +23,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from . import config
 from .files import InputError, read_json, reason, replacing
-from .weights import check_shapes, load_weights, read_shapes, save_weights, some
+from .weights import check_shapes, load_weights, no_values, read_shapes, save_weights, some
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -132,7 +132,7 @@ def load(
     # The first values are overwritten, so loading draws nothing; and a wrong config cannot build without end.
     with torch.random.fork_rng(devices=[]), _at_most(4 * sum(map(math.prod, shapes.values())) + 1000, weights):
         try:
-            with torch.device("meta"):  # costs no memory
+            with no_values():
                 empty = cls(settings)
         except InputError:
             raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from .files import InputError, reason
 
@@ -109,3 +111,23 @@ def some(names: Iterable[Any]) -> str:
     """The first names, and how many more there are."""
     first, count = [str(name) for name in names], 3
     return ", ".join(first[:count]) + (f" and {len(first) - count} more" if len(first) > count else "")
+
+
+# --- shapes without values ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def no_values() -> Iterator[None]:
+    """Modules built inside have shapes and no values: they take no memory, and nothing is drawn."""
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
+class _Undrawn(TorchFunctionMode):
+    """Random values are not drawn: on the device "meta" PyTorch imports its whole compiler for them, which takes
+    longer than PyTorch itself."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0]
+        return func(*args, **(kwargs or {}))

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-import torch
 from audio_core.nn.conv import Conv1d, ConvTranspose1d
 from audio_core.nn.residual import Residual
 from audio_core.nn.stream import Sequential
+from audio_core.weights import no_values
 from torch import nn
 
 from .config import CodecConfig, bitrates, bits
@@ -55,7 +55,7 @@ def latency(model: NeuralCodec) -> int:
 
 def describe(config: CodecConfig) -> dict[str, Any]:
     """The facts, as plain numbers."""
-    with torch.device("meta"):  # costs no memory
+    with no_values():
         model = build(config)
     rate, frames = model.sample_rate, Fraction(model.sample_rate, model.hop)
     parts = {
