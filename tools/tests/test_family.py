@@ -176,10 +176,10 @@ def takers() -> dict[str, Any]:
     ("samples", "line"),
     [
         (np.zeros(32000, np.int16), "int16"),
-        (np.zeros((32000, 2), np.float32), "T"),
+        (np.zeros((32000, 2), np.float32), r"look like \(T, C\)"),
         (np.full(32000, np.nan, np.float32), "NaN"),
         (np.zeros(0, np.float32), "0 samples|empty|no samples"),
-        (np.zeros((1, 1, 32000), np.float32), "3|axes"),
+        (np.zeros((1, 1, 32000), np.float32), r"has the shape \(1, 1, 32000\)"),
     ],
     ids=["integers", "axes swapped", "NaN", "empty", "three axes"],
 )

@@ -1,5 +1,7 @@
 """What users pass as audio: taken as it is meant, or refused with a line that says what to pass."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -43,8 +45,10 @@ def test_channels_stay_and_short_clips_may_have_more_of_them_than_samples():
         (np.zeros(9, np.int32), "x: holds int32, not floats in -1 to 1; divide by 2147483648"),
         (np.zeros(9, np.int64), "x: holds int64, not floats in -1 to 1; convert it"),
         (np.zeros(9, bool), "x: holds bool, not floats in -1 to 1; convert it"),
-        (np.array(["a"]), "x: holds <U1, not floats in -1 to 1; convert it"),
-        (np.array([None, 1.0]), "x: holds object, not floats in -1 to 1; convert it"),
+        (np.zeros(9, complex), "x: holds complex128, not floats in -1 to 1; convert it"),
+        ("a.wav", "x: is no array of numbers but str; pass samples, (T,) or (C, T)"),
+        (Path("a.wav"), f"x: is no array of numbers but {type(Path()).__name__}; pass samples, (T,) or (C, T)"),
+        ([None, 1.0], "x: is no array of numbers but list; pass samples, (T,) or (C, T)"),
         ([[0.1, 0.2], [0.3]], "x: its channels differ in length; pass one array (C, T)"),
         (np.zeros((100, 2)), "x: 100 channels of 2 samples look like (T, C); pass the transpose, (C, T)"),
         (torch.zeros(1, 2, 100), "x: has the shape (1, 2, 100); pass one recording, (T,) or (C, T)"),
@@ -70,6 +74,7 @@ def test_a_batch_for_a_model_passes_as_it_is():
     ("tensor", "line"),
     [
         (np.zeros((1, 1, 9)), "x: is a numpy array; pass a tensor (B, 1, T), torch.from_numpy(x)[None]"),
+        ("a.wav", "x: is no tensor but str; pass a tensor (B, 1, T)"),
         (torch.zeros(1, 1, 9, dtype=torch.int16), "x: holds int16, not floats in -1 to 1; divide by 32768"),
         (torch.zeros(1, 9), "x: has the shape (1, 9); pass a batch (B, 1, T)"),
         (torch.zeros(1, 2, 9), "x: has 2 channels, and the model takes 1; pass (B, 1, T)"),

@@ -360,6 +360,8 @@ def test_targets_that_cannot_be_written_stop_the_work_before_it_begins(tmp_path)
         paths = {name: tmp_path / path for name, path in targets.items()}
         with pytest.raises(InputError, match=message):
             process_file(never, tmp_path / "a.wav", paths, 100, force=False)
+    with pytest.raises(InputError, match=r"nowhere\.wav: No such file"):
+        process_file(never, tmp_path / "nowhere.wav", tmp_path / "b.wav", 100)
 
 
 def test_outputs_and_files_must_have_the_same_names(tmp_path):

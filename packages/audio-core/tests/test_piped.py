@@ -23,8 +23,9 @@ def test_samples_are_those_of_the_file(tmp_path, container, encoding):
     assert np.array_equal(np.concatenate(parts, 1), audio.read(tmp_path / "a.wav").samples)
 
 
-def wav(data: bytes, size: int, code: int = 1, bits: int = 16) -> io.BytesIO:
-    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, code, 1, 8000, 16000, bits // 8, bits)
+def wav(data: bytes, size: int, code: int = 1, bits: int = 16, channels: int = 1) -> io.BytesIO:
+    form = code, channels, 8000, 16000, bits // 8, bits
+    head = struct.pack("<4sI4s4sIHHIIHH", b"RIFF", 0, b"WAVE", b"fmt ", 16, *form)
     return io.BytesIO(head + struct.pack("<4sI", b"data", size) + data)
 
 
@@ -46,6 +47,7 @@ def test_what_follows_the_samples_is_not_taken_for_samples():
         (io.BytesIO(b"fLaC" + bytes(100)), "is no WAV file with a header"),
         (wav(bytes(100), 400), "is truncated: 200 samples promised, 50 came"),
         (wav(b"", 0), "holds no samples"),
+        (wav(bytes(100), 100, channels=65535), "its header claims 65535 channels at 8000 Hz"),
         (wav(bytes(100), 100, code=2, bits=4), "holds samples of kind 2 in 4 bits"),
         (wav(struct.pack("<2f", 0, float("nan")), 8, 3, 32), "holds NaN or infinity at sample 1"),
         (wav(struct.pack("<2d", 0, 1e300), 16, 3, 64), "holds NaN or infinity at sample 1"),

@@ -131,8 +131,8 @@ def process_file(
     if "ratio" in options:
         raise ValueError("process_file keeps the length; use process_blocks for a model with a ratio")
     targets = dict(target) if isinstance(target, Mapping) else {"": target}
-    _check_targets(source, targets, force)
     header = audio.info(source)
+    _check_targets(source, targets, force)
     rate = rate or header.rate
     total = -(-header.frames * rate // header.rate)
     blocks = (torch.from_numpy(block)[None] for block in audio.blocks(source, rate=rate, channels=channels))

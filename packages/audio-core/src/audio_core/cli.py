@@ -55,17 +55,21 @@ def parser() -> command.Parser:
     pack = command.verb(
         verbs, "pack", _pack, "Pack the files of a manifest into one HDF5 file for fast training.", alone=True
     )
-    pack.add_argument("manifest", type=Path)
+    pack.add_argument("manifest", type=Path, help="a .jsonl file that `scan` wrote")
     command.add_out(pack, "the pack, an .h5 file", required=True)
     pack.add_argument("--rate", type=_rate, required=True, metavar="HZ", help="the rate of the pack")
     pack.add_argument("--channels", type=_positive, default=1, metavar="N", help="its channels (default: %(default)s)")
     command.add_quiet(pack)
 
     shard = command.verb(verbs, "shard", _shard, "Put the files of a manifest into WebDataset tar files.", alone=True)
-    shard.add_argument("manifest", type=Path)
+    shard.add_argument("manifest", type=Path, help="a .jsonl file that `scan` wrote")
     command.add_out(shard, "the folder of the tar files", required=True)
     shard.add_argument(
-        "--size", type=_positive, default=1000, metavar="MB", help="about as large is each (default: %(default)s)"
+        "--size",
+        type=_positive,
+        default=1000,
+        metavar="MB",
+        help="about the size of each tar file (default: %(default)s)",
     )
     command.add_quiet(shard)
 

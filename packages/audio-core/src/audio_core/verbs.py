@@ -239,7 +239,7 @@ def add_calibrate(parser: command.Parser) -> None:
         action="append",
         metavar="INPUT",
         help="a file, folder or pattern of recordings for calibration, which sets the scales of integers; may be given "
-        "several times (default: sounds made here)",
+        "several times (default: synthetic sounds)",
     )
 
 

@@ -46,6 +46,8 @@ def shaped(array: ArrayLike | Tensor, name: str, channels: int | None = None) ->
         numbers = np.asarray(array)
     except ValueError:  # lists of several lengths
         raise InputError(f"{name}: its channels differ in length; pass one array (C, T)") from None
+    if numbers.dtype.kind not in "fiubc":  # a path, for example
+        raise InputError(f"{name}: is no array of numbers but {type(array).__name__}; pass samples, (T,) or (C, T)")
     if numbers.dtype.kind != "f":
         raise InputError(f"{name}: holds {numbers.dtype}, {_as_float(str(numbers.dtype))}")
     if numbers.ndim not in (1, 2):
@@ -65,6 +67,8 @@ def batch(tensor: Tensor, channels: int, name: str = "audio") -> Tensor:
     """The tensor itself where it is a batch (B, channels, T) of finite floating-point audio, as a model takes it."""
     if isinstance(tensor, np.ndarray):
         raise InputError(f"{name}: is a numpy array; pass a tensor (B, {channels}, T), torch.from_numpy(x)[None]")
+    if "torch" not in sys.modules or not isinstance(tensor, sys.modules["torch"].Tensor):
+        raise InputError(f"{name}: is no tensor but {type(tensor).__name__}; pass a tensor (B, {channels}, T)")
     kind, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
     if not tensor.dtype.is_floating_point:
         raise InputError(f"{name}: holds {kind}, {_as_float(kind)}")

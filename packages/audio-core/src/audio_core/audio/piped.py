@@ -66,7 +66,7 @@ def _layout(part: bytes, name: str) -> tuple[int, int, int, int]:
         code = struct.unpack("<H", part[24:26])[0]
     if (code, bits) not in ((_INTEGER, 8), (_INTEGER, 16), (_INTEGER, 24), (_INTEGER, 32), (_FLOAT, 32), (_FLOAT, 64)):
         raise InputError(f"{name}: holds samples of kind {code} in {bits} bits; send 16, 24 or 32 bits or floats")
-    if not channels or not rate:
+    if not 1 <= channels <= 1024 or not rate:  # 1024 is libsndfile's limit too
         raise InputError(f"{name}: its header claims {channels} channels at {rate} Hz")
     return code, channels, rate, bits // 8
 
