@@ -130,10 +130,12 @@ def test_links_are_followed_but_not_round_in_circles(tmp_path):
         ),
         (
             '{"path": "a.wav", "rate": 8e3, "channels": 1, "frames": 3}',
-            "rate must be a whole number above 0, not 8000.0",
+            "rate must be a whole number above 0 and at most 2.53, not 8000.0",
         ),
         ('{"path": "a.wav", "rate": 1, "channels": true, "frames": 3}', "channels must be .* not True"),
         ('{"path": "a.wav", "rate": 1, "channels": 1, "frames": 0}', "frames must be .* not 0"),
+        (f'{{"path": "a.wav", "rate": 1, "channels": 1, "frames": {10**50}}}', "frames must be .* not 10{39}$"),
+        (f'{{"path": "{"b" * 300}", "rate": 1, "channels": 1, "frames": 3}}', "1 of 2 files are missing"),
         ('{"path": "", "rate": 1, "channels": 1, "frames": 3}', "path is no file name: ''"),
         ('{"path": "b.wav", "rate": 1, "channels": 1, "frames": 3}', r"1 of 2 files are missing, .*b\.wav \(line 2\)"),
     ],

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
@@ -100,12 +101,20 @@ def test_any_files_of_a_key_can_be_a_sample(tmp_path):
     assert not (tmp_path / "x.tar").exists()
 
 
+def test_a_tar_is_not_written_without_its_index(tmp_path):
+    """Else the next call would take it for a tar of something else."""
+    (tmp_path / "x.tar.index").mkdir()
+    with pytest.raises(InputError, match=r"x\.tar\.index: is a folder"):
+        write(tmp_path / "x.tar", [("a", {"txt": b"text"})])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.tar.index"]
+
+
 def test_names_are_split_as_webdataset_splits_them():
     assert split("a/b.c/d.left.wav") == ("a/b.c/d", "left.wav")
     assert split("README") is None and split("a/.hidden") is None and split("a.b/c") is None
 
 
-@pytest.mark.parametrize("damage", ["none", "old", "text", "outside"])
+@pytest.mark.parametrize("damage", ["none", "old", "text", "outside", "infinite", "endless"])
 def test_a_tar_without_a_fitting_index_is_indexed_when_opened(items, folder, damage):
     expected = Shards(folder).samples
     for index in folder.glob("*.index"):
@@ -116,8 +125,11 @@ def test_a_tar_without_a_fitting_index_is_indexed_when_opened(items, folder, dam
             os.utime(tar, ns=(0, 1))
         elif damage == "text":
             index.write_text("{")
+        elif damage == "endless":
+            index.write_text(re.sub(r'"frames": \d+', f'"frames": {10**50}', index.read_text()))
         else:
-            index.write_text(index.read_text().replace('"members": {"', '"members": {"x": [512, 99999999], "'))
+            place = "[512, 99999999]" if damage == "outside" else "[1e999, 1]"
+            index.write_text(index.read_text().replace('"members": {"', f'"members": {{"x": {place}, "'))
     assert Shards(folder).samples == expected
     assert all(shards.known(tar) for tar in folder.glob("*.tar"))  # and remembered
 
@@ -163,6 +175,7 @@ def test_shards_of_something_else_are_not_touched(items, tmp_path, folder):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert shard(tmp_path / "few.jsonl", folder, progress=False, force=True).tars == 1
     assert len(Shards(folder).items) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["shard-000000.tar", "shard-000000.tar.index"]
     write(folder / "mine.tar", [("a", {"txt": b"mine"})])
     with pytest.raises(InputError, match=r"mine\.tar: is no part of these shards; give another folder$"):
         shard(tmp_path / "few.jsonl", folder, progress=False, force=True)
@@ -177,6 +190,7 @@ def test_what_broke_since_the_scan_is_left_out_and_tried_again(items, tmp_path):
         result = shard(manifest, out, 20_000, progress=False)
         assert result.items == 4 and [Path(each.name).name for each in result.unreadable] == ["c.ogg", "z.mp3"]
         assert result.unreadable[1].cause == "is not the file that was scanned; scan again"
+    assert shard(manifest, tmp_path / "each", 1, progress=False).tars == 4  # of 6 files, one in each tar
     items[3].path.write_bytes(whole)
     assert shard(manifest, out, 20_000, progress=False).items == 5
     for item in items:

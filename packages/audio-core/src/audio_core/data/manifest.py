@@ -20,6 +20,7 @@ from .. import audio
 from ..files import InputError, read_text, reason, replacing
 
 REQUIRED = ("path", "rate", "channels", "frames")  # of every row; all other keys are facts
+MOST = 2**53  # the largest rate, channels and frames: beyond it no offset can be drawn or divided exactly
 _GROUP = 16  # files looked at by one thread before it reports
 LIMIT = 1 << 31  # bytes; ten million files make a manifest of one gigabyte
 
@@ -81,7 +82,7 @@ class Manifest(NamedTuple):
         if not rows:
             raise InputError(f"{path}: lists no files")
         items = [parsed(line, path, number) for number, line in rows]
-        missing = [at for at, item in enumerate(items) if not item.path.exists()]
+        missing = [at for at, item in enumerate(items) if not os.path.exists(item.path)]  # noqa: PTH110 (Path raises for some names)
         if missing:
             first = f"{items[missing[0]].path} (line {rows[missing[0]][0]})"
             raise InputError(f"{path}: {len(missing)} of {len(items)} files are missing, the first is {first}")
@@ -230,9 +231,9 @@ def parsed(line: str, manifest: Path, number: int) -> File:
     path, *numbers = (values.pop(key) for key in REQUIRED)
     if not isinstance(path, str) or not path or "\0" in path:
         raise InputError(f"{where}: path is no file name: {path!r}")
-    for key, number in zip(REQUIRED[1:], numbers, strict=True):
-        if type(number) is not int or number < 1:  # not isinstance: True is an int
-            raise InputError(f"{where}: {key} must be a whole number above 0, not {number!r}")
+    for key, value in zip(REQUIRED[1:], numbers, strict=True):
+        if type(value) is not int or not 1 <= value <= MOST:  # not isinstance: True is an int
+            raise InputError(f"{where}: {key} must be a whole number above 0 and at most 2^53, not {value!r:.40}")
     rate, channels, frames = numbers
     return File(manifest.parent / path, rate, channels, frames, values)
 

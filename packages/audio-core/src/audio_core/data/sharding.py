@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..files import InputError, replacing
 from .manifest import File, Manifest, Unreadable, look
-from .shards import Index, indexed, known, split
+from .shards import Index, index_path, indexed, known, split
 
 
 class Sharded(NamedTuple):
@@ -48,7 +48,7 @@ def shard(
             bar.update(len(group))
     if len(unreadable) == len(items):
         raise InputError(f"{unreadable[0].name}: {unreadable[0].cause}; none of {len(items)} files can be read")
-    return Sharded(len(tars), len(items) - len(unreadable), unreadable)
+    return Sharded(sum(tar.exists() for tar in tars), len(items) - len(unreadable), unreadable)
 
 
 def write(path: str | Path, samples: Iterable[tuple[str, Mapping[str, Path | bytes]]], source: str = "") -> Index:
@@ -116,6 +116,7 @@ def _claim(out: Path, sources: Mapping[Path, str], force: bool) -> None:
             hint = "" if force else ", or --force"
             raise InputError(f"{tar}: is no part of these shards; give another folder{hint}")
         tar.unlink()
+        index_path(tar).unlink(missing_ok=True)
 
 
 def _cause(item: File) -> str:

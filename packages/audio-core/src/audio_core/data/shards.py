@@ -11,7 +11,6 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 from .. import audio
 from ..files import InputError, read_text, reason, write_text
-from .manifest import LIMIT, REQUIRED, Unreadable, is_audio
+from .manifest import LIMIT, MOST, REQUIRED, Unreadable, is_audio
 
 _FORMAT = "audio_core.shard.1"
 _BLOCK = tarfile.BLOCKSIZE
@@ -108,19 +107,19 @@ def split(name: str) -> tuple[str, str] | None:
 def known(tar: Path) -> Index | None:
     """What the index beside a tar says, unless it is damaged or of another state of the tar."""
     try:
-        head, *lines = map(json.loads, read_text(_beside(tar), LIMIT).splitlines())
+        head, *lines = map(json.loads, read_text(index_path(tar), LIMIT).splitlines())
         if (head["format"], head["bytes"], head["changed_ns"]) != (_FORMAT, *_state(tar)):
             return None
         samples = [_sample(tar, values, head["bytes"]) for values in lines]
         return Index(samples, [Unreadable(*map(str, each)) for each in head["unreadable"]], str(head["source"]))
-    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (InputError, OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
 def indexed(tar: Path, source: str = "", named: Path | None = None) -> Index:
     """Walks through a tar and writes the index beside it, where that can be written.
 
-    `named` is the name that the tar will get next: its index may stand there before it.
+    `named` is the name that a tar being written will get next: its index must stand there before it.
     """
     named = named or tar
     samples, unreadable = [], []
@@ -137,12 +136,15 @@ def indexed(tar: Path, source: str = "", named: Path | None = None) -> Index:
     size, changed = _state(tar)
     head = {"format": _FORMAT, "bytes": size, "changed_ns": changed, "source": source, "unreadable": unreadable}
     rows = [{name: value for name, value in asdict(sample).items() if name != "tar"} for sample in samples]
-    with suppress(InputError):  # the folder may be read-only
-        write_text(_beside(named), "".join(json.dumps(line) + "\n" for line in (head, *rows)))
+    try:
+        write_text(index_path(named), "".join(json.dumps(line) + "\n" for line in (head, *rows)))
+    except InputError:
+        if named != tar:
+            raise  # else the folder may be read-only
     return Index(samples, unreadable, source)
 
 
-def _beside(tar: Path) -> Path:
+def index_path(tar: Path) -> Path:
     return tar.with_name(f"{tar.name}.index")
 
 
@@ -157,7 +159,11 @@ def _sample(tar: Path, values: dict[str, Any], size: int) -> Sample:
     numbers = [values["rate"], values["channels"], values["frames"]]
     inside = all(_BLOCK <= offset <= offset + length <= size for offset, length in members.values())
     sound = values["sound"]
-    if not inside or any(type(n) is not int or n < bool(sound) for n in numbers) or (sound and sound not in members):
+    if (
+        not inside
+        or any(type(n) is not int or not bool(sound) <= n <= MOST for n in numbers)
+        or (sound and sound not in members)
+    ):
         raise ValueError(values["key"])
     return Sample(tar, str(values["key"]), members, dict(values["facts"]), sound, *numbers)
 
