@@ -1,5 +1,6 @@
 """Every verb on sounds made here, in process; what people and programs see of it."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from audio_core import __version__, audio, bundle, cli, command
+from audio_core import __version__, audio, bundle, cli, command, verbs
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from torch import nn
@@ -349,6 +350,18 @@ def test_of_several_processes_one_makes_what_is_made_once(sounds, tmp_path, caps
     monkeypatch.setenv("RANK", "1")
     run(capsys, "convert", sounds, "-o", tmp_path / "out")  # files are shared
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["b.flac"]
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_quiet_evaluation_writes_its_report_without_a_remark(quiet, tmp_path, capsys):
+    class Result:
+        def page(self, report, folder):
+            report.text("measured")
+
+    args = argparse.Namespace(program="demo 1", line="demo evaluate", quiet=quiet)
+    verbs.write_report(Result(), tmp_path / "out", "Demo", args)
+    page = tmp_path / "out/report.html"
+    assert "measured" in page.read_text() and capsys.readouterr().err == ("" if quiet else f"wrote {page}\n")
 
 
 def test_columns_align_numbers_to_the_right():

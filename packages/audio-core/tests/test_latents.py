@@ -211,6 +211,29 @@ def test_frames_of_padding_are_decoded_and_cut_off():
     assert np.array_equal(latents.decode(model, short), latents.decode(model, padded)[:, :300])
 
 
+@pytest.mark.parametrize("length", [PIECE + 7, 3 * PIECE + 1])
+@torch.no_grad()
+def test_a_codec_whose_frames_end_before_the_audio_decodes_its_whole_length(length, small_pieces):
+    class Rounding(Toy):
+        """Samples behind the last whole frame have none of their own."""
+
+        def frames(self, samples):
+            return samples // self.hop
+
+        def encode(self, samples, generator=None):
+            return super().encode(samples[..., : self.frames(samples.shape[-1]) * self.hop], generator)
+
+        def decode(self, values, samples=None):
+            extra = max(0, (samples or 0) - values.shape[-1] * self.hop)
+            return super().decode(torch.nn.functional.pad(values, (0, extra > 0)), samples)
+
+    model = Rounding()
+    encoded = latents.encode(model, recording(length), 8000)
+    assert encoded.frames == length // 8
+    expected = model.decode(torch.from_numpy(encoded.values)[None], length)[0].numpy()
+    assert expected.shape == (2, length) and np.abs(latents.decode(model, encoded) - expected).max() < 1e-6
+
+
 def test_what_a_codec_cannot_decode_is_one_line():
     model, floats = Toy(2), np.zeros((3, 2), np.float32)
     assert "was encoded by model" in refused(latents.decode, Toy(1), latents.of(model, floats))
