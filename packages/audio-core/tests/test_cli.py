@@ -223,7 +223,7 @@ def test_help_comes_without_torch_numpy_or_accelerate():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "resample to this rate" in result.stdout and "Show what audio files hold" in result.stdout
+    assert "resample to this rate" in result.stdout and "Show length, rate, channels" in result.stdout
 
 
 def test_a_reader_that_leaves_gets_no_message(sounds):

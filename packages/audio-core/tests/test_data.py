@@ -17,7 +17,7 @@ import torch
 from audio_core import audio
 from audio_core.data import augment, pack
 from audio_core.data.combine import Aligned, Mixture
-from audio_core.data.headers import remembered
+from audio_core.data.headers import scan_cached
 from audio_core.data.manifest import File, Manifest, find_audio, scan
 from audio_core.data.seeds import mix, shuffled
 from audio_core.data.segments import Fixed, Segments, cut
@@ -179,16 +179,16 @@ def test_the_level_of_a_whole_file_is_a_fact(tmp_path):
 def test_headers_are_read_once_and_again_only_where_a_file_changed(folder, tmp_path, monkeypatch):
     cache, read, info = tmp_path / "run" / "headers.jsonl", [], audio.info
     monkeypatch.setattr(audio, "info", lambda path: read.append(Path(path).name) or info(path))
-    first = remembered(folder, cache, progress=False)
+    first = scan_cached(folder, cache, progress=False)
     assert first == scan(folder, tmp_path / "all.jsonl", progress=False)._replace(items=first.items)
     assert [item.path.name for item in first.items] == ["a.wav", "two.flac", "three.wav", "z.wav", "ä ö.wav"]
     read.clear()
-    assert remembered(folder, cache, progress=False) == first
+    assert scan_cached(folder, cache, progress=False) == first
     assert read == ["broken.wav"]  # what cannot be read may have been repaired
     audio.write(folder / "a.wav", ramp(77), RATE)
     audio.write(folder / "new.wav", ramp(78), RATE)
     read.clear()
-    changed = remembered(folder, cache, progress=False).items
+    changed = scan_cached(folder, cache, progress=False).items
     assert sorted(read) == ["a.wav", "broken.wav", "new.wav"]
     assert {item.path.name: item.frames for item in changed}["a.wav"] == 77
     same = folder / "a.wav"
@@ -196,7 +196,7 @@ def test_headers_are_read_once_and_again_only_where_a_file_changed(folder, tmp_p
     same.write_bytes(same.read_bytes())
     os.utime(same, ns=(times.st_atime_ns, times.st_mtime_ns + 1))  # same size, another moment
     read.clear()
-    remembered(folder, cache, progress=False)
+    scan_cached(folder, cache, progress=False)
     assert sorted(read) == ["a.wav", "broken.wav"]
 
 
@@ -204,19 +204,19 @@ def test_one_cache_remembers_several_folders(folder, tmp_path, monkeypatch):
     audio.write(tmp_path / "other" / "b.wav", ramp(10), RATE)
     cache = tmp_path / "headers.jsonl"
     (folder / "b" / "broken.wav").unlink()
-    expected = [remembered(each, cache, progress=False) for each in (folder, tmp_path / "other")]
+    expected = [scan_cached(each, cache, progress=False) for each in (folder, tmp_path / "other")]
     monkeypatch.setattr(audio, "info", lambda path: pytest.fail(f"{path} is read again"))
-    assert [remembered(each, cache, progress=False) for each in (folder, tmp_path / "other")] == expected
+    assert [scan_cached(each, cache, progress=False) for each in (folder, tmp_path / "other")] == expected
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"path": "a.wav"}\n', "\0" * 100, "[]\n"])
 def test_a_damaged_cache_or_none_only_costs_time(folder, tmp_path, text):
     cache = tmp_path / "headers.jsonl"
-    expected = remembered(folder, cache, progress=False)
+    expected = scan_cached(folder, cache, progress=False)
     cache.write_text(text)
-    assert remembered(folder, cache, progress=False) == expected
+    assert scan_cached(folder, cache, progress=False) == expected
     (tmp_path / "file").write_text("not a folder")
-    assert remembered(folder, tmp_path / "file" / "headers.jsonl", progress=False) == expected
+    assert scan_cached(folder, tmp_path / "file" / "headers.jsonl", progress=False) == expected
 
 
 HEADERS = """
@@ -230,7 +230,7 @@ def slowly(path):
     time.sleep(0.1)
     return info(path)
 audio.info = slowly
-result = headers.remembered(sys.argv[1], sys.argv[2], progress=False)
+result = headers.scan_cached(sys.argv[1], sys.argv[2], progress=False)
 print(count, len(result.items))
 """
 

@@ -198,16 +198,16 @@ def test_an_array_of_a_generative_model_is_decoded_to_its_whole_length():
     values = np.random.default_rng(0).standard_normal((3, 50)).astype(np.float32)
     with torch.no_grad():
         expected = model.decode(torch.from_numpy(values)[None])[0].numpy()
-    assert np.array_equal(latents.decode(model, latents.of(model, values)), expected)
+    assert np.array_equal(latents.decode(model, latents.from_array(model, values)), expected)
     codes = np.zeros((1, 50), np.int64)
-    assert latents.decode(model, latents.of(model, codes)).shape == (2, 400)
+    assert latents.decode(model, latents.from_array(model, codes)).shape == (2, 400)
 
 
 def test_frames_of_padding_are_decoded_and_cut_off():
     model, samples = Toy(), recording(400)
     samples[:, 300:] = 0
     padded = latents.encode(model, samples, 8000)
-    short = latents.of(model, padded.values, 300)
+    short = latents.from_array(model, padded.values, 300)
     assert np.array_equal(latents.decode(model, short), latents.decode(model, padded)[:, :300])
 
 
@@ -236,12 +236,12 @@ def test_a_codec_whose_frames_end_before_the_audio_decodes_its_whole_length(leng
 
 def test_what_a_codec_cannot_decode_is_one_line():
     model, floats = Toy(2), np.zeros((3, 2), np.float32)
-    assert "was encoded by model" in refused(latents.decode, Toy(1), latents.of(model, floats))
-    text = refused(latents.decode, model, latents.of(model, np.zeros((4, 2), np.float32)))
+    assert "was encoded by model" in refused(latents.decode, Toy(1), latents.from_array(model, floats))
+    text = refused(latents.decode, model, latents.from_array(model, np.zeros((4, 2), np.float32)))
     assert text == "latents: expected 3 values a frame, got 4"
-    text = refused(latents.decode, model, latents.of(model, np.zeros((3, 2), np.int64)))
+    text = refused(latents.decode, model, latents.from_array(model, np.zeros((3, 2), np.int64)))
     assert text == "latents: expected codes of at most 2 codebooks, got 3"
-    text = refused(latents.decode, model, latents.of(model, np.full((2, 2), 16)))
+    text = refused(latents.decode, model, latents.from_array(model, np.full((2, 2), 16)))
     assert text == "latents: expected codes below 16, got 16"
 
 

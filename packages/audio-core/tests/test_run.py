@@ -96,7 +96,7 @@ def test_a_run_that_goes_on_says_so(tmp_path, capsys):
 
 def test_epochs_become_steps_where_the_data_have_a_length(tmp_path, monkeypatch):
     plan = config.build(Plan, {}, ["epochs=2.5", "batch=4", "accumulate=2"])
-    assert (plan.epoch_steps(17), plan.lasting(17)) == (3, 8)
+    assert (plan.epoch_steps(17), plan.total_steps(17)) == (3, 8)
     assert Run(tmp_path / "epochs", plan, "cpu", items=17).plan.steps == 8
     assert Run(tmp_path / "steps", Plan(steps=7), "cpu", items=17).plan.steps == 7
     with pytest.raises(InputError, match=r"epochs=2.5: these data have no length; give steps"):

@@ -131,7 +131,7 @@ def test_a_tar_without_a_fitting_index_is_indexed_when_opened(items, folder, dam
             place = "[512, 99999999]" if damage == "outside" else "[1e999, 1]"
             index.write_text(index.read_text().replace('"members": {"', f'"members": {{"x": {place}, "'))
     assert Shards(folder).samples == expected
-    assert all(shards.known(tar) for tar in folder.glob("*.tar"))  # and remembered
+    assert all(shards.read_index(tar) for tar in folder.glob("*.tar"))  # and remembered
 
 
 def test_sharding_goes_on_where_it_was_stopped(items, tmp_path, folder):

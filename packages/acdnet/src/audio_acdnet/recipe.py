@@ -149,11 +149,11 @@ class Recipe(Plan):
 
     def for_data(self, clips: int, labels: tuple[str, ...], trained: tuple[int, ...]) -> Recipe:
         """The recipe of a run on so many training clips: here epochs become steps."""
-        return replace(self, steps=self.lasting(clips), model=replace(self.model, labels=labels, folds=trained))
+        return replace(self, steps=self.total_steps(clips), model=replace(self.model, labels=labels, folds=trained))
 
-    def lasting(self, items: int | None) -> int:
+    def total_steps(self, items: int | None) -> int:
         """Steps of learning in all: those of the epochs, but no more than `steps`."""
-        return min(self.steps, super().lasting(items))
+        return min(self.steps, super().total_steps(items))
 
     def factor(self, update: int, clips: int) -> float:
         """The factor on the learning rate after `update` updates."""

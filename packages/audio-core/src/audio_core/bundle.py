@@ -1,8 +1,8 @@
 """Released models: a folder with config.json, model.safetensors and README.md, on disk or on the Hugging Face Hub.
 
-`config.json` holds {"format": 1, "package", "class", "version", "config"} and is read as strictly as a recipe; the
-class's own `Config` says what may stand in it. Weights are safetensors only, so that loading never runs code;
-`read_checkpoint` is how a package's `convert` reads everything older.
+`config.json` holds {"format": 1, "package", "class", "version", "config"} and is read as strictly as a recipe: the
+class's `Config` defines its keys. Weights are safetensors only, so that loading never runs code. A package's `convert`
+reads the checkpoints of originals with `read_checkpoint`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from . import config
 from .files import InputError, read_json, reason, replacing
-from .weights import check_shapes, load_weights, no_values, read_shapes, save_weights, some
+from .weights import check_shapes, load_weights, no_values, read_shapes, save_weights, shortened
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -31,13 +31,13 @@ _KEYS = ("format", "package", "class", "version", "config")
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9_][\w.-]*(@[\w./-]+)?")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-# Whose config.json it is, by a key that only they write.
+# Keys that only other libraries write in a config.json, and whose file it then is.
 _FOREIGN = {
     "_class_name": "of a diffusers model",
     "architectures": "of a transformers model",
     "model_type": "of a model of transformers or stable-audio-tools",
 }
-# How files begin that people hand over in place of a checkpoint.
+# First bytes of files that are often given in place of a checkpoint.
 _MAGIC = {
     b"<": "a web page: a download that went wrong",
     b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
@@ -52,15 +52,15 @@ _MAGIC = {
 
 
 def save(model: nn.Module, folder: str | Path, package: str, version: str, card: str, force: bool = False) -> None:
-    """Write `model`, which keeps its dataclass as `.config`, and its card as a bundle; all of it or nothing."""
+    """Write `model` and its `card` as a bundle, completely or not at all. `model.config` must hold its dataclass."""
     folder, settings = Path(folder), getattr(model, "config", None)
     if not isinstance(settings, type(model).Config):
         raise ValueError(f"{type(model).__name__}.config is not a {type(model).__name__}.Config: {settings!r}")
-    known = {*FILES, ".gitattributes", ".git", ".cache"}
+    allowed = {*FILES, ".gitattributes", ".git", ".cache"}
     if folder.is_dir():
-        others = sorted({path.name for path in folder.iterdir()} - known)
+        others = sorted({path.name for path in folder.iterdir()} - allowed)
         if others:  # replacing a folder deletes all that is in it
-            raise InputError(f"{folder}: holds {some(others)}, which no bundle does; choose another folder")
+            raise InputError(f"{folder}: holds {shortened(others)}, which no bundle does; choose another folder")
         force = force or not any(folder.iterdir())
     values = (FORMAT, package, type(model).__name__, version, config.plain(settings))
     head = json.dumps(dict(zip(_KEYS, values, strict=True)), indent=2, ensure_ascii=False)
@@ -97,7 +97,7 @@ def _cell(value: Any) -> str:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """What a bundle holds, without building its model: the head of its config.json, tensors and parameters."""
+    """What a bundle holds, without building its model: its config.json, and the number and size of its tensors."""
     folder = _folder(path)
     _expect_bundle(folder)
     head = read_json(folder / "config.json")
@@ -117,10 +117,10 @@ def load(
     package: str | None = None,
     device: str | torch.device = "cpu",
 ) -> nn.Module:
-    """The model of a bundle, ready for inference; `path` is a folder, that of a run
-    with a bundle inside too, or a Hub id, owner/name[@revision].
+    """The model of a bundle, ready for inference.
 
-    `classes` are those that the bundle may name, `package` the one that it must be of.
+    `path` is a bundle's folder, the folder of a run with a bundle inside, or a Hub id, owner/name[@revision].
+    The bundle's class must be one of `classes`, and its package must be `package`, where that is given.
     """
     try:
         folder = _folder(path)
@@ -129,7 +129,7 @@ def load(
     cls, settings = _read_head(folder, classes, package)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)
-    # The first values are overwritten, so loading draws nothing; and a wrong config cannot build without end.
+    # Initial values are overwritten, so they draw nothing from the global generator. A wrong config is stopped early.
     with torch.random.fork_rng(devices=[]), _at_most(4 * sum(map(math.prod, shapes.values())) + 1000, weights):
         try:
             with no_values():
@@ -155,7 +155,7 @@ def load(
 
 @contextmanager
 def _at_most(values: int, weights: Path) -> Iterator[None]:
-    """Building a model stops when it has registered many more parameters than the file of its weights holds."""
+    """Stop building a model once it has registered many more parameters than the file of weights holds."""
     left = values
 
     def count(module: nn.Module, name: str, parameter: Any) -> None:
@@ -178,7 +178,7 @@ def _folder(path: str | Path) -> Path:
     if folder.is_dir():
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _PICKLES)
         if pickles and not (folder / "model.safetensors").exists():
-            raise InputError(f"{folder}: a checkpoint ({some(pickles)}), not a bundle; use `convert`")
+            raise InputError(f"{folder}: a checkpoint ({shortened(pickles)}), not a bundle; use `convert`")
         return folder
     pickled = folder.suffix.lower() in _PICKLES
     if pickled and folder.exists():
@@ -205,7 +205,7 @@ def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], packa
     named = dict(classes) if isinstance(classes, Mapping) else {cls.__name__: cls for cls in classes}
     if not isinstance(head, dict) or "format" not in head:
         foreign = [text for key, text in _FOREIGN.items() if isinstance(head, dict) and key in head]
-        kind = foreign[0] if foreign else f"with {some(head)}" if isinstance(head, dict) else "of something else"
+        kind = foreign[0] if foreign else f"with {shortened(head)}" if isinstance(head, dict) else "of something else"
         raise InputError(f"{path}: not a bundle's; it looks like one {kind}")
     if type(head["format"]) is not int or head["format"] < 1:
         raise InputError(f"{path}: format: expected {FORMAT}, got {head['format']!r}")
@@ -215,7 +215,7 @@ def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], packa
         raise InputError(f"{path}: {newer}; upgrade {maker}")
     missing, unknown = set(_KEYS) - set(head), set(head) - set(_KEYS)
     if missing or unknown:
-        what = f"{some(sorted(missing))} missing" if missing else f"unknown key {some(sorted(unknown))}"
+        what = f"{shortened(sorted(missing))} missing" if missing else f"unknown key {shortened(sorted(unknown))}"
         raise InputError(f"{path}: {what}; expected {', '.join(_KEYS)}")
     if package is not None and maker.replace("_", "-") != package.replace("_", "-"):
         raise InputError(f"{path}: was made by {maker}, not by {package}")
@@ -232,7 +232,7 @@ def _read_head(folder: Path, classes: Mapping[str, type] | Sequence[type], packa
 
 
 def download(identity: str) -> Path:
-    """The local folder of the Hub model `owner/name[@revision]`; only what a bundle consists of is fetched."""
+    """Download the Hub model `owner/name[@revision]`, only the files of a bundle, and return the local folder."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -256,7 +256,7 @@ def push(folder: str | Path, identity: str, private: bool = True) -> str:
 
     missing = [name for name in FILES if not (Path(folder) / name).exists()]
     if missing:
-        raise InputError(f"{folder}: not a bundle: {some(missing)} missing")
+        raise InputError(f"{folder}: not a bundle: {shortened(missing)} missing")
     try:
         hub = huggingface_hub.HfApi()
         address = hub.create_repo(identity, private=private, exist_ok=True)
@@ -270,9 +270,10 @@ def push(folder: str | Path, identity: str, private: bool = True) -> str:
 
 
 def read_checkpoint(path: str | Path, wrappers: Sequence[str] = _WRAPPERS) -> dict[str, Tensor]:
-    """The named tensors of an original's checkpoint, for `convert`; unwraps {"state_dict": ...} and the like.
+    """The named tensors of an original's checkpoint, for `convert`.
 
-    Reads safetensors and PyTorch files that hold nothing but data. `wrappers` are keys to look under, in order.
+    Reads safetensors, and PyTorch files that hold nothing but data. The tensors may be nested under one of the keys
+    `wrappers`, which are tried in order.
     """
     path = Path(path)
     try:
@@ -320,5 +321,7 @@ def _unwrapped(data: Any, path: Path, wrappers: Sequence[str]) -> dict[str, Tens
         raise InputError(f"{path}: holds a {type(data).__name__}, where named tensors are expected")
     others = [str(name) for name, value in data.items() if not isinstance(value, Tensor)]
     if others or not data:
-        raise InputError(f"{path}: holds no weights under {', '.join(wrappers)}; its keys are {some(data) or 'none'}")
+        raise InputError(
+            f"{path}: holds no weights under {', '.join(wrappers)}; its keys are {shortened(data) or 'none'}"
+        )
     return {str(name): tensor for name, tensor in data.items()}

@@ -1,8 +1,8 @@
-"""Long audio through a model piece by piece, in memory that one segment bounds.
+"""Run a model over long audio piece by piece: memory is bounded by one segment, not by the length.
 
 Segments of `segment` samples start every hop = segment - overlap - 2 * margin samples. The first and last `margin`
-samples of a segment only serve as context and are dropped, but not at the ends of the audio. What is kept overlaps its
-neighbour by `overlap` samples. There a linear cross-fade, two windows that sum to one, leads from one to the next:
+samples of a segment only serve as context and are dropped, but not at the ends of the audio. The parts that are
+kept overlap by `overlap` samples, where a linear cross-fade (two windows that sum to one) joins them:
 
     segment k     |margin|~~~~~~~~~~~~~~~~~~~~|fade|margin|
     segment k+1                        |margin|fade|~~~~~~~~~~~~~~~~~~~~|margin|
@@ -11,15 +11,15 @@ Lengths have a fixed `ratio`: T samples in, T * ratio samples out. It is 1 for a
 become frames of `hop` samples each) and hop for a decoder. `segment`, `overlap` and `margin` count inputs and must be
 multiples of the ratio's denominator, so that every segment begins where a frame begins.
 
-The seam error. Let an output depend on at most R inputs to either side beyond its own frame: the receptive field. The
-outputs of a segment are wrong only within R of its cut end. With margin >= R the result therefore equals the one
-computed in one go. With less, it can differ only from max(0, R - margin - overlap) inputs before each cross-fade to as
-many after it. A model whose receptive field is the whole segment (recurrence, attention, normalisation over time)
-differs everywhere, and most at the seams, which the fade smooths.
+The seam error. Let the receptive field be R: an output depends on at most R inputs to either side beyond its own frame.
+Then the outputs of a segment are wrong only within R of its cut end. With margin >= R the result equals that of the
+whole audio at once. With a smaller margin it can differ only from max(0, R - margin - overlap) inputs before each
+cross-fade to as many after it. Where the receptive field is the whole segment (recurrence, attention, normalisation
+over time), the result differs everywhere, most of all at the seams, and the cross-fade smooths these.
 
 The last piece is no longer than what is left. It is padded with zeros up to a multiple of `multiple`, by default of the
 ratio's denominator. Where samples are padded, the last R outputs of a model of several layers may differ from those
-computed in one go, unless the model computed in one go is padded alike.
+of the whole audio at once, unless that audio is padded alike.
 """
 
 import math
@@ -39,7 +39,7 @@ from . import audio
 from .files import InputError
 
 Output = TypeVar("Output", bound=Tensor | Mapping[str, Tensor] | tuple[Tensor, ...])
-"""(B, ..., T * ratio), or several of them by name or in order; blocks come in the form that the model returns."""
+"""A tensor (B, ..., T * ratio), or several by name or in order. Blocks of the result have the form of the model's."""
 Model = Callable[[Tensor], Output]  # of (B, C, T)
 
 
@@ -50,9 +50,9 @@ class Piece(NamedTuple):
 
 
 def pieces(blocks: Iterable[Tensor], segment: int, hop: int) -> Iterator[Piece]:
-    """Overlapping pieces of `segment` samples that start `hop` apart, of blocks (..., any) as they come.
+    """Cut a stream of blocks (..., any) into overlapping pieces of `segment` samples that start `hop` apart.
 
-    The last piece is the first that reaches the end, and no piece begins after it.
+    The first piece that reaches the end is the last one.
     """
     held: list[Tensor] = []
     start = count = 0
@@ -71,7 +71,8 @@ def pieces(blocks: Iterable[Tensor], segment: int, hop: int) -> Iterator[Piece]:
 
 
 def process(model: Model[Output], samples: Tensor, segment: int, **options: Any) -> Output:
-    """`model` over (B, C, T) of any T >= 1, options as of `process_blocks`. The result is where `samples` are."""
+    """Run `model` over (B, C, T) of any T >= 1, with the options of `process_blocks`. The result is on the samples'
+    device."""
     if not samples.shape[-1]:
         raise ValueError("there is no audio to process: 0 samples")
     return _each(lambda *parts: torch.cat(parts, -1), *process_blocks(model, [samples], segment, **options))
@@ -88,12 +89,12 @@ def process_blocks(
     device: str | torch.device | None = None,
     ratio: int | Fraction = 1,
 ) -> Iterator[Output]:
-    """`model` over blocks (B, C, any) as they come; yields (B, ..., any) blocks of ceil(T * ratio) samples in total.
+    """Run `model` over a stream of blocks (B, C, any); yields blocks (B, ..., any) of ceil(T * ratio) samples in total.
 
-    `overlap` is by default an eighth of `segment`. `batch` segments go through the model at once. `device` is where
-    the model is, if not where the blocks are. No gradients are kept.
+    `overlap` is by default an eighth of `segment`. `batch` segments go through the model at once. `device` is the
+    model's, where it is not that of the blocks. No gradients are kept.
 
-    `multiple` is what the model needs lengths to divide by. With `multiple=1` nothing is padded, and the end of the
+    The model gets lengths that are multiples of `multiple`. With `multiple=1` nothing is padded, and the end of the
     result is what the model returns for the last piece: its length may differ from T * ratio by less than one frame.
     """
     unit = Fraction(ratio).denominator
@@ -121,12 +122,13 @@ def process_file(
     progress: bool = True,
     **options: Any,
 ) -> int:
-    """`model` from file to file, reading and writing as it goes: an hour takes the memory of a minute.
+    """Run `model` from file to file, reading and writing block by block: an hour takes the memory of a minute.
 
     Several outputs go to several files in one pass: `target` then maps the names of outputs to files, and the model
     returns a mapping that holds at least these. All files are written or none. `rate` and `channels` are what the model
     expects (by default the file's own), and the results have that rate. Further options as of `process_blocks`, without
-    `ratio`. Returns how many samples were beyond full scale and cut off, as integer and lossy encodings do.
+    `ratio`. Returns the number of samples that were clipped, as integer and lossy encodings do beyond full
+    scale.
     """
     if "ratio" in options:
         raise ValueError("process_file keeps the length; use process_blocks for a model with a ratio")
@@ -158,7 +160,7 @@ def process_file(
 
 
 def _check_targets(source: str | Path, targets: Mapping[str, str | Path], force: bool) -> None:
-    """What would stop the writing at the end stops it before the work."""
+    """Refuse targets that could not be written, before any work is done."""
     places: dict[Path, str] = {}
     for name, path in targets.items():
         place = Path(path)
@@ -181,7 +183,7 @@ def _named(result: Any, targets: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _each(function: Callable[..., Any], *outputs: Any) -> Any:
-    """`function` of the tensors at the same place in all `outputs`, in the form of the first."""
+    """Apply `function` to the tensors at the same place in all `outputs`; the result has the form of the first."""
     first = outputs[0]
     if isinstance(first, Tensor):
         return function(*outputs)
@@ -199,7 +201,7 @@ def _run(
     device: str | torch.device | None,
     ratio: Fraction,
 ) -> Iterator[tuple[Output, bool]]:
-    """The output of each piece, `batch` equally long ones at a time, and whether it is the last."""
+    """The output of each piece and whether it is the last; `batch` pieces of one length are computed at a time."""
     group: list[Tensor] = []
     for _, piece, last in source:
         length = piece.shape[-1]
@@ -229,7 +231,8 @@ def _call(
 
 
 def _checked(output: Tensor, samples: Tensor, ratio: Fraction) -> Tensor:
-    """Whole frames have one length; what ends within a frame, as the last piece may, can be rounded up or down."""
+    """Refuse an output of the wrong length. The last piece may end within a frame, whose length may be rounded
+    either way."""
     expected = samples.shape[-1] * ratio
     if output.shape[:1] != samples.shape[:1] or abs(output.shape[-1] - expected) >= max(1, ratio):
         shapes = f"got {tuple(output.shape)} for {tuple(samples.shape)}"
@@ -247,7 +250,7 @@ def _part(output: Tensor, start: int = 0, end: int | None = None) -> Tensor:
 
 
 def _joined(results: Iterable[tuple[Output, bool]], overlap: int, margin: int) -> Iterator[Output]:
-    """Without margins, and each overlap faded from the piece before to the piece after."""
+    """The outputs without their margins, with a cross-fade in each overlap."""
     tail: Output | None = None  # (B, ..., overlap), the end of the piece before
     for output, last in results:
         keep = partial(_kept, overlap=overlap, margin=margin, last=last)
@@ -257,7 +260,7 @@ def _joined(results: Iterable[tuple[Output, bool]], overlap: int, margin: int) -
 
 
 def _kept(output: Tensor, tail: Tensor | None = None, *, overlap: int, margin: int, last: bool) -> Tensor:
-    """What is final of a piece, once the piece before it has left its `tail`."""
+    """The final part of a piece: without margins, and faded with the `tail` of the piece before it."""
     end = output.shape[-1] - (0 if last else margin + overlap)
     if overlap and not (output.is_floating_point() or output.is_complex()):
         raise InputError("whole numbers such as codes cannot be faded; use overlap=0, and a margin as context")

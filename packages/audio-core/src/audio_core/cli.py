@@ -1,4 +1,4 @@
-"""The `audio-core` command: what the core can do by itself, on files."""
+"""The `audio-core` command: work on audio files, and describe released models."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 def parser() -> command.Parser:
     parser, verbs = command.program(
-        "audio-core", "Audio files: look, convert, compare, prepare for training.", __version__
+        "audio-core", "Inspect, convert and compare audio files, and prepare them for training.", __version__
     )
 
-    info = command.verb(verbs, "info", _info, "Show what audio files hold.", alone=True)
+    info = command.verb(verbs, "info", _info, "Show length, rate, channels and format of audio files.", alone=True)
     info.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
     command.add_json(info)
 
@@ -31,19 +31,22 @@ def parser() -> command.Parser:
     convert.add_argument(
         "--format",
         metavar="EXT",
-        help="wav, flac, ogg, opus, mp3, ... of results in a folder (default: that of each input)",
+        help="format of the results in a folder: wav, flac, ogg, opus, mp3, ... (default: that of each input)",
     )
     convert.add_argument(
-        "--encoding", metavar="NAME", help="e.g. PCM_24, FLOAT or OPUS (default: as deep as the source)"
+        "--encoding", metavar="NAME", help="such as PCM_24, FLOAT or OPUS (default: the depth of the input)"
     )
     convert.add_argument("--rate", type=_rate, metavar="HZ", help="resample to this rate")
     convert.add_argument(
-        "--channels", type=_positive, metavar="N", help="1 mixes down, as 2 does with surround; mono is copied to N"
+        "--channels",
+        type=_positive,
+        metavar="N",
+        help="number of channels: 1 mixes all down, 2 also mixes surround down, mono is copied to N",
     )
     command.add_quiet(convert)
 
     compare = command.verb(
-        verbs, "compare", _compare, "Measure estimates against references; optionally a page to listen to.", alone=True
+        verbs, "compare", _compare, "Measure estimates against references, and write a page to listen to.", alone=True
     )
     compare.add_argument("reference", type=Path, help="a file, or a folder of files")
     compare.add_argument("estimate", type=Path, help="a file, or a folder with files of the same names")
@@ -53,12 +56,14 @@ def parser() -> command.Parser:
     scan(verbs)
 
     pack = command.verb(
-        verbs, "pack", _pack, "Pack the files of a manifest into one HDF5 file for fast training.", alone=True
+        verbs, "pack", _pack, "Pack the files of a manifest into one HDF5 file that trainings read fast.", alone=True
     )
     pack.add_argument("manifest", type=Path, help="a .jsonl file that `scan` wrote")
     command.add_out(pack, "the pack, an .h5 file", required=True)
-    pack.add_argument("--rate", type=_rate, required=True, metavar="HZ", help="the rate of the pack")
-    pack.add_argument("--channels", type=_positive, default=1, metavar="N", help="its channels (default: %(default)s)")
+    pack.add_argument("--rate", type=_rate, required=True, metavar="HZ", help="sampling rate of the pack")
+    pack.add_argument(
+        "--channels", type=_positive, default=1, metavar="N", help="channels of the pack (default: %(default)s)"
+    )
     command.add_quiet(pack)
 
     shard = command.verb(verbs, "shard", _shard, "Put the files of a manifest into WebDataset tar files.", alone=True)
@@ -69,11 +74,13 @@ def parser() -> command.Parser:
         type=_positive,
         default=1000,
         metavar="MB",
-        help="about the size of each tar file (default: %(default)s)",
+        help="approximate size of each tar file (default: %(default)s)",
     )
     command.add_quiet(shard)
 
-    describe = command.verb(verbs, "describe", _describe, "Show what a released model's folder holds.", alone=True)
+    describe = command.verb(
+        verbs, "describe", _describe, "Show package, class, settings and size of a released model.", alone=True
+    )
     describe.add_argument("bundle", help="a folder or a Hub id")
     command.add_json(describe)
     return parser

@@ -1,8 +1,8 @@
-"""What a neural codec looks like from outside, how to find one by name, and its bitrates.
+"""The interface of neural codecs, how to find a codec by name, and its bitrates.
 
-Packages meet here and never import each other. A package offers its codec in its pyproject.toml, as a function from a
-bundle's folder or Hub id to a Codec: `[project.entry-points."audio_core.codecs"]` with a line such as
-`soundstream = "audio_soundstream:load"`.
+Packages meet here and never import each other. A package offers a loader, which takes a bundle's folder or Hub id and
+returns a Codec. Its pyproject.toml names the loader under `[project.entry-points."audio_core.codecs"]`, in a line such
+as `soundstream = "audio_soundstream:load"`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GROUP = "audio_core.codecs"
 PACKAGES = {"soundstream": "audio-soundstream", "codec-vae": "audio-codec-vae"}
-"""The codecs of this workspace, and the distributions that hold them."""
+"""The codecs of this workspace, and the distribution of each."""
 
 
 @runtime_checkable
@@ -46,13 +46,14 @@ class Codec(Protocol):
 
     @property
     def receptive_field(self) -> tuple[int, int] | None:
-        """How far to either side of its own frame a result depends on its input: a latent on samples, audio on frames.
+        """How far a result depends on its input beyond its own frame, to either side.
 
-        Upper bounds will do. None where it is the whole input; such a codec takes long audio in one piece.
+        The first number is that of `encode`, in samples; the second that of `decode`, in frames. Upper bounds will do.
+        None stands for the whole input: such a codec takes long audio in one piece.
         """
 
     def frames(self, samples: int) -> int:
-        """The frames that `encode` returns for so many samples."""
+        """How many frames `encode` returns for this number of samples."""
 
     def encode(self, audio: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, C, T) -> latents (B, width, frames(T)).
@@ -70,9 +71,9 @@ class Codec(Protocol):
         """(B, K or fewer, F) -> latents (B, width, F)."""
 
     def fingerprint(self) -> bytes:
-        """Eight bytes that stand for all that decoding depends on; `fingerprint` below computes them.
+        """Eight bytes that identify everything that decoding depends on; the function `fingerprint` computes them.
 
-        Asked for with every file, so a large codec should remember them.
+        It is called for every file, so a large codec should keep the result.
         """
 
 
@@ -91,22 +92,22 @@ def find(name: str) -> Callable[[str | Path], Codec]:
             return entry.load()
         except (ImportError, AttributeError) as error:
             raise InputError(f"codec {name!r}: {entry.value} cannot be loaded: {reason(error)}") from error
-    known = f"installed: {', '.join(names())}" if names() else "none is installed"
+    installed = f"installed: {', '.join(names())}" if names() else "none is installed"
     close = difflib.get_close_matches(name, [*names(), *PACKAGES], 1, 0.8)
     if name in PACKAGES:
         hint = f"; try: pip install {PACKAGES[name]}"
     else:
         hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise InputError(f"codec {name!r} is not installed ({known}){hint}")
+    raise InputError(f"codec {name!r} is not installed ({installed}){hint}")
 
 
 # --- facts -------------------------------------------------------------------------------------------------
 
 
 def fingerprint(model: nn.Module, kind: object, *prefixes: str) -> bytes:
-    """Eight bytes that stand for the weights of `model` whose names begin with `prefixes`, and for `kind`.
+    """Eight bytes that identify the weights of `model` whose names begin with `prefixes`, together with `kind`.
 
-    `kind` is what else decoding depends on, such as the class and its strides; its `repr` counts.
+    `kind` is anything else that decoding depends on, such as the class and its strides. Its `repr` is hashed.
     """
     digest = hashlib.blake2b(repr(kind).encode(), digest_size=8)
     for name, tensor in model.state_dict().items():
@@ -117,17 +118,17 @@ def fingerprint(model: nn.Module, kind: object, *prefixes: str) -> bytes:
 
 
 def bitrates(codebooks: Sequence[int], rate: int, hop: int) -> tuple[float, ...]:
-    """In kbit/s, with the first 1, 2, ... codebooks of so many entries each."""
+    """The bitrates in kbit/s with the first 1, 2, ... of the codebooks, whose sizes `codebooks` gives."""
     bits = itertools.accumulate(max(1, math.ceil(math.log2(size))) for size in codebooks)
     return tuple(each * rate / hop / 1000 for each in bits)
 
 
 def layers_for(kbps: float | None, rates: Sequence[float]) -> int:
-    """How many codebooks make `kbps`, of the `bitrates` that are possible; all of them for None."""
+    """How many codebooks make `kbps`, where `rates` are the `bitrates` of the codec; all of them for None."""
     if kbps is None:
         return len(rates)
     for count, possible in enumerate(rates, 1):
         if math.isclose(possible, kbps, rel_tol=0.005):
             return count
-    known = ", ".join(f"{possible:g}" for possible in rates) or "none, since it has no codebooks"
-    raise InputError(f"{kbps:g} kbit/s is no bitrate of this codec; possible are {known}")
+    listing = ", ".join(f"{possible:g}" for possible in rates) or "none, since it has no codebooks"
+    raise InputError(f"{kbps:g} kbit/s is no bitrate of this codec; possible are {listing}")

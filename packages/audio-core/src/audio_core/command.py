@@ -1,8 +1,9 @@
 """What every command line of the family shares: verbs on argparse, one-line errors, exit codes, recipes by name.
 
-Exit codes: 0 done, 2 the input is wrong (one line says what), 1 our fault; as shells have it 130 and 143 interrupted,
-141 nobody reads on.
-Imports nothing heavy: `--help` must answer at once, so verbs import what they need when they run.
+Exit codes: 0 done; 2 the input is wrong, and one line says what; 1 a fault of ours. As in shells, 130 is Ctrl-C, 143 is
+SIGTERM, and 141 means that the reader of the output left.
+
+This module imports nothing heavy, since `--help` must answer at once: verbs import what they need when they run.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**settings)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Words like key=value also behind options: argparse before 3.12 takes them only in one place."""
-        found, rest = super().parse_known_args(args, namespace)
-        if hasattr(found, "settings"):
+        """Takes settings (key=value) behind options too; argparse before 3.12 takes them only in one place."""
+        parsed, rest = super().parse_known_args(args, namespace)
+        if hasattr(parsed, "settings"):
             late = [word for word in rest if "=" in word and not word.startswith("-")]
-            found.settings, rest = [*found.settings, *late], [word for word in rest if word not in late]
-        return found, rest
+            parsed.settings, rest = [*parsed.settings, *late], [word for word in rest if word not in late]
+        return parsed, rest
 
     def format_help(self) -> str:
-        if callable(self.epilog):  # long ones are made when they are read
+        if callable(self.epilog):  # a long epilog is written only when it is shown
             self.epilog = self.epilog()
         return super().format_help()
 
@@ -77,9 +78,10 @@ def verb(
     epilog: Callable[[], str] | None = None,
     alone: bool = False,
 ) -> Parser:
-    """One verb; `summary` is its line in the list and the head of its own help, `epilog()` the end of that.
+    """A parser for one verb. Its help begins with `summary`, which also stands in the list of verbs, and ends with
+    `epilog()`.
 
-    A verb with one result, such as a report, works `alone`: of several processes the first runs it, the others do not.
+    Of several processes only the first runs a verb that is `alone`, one with a single result such as a report.
     """
     parser: Parser = verbs.add_parser(name, help=summary, description=summary, epilog=epilog)
     parser.set_defaults(verb=function, alone=alone)
@@ -92,14 +94,14 @@ def add_out(parser: Parser, what: str, required: bool = False) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite what exists")
 
 
-def check_out(given: argparse.Namespace, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> None:
-    """--out is a file of the right kind, is no input, and is new unless --force is given."""
-    out: Path = given.out
+def check_out(args: argparse.Namespace, suffixes: Sequence[str], inputs: Iterable[Path] = ()) -> None:
+    """Refuse --out where its suffix is wrong, it is an input, or it exists and --force is absent."""
+    out: Path = args.out
     if out.suffix.lower() not in suffixes:
         raise InputError(f"{out}: the name must end in {' or '.join(suffixes)}")
     if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
         raise InputError(f"{out}: the result would overwrite an input")
-    if out.exists() and not given.force:
+    if out.exists() and not args.force:
         raise InputError(f"{out}: exists already; give --force to overwrite it")
 
 
@@ -117,10 +119,10 @@ def add_quiet(parser: Parser) -> None:
 
 
 def main(parser: Parser, arguments: Sequence[str] | None = None) -> int:
-    """Run the verb that was asked for; every error becomes one line and an exit code.
+    """Run the verb and return its exit code; every error becomes one line.
 
-    The verb's arguments tell also the `program` with its version and the command `line`, for the foot of a report.
-    Without `arguments` the process is the command itself, and leaves at once where several work together.
+    A verb's `args` also hold the `program` with its version and the command `line`, for the foot of a report.
+    Without `arguments` the process is the command itself. Under torchrun it then ends by `leave`.
     """
     code = _run(parser, arguments)
     if arguments is None and processes() > 1:
@@ -129,9 +131,10 @@ def main(parser: Parser, arguments: Sequence[str] | None = None) -> int:
 
 
 def leave(code: int = 0) -> NoReturn:
-    """The end of a program: exits with `code`, and one of several processes without the interpreter's own end.
+    """End the program with the exit code `code`.
 
-    An interpreter that ends while threads of gloo live aborts now and then, although all work is done.
+    One of several processes ends without shutting the interpreter down, which sometimes aborts while threads of gloo
+    live, although all work is done.
     """
     if processes() == 1:
         sys.exit(code)
@@ -142,45 +145,45 @@ def leave(code: int = 0) -> NoReturn:
 
 
 def processes() -> int:
-    """How many processes torchrun or Accelerate launched together; known before any of them has met."""
+    """How many processes torchrun or Accelerate launched together; they need not have joined a process group yet."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """The number of this process among them."""
+    """The number of this process among those that were launched together, from 0 on."""
     return int(os.environ.get("RANK", "0"))
 
 
 def _run(parser: Parser, arguments: Sequence[str] | None) -> int:
     try:
-        given = parser.parse_args(arguments)
-        given.line = shlex.join([parser.prog, *(sys.argv[1:] if arguments is None else arguments)])
+        args = parser.parse_args(arguments)
+        args.line = shlex.join([parser.prog, *(sys.argv[1:] if arguments is None else arguments)])
     except SystemExit as leaving:  # --help, --version, wrong usage
         return int(leaving.code or 0)
-    if given.alone and rank():
+    if args.alone and rank():
         return 0
     try:
         with _terminating():
-            return given.verb(given) or 0
+            return args.verb(args) or 0
     except InputError as error:
-        return _fail(parser, given, 2, " ".join(str(error).split()))
+        return _fail(parser, args, 2, " ".join(str(error).split()))
     except BrokenPipeError:  # the reader of our output, as in `| head`, has left: no message, but work is left undone
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.dup2(nowhere, sys.stderr.fileno())
         return 141
     except _Terminated:
-        return _fail(parser, given, 143, "terminated")
+        return _fail(parser, args, 143, "terminated")
     except OSError as error:
-        return _fail(parser, given, 2, f"{error.filename}: {reason(error)}" if error.filename else reason(error))
+        return _fail(parser, args, 2, f"{error.filename}: {reason(error)}" if error.filename else reason(error))
     except KeyboardInterrupt:
-        return _fail(parser, given, 130, "interrupted")
+        return _fail(parser, args, 130, "interrupted")
     except Exception as error:
-        return _fail(parser, given, 1, f"{type(error).__name__}: {reason(error)} (a fault of ours: -v shows where)")
+        return _fail(parser, args, 1, f"{type(error).__name__}: {reason(error)} (a fault of ours: -v shows where)")
 
 
 class _Terminated(BaseException):
-    """SIGTERM, as an exception that lets every `with` clean up behind itself."""
+    """SIGTERM as an exception, so that every `with` cleans up."""
 
 
 @contextmanager
@@ -199,24 +202,24 @@ def _terminating() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _fail(parser: Parser, given: argparse.Namespace, code: int, line: str) -> int:
-    if given.verbose:
+def _fail(parser: Parser, args: argparse.Namespace, code: int, line: str) -> int:
+    if args.verbose:
         traceback.print_exc()
     note(f"{parser.prog}: error: {line}")
     return code
 
 
 def device(name: str) -> str:
-    """The device `auto` stands for, or an error when the one asked for is not there.
+    """The device that `name` means, which may be `auto`; an error where it is not available.
 
-    Of several processes on a machine each gets a GPU of its own, as far as there are enough.
+    Each of several processes on a machine gets a GPU of its own, as far as there are enough.
     """
     import torch
 
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        name = next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[name]:
+        name = next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[name]:
         raise InputError(f"--device {name}: not available here; use --device cpu")
     if name == "cuda" and processes() > 1:
         return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
@@ -245,30 +248,31 @@ def columns(rows: Iterable[Sequence[object]]) -> str:
 
 
 def recipes(package: str) -> dict[str, str]:
-    """The recipes in a package's wheel: name -> its first comment line."""
-    found = {}
+    """The recipes in a package's wheel, and the first comment line of each."""
+    summaries = {}
     for file in sorted((importlib.resources.files(package) / "recipes").iterdir(), key=lambda file: file.name):
         if file.name.endswith(".yaml"):
             first = file.read_text(encoding="utf-8").split("\n", 1)[0]
-            found[file.name.removesuffix(".yaml")] = first.removeprefix("#").strip() if first.startswith("#") else ""
-    return found
+            summary = first.removeprefix("#").strip() if first.startswith("#") else ""
+            summaries[file.name.removesuffix(".yaml")] = summary
+    return summaries
 
 
 def load_recipe(cls: type[T], package: str, name: str, overrides: Sequence[str] = ()) -> T:
-    """A recipe by the name it has in the wheel, or by the path of a YAML file."""
+    """The recipe called `name` in the wheel of `package`, or in the YAML or JSON file with this path."""
     if Path(name).suffix in (".yaml", ".yml", ".json"):
         return config.load(cls, name, overrides)
-    known = recipes(package)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}"
+    names = recipes(package)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, 0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
         raise InputError(f"no recipe is called {name}; {hint} (or give the path of a .yaml file)")
     text = (importlib.resources.files(package) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     return config.build(cls, config.parse(text, name) or {}, overrides)
 
 
 def fields(cls: type) -> str:
-    """Everything a recipe can set, for the end of `train --help`; what its `FIRST` names stands at the top."""
+    """The settings of the recipe `cls` for the end of `train --help`; those that `cls.FIRST` names come first."""
     order = {name: at for at, name in enumerate(getattr(cls, "FIRST", ()))}
     rows = sorted(config.table(cls), key=lambda row: order.get(row[0], len(order)))
     lines = ["settings (key=value):"]

@@ -1,8 +1,9 @@
 """Recipes: typed dataclasses from YAML or JSON plus `a.b.c=value` overrides, strictly checked.
 
-One recursive builder serves recipes, overrides and the config.json of released models. A mistake is one line:
-the dotted path, what was expected, what was there. A field annotated with a union of dataclasses is chosen by
-`kind`, the class's own name: the union is the registry. What is left out keeps its default, also inside a field.
+One recursive builder serves recipes, overrides and the config.json of released models. A mistake is one line with the
+dotted path, the expected type and the value. Where a field is annotated with a union of dataclasses, the key `kind`
+chooses the class by its name, so the union is the registry. Settings that are left out keep their defaults, also inside
+a nested dataclass.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ _SHOWN.maxstring = _SHOWN.maxother = 60
 
 
 class _Text(str):
-    """A value typed on the command line: still text where text is wanted, YAML everywhere else."""
+    """A value from the command line: text for fields that hold text, YAML for all others."""
 
 
 def kind(cls: Any) -> str:
-    """The name that picks `cls` in a recipe: `UNet` for UNet, UNetConfig and UNet.Config."""
+    """The name that chooses `cls` in a recipe: `UNet` for UNet, UNetConfig and UNet.Config."""
     name = cls.__qualname__.rsplit("<locals>.", 1)[-1].removesuffix(".Config").rsplit(".", 1)[-1]
     return name.removesuffix("Config") or name
 
@@ -78,11 +79,11 @@ def parse(text: str, name: str) -> Any:
 
 @functools.cache
 def _yaml() -> tuple[Any, Any]:
-    """The reader and the writer; PyYAML is imported when the first recipe is, which costs 20 ms."""
+    """The YAML loader and dumper. PyYAML is imported with the first recipe, since that takes 20 ms."""
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Safe, and refusing what recipes never need: aliases (they can blow up) and repeated keys."""
+        """A safe loader that also refuses aliases, which can grow without bound, and repeated keys."""
 
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.AliasEvent):
@@ -100,7 +101,7 @@ def _yaml() -> tuple[Any, Any]:
             return super().construct_mapping(node, deep)
 
     class Dumper(yaml.SafeDumper):
-        """Quotes text that this reader or one of YAML 1.1 would take for something else."""
+        """Quotes text that this loader or one of YAML 1.1 would read as another type."""
 
         def represent_str(self, text: str) -> Any:  # line breaks of all kinds survive only in double quotes
             return self.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"')
@@ -225,7 +226,7 @@ def _build_dataclass(cls: Any, value: Any, where: str, default: Any = MISSING) -
 
 
 def _check_sizes(value: Any, where: str) -> None:
-    """Every integer of a model's Config is a size or a count, and none of these is larger than a tensor can be."""
+    """Refuse integers in a model's Config that are larger than a tensor can be: each is a size or a count."""
     if isinstance(value, int) and abs(value) > _LARGEST_SIZE:
         raise InputError(f"{where}: expected an integer up to {_LARGEST_SIZE}, got {_show(value)}")
     if dataclasses.is_dataclass(value):
@@ -281,18 +282,18 @@ def _build_plain(expected: Any, value: Any, where: str) -> Any:
 
 
 def plain(config: Any) -> Any:
-    """Dictionaries, lists and plain values that `build` turns back into an equal object."""
+    """`config` as dictionaries, lists and plain values, from which `build` makes an equal object."""
     return _plain(config, type(config))
 
 
 def _plain(value: Any, expected: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
-        known = set(_options(expected)) - {_NONE} == {type(value)}
+        is_only_class = set(_options(expected)) - {_NONE} == {type(value)}
         names = [field.name for field in dataclasses.fields(value) if field.init]
         shown = {name: _plain(getattr(value, name), hints[name]) for name in names}
-        return shown if known else {"kind": kind(type(value))} | shown
-    # What a container holds is known only where its annotation says so alone; `kind` is never wrong.
+        return shown if is_only_class else {"kind": kind(type(value))} | shown
+    # The class of a container's items follows from an annotation with one class; everywhere else `kind` is written.
     inner = get_args(expected)
     if isinstance(value, list | tuple):
         alone = get_origin(expected) is list or inner[1:] == (Ellipsis,)
@@ -321,7 +322,7 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 
 
 def table(cls: type, where: str = "", instance: Any = None) -> list[tuple[str, str, str, str]]:
-    """Every field that can be set: (dotted name, type, default, text under it); `instance` has other defaults."""
+    """(dotted name, type, default, docstring) of every field. `instance`, if given, holds the defaults."""
     rows = []
     texts = {name: text for base in reversed(cls.__mro__) for name, text in _field_texts(base).items()}
     for field in [field for field in dataclasses.fields(cls) if field.init]:
@@ -337,7 +338,7 @@ def table(cls: type, where: str = "", instance: Any = None) -> list[tuple[str, s
 
 @functools.cache
 def _field_texts(cls: type) -> dict[str, str]:
-    """The string literal under each field, read from the source: nothing is imported for it."""
+    """The docstring of each field, which is the string literal below it in the source."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     except (OSError, TypeError, SyntaxError):

@@ -1,6 +1,6 @@
-"""Pictures for a report: spectrograms as PNG, plots as HTML and SVG that fit a phone and follow light or dark.
+"""Pictures for a report: spectrograms as PNG, plots as HTML and SVG for any width of page, light or dark.
 
-Labels are HTML placed in percent around a stretched picture: they keep their size however wide the page is.
+The picture is stretched to the page; labels are HTML placed in percent around it, so their size stays the same.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _WIDTH, _ROWS, _POINTS = 720, 144, 500  # pixels of a spectrogram; points drawn 
 
 
 def number(value: object) -> str:
-    """A value as short text: four significant digits, – for what is missing."""
+    """A value as short text with four significant digits; None and NaN are –."""
     if value is None or value != value:
         return "–"
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
@@ -91,12 +91,12 @@ def _mel(hertz: ArrayLike) -> np.ndarray:
 
 
 def spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
-    """Levels of (T,) or (C, T) samples in dB re a full-scale sine: (mel-spaced rows from 0 Hz up, columns)."""
+    """Levels of samples (T,) or (C, T) in dB re a full-scale sine: (rows, columns), rows mel-spaced from 0 Hz up."""
     samples = np.asarray(samples, np.float32).reshape(-1, np.shape(samples)[-1]).mean(0)
     size = 1 << max(4, round(math.log2(rate * 0.036)))
     columns = min(_WIDTH, 1 + 8 * len(samples) // size)
-    each = min(8, 1 + 2 * len(samples) // (columns * size))  # frames of a column, where a column spans many
-    starts = ((np.arange(columns * each) + 0.5) * (len(samples) / (columns * each))).astype(int)
+    per_column = min(8, 1 + 2 * len(samples) // (columns * size))  # frames whose mean is one column
+    starts = ((np.arange(columns * per_column) + 0.5) * (len(samples) / (columns * per_column))).astype(int)
     samples = np.pad(samples, size // 2)
     window = np.hanning(size + 1)[:-1].astype(np.float32)
     bins = np.fft.rfftfreq(size, 1 / rate)
@@ -104,11 +104,11 @@ def spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
     reach = np.maximum(np.gradient(centres), rate / size)[:, None]  # at least a bin: the lowest rows interpolate
     weights = np.maximum(0, 1 - np.abs(bins - centres[:, None]) / reach)
     weights /= weights.sum(1, keepdims=True)
-    power = np.empty((columns * each, _ROWS))
+    power = np.empty((columns * per_column, _ROWS))
     for at in range(0, len(starts), 256):  # a block at a time: an hour needs no more memory
         frames = samples[starts[at : at + 256, None] + np.arange(size)]
         power[at : at + 256] = np.abs(np.fft.rfft(frames * window)) ** 2 @ weights.T
-    power = power.reshape(columns, each, _ROWS).mean(1).T / (window.sum() / 2) ** 2
+    power = power.reshape(columns, per_column, _ROWS).mean(1).T / (window.sum() / 2) ** 2
     return 10 * np.log10(np.maximum(power, 1e-12))
 
 
@@ -176,7 +176,7 @@ def curve(lines: Mapping[str, tuple[ArrayLike, ArrayLike]], log: bool = False, u
 
 
 def _readings(lines: Iterable[tuple[ArrayLike, ArrayLike]], log: bool, unit: str) -> tuple[str, list[str]]:
-    """Where the legend reads the lines, and what it reads there: at the last x that all of them reach.
+    """The x at which the legend reads the lines, as text, and their values there: the last x that all lines reach.
 
     Lines that do not overlap are read at their own ends.
     """

@@ -1,6 +1,6 @@
-"""Recordings as latents or codes: encoded and decoded by any codec, and kept in files with what belongs to them.
+"""Latents or codes of recordings: computed and decoded with any codec, and stored in files with their settings.
 
-A file is in the safetensors format: one tensor `values`, and one metadata text `latents` of JSON. Loading it runs no
+A file is in the safetensors format: one tensor `values`, and JSON in the metadata text `latents`. Loading it runs no
 code. Encoding and decoding keep no gradients; a training calls the codec itself.
 """
 
@@ -24,7 +24,7 @@ from . import audio, chunk
 from .codec import Codec
 from .files import InputError, reason, replacing
 
-PIECE_SECONDS = 5.0  # of audio that go through a codec at once, besides the margins
+PIECE_SECONDS = 5.0  # audio that goes through a codec at once, besides the margins
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +32,15 @@ class Latents:
     values: np.ndarray
     """Latents (width, F), floating-point, or codes (K, F), whole numbers from 0 on."""
     rate: int
-    """Samples a second of the audio that the codec takes and returns."""
+    """The sampling rate of the codec's audio."""
     hop: int
     """Samples of one frame."""
     samples: int
     """Length of the encoded audio, in samples of `rate`. Frames behind it hold padding."""
     channels: int
-    """Channels of the audio that the codec takes and returns."""
+    """The number of channels of the codec's audio."""
     fingerprint: bytes
-    """Of the model, as `Codec.fingerprint` returns it."""
+    """The model's, as `Codec.fingerprint` returns it."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Anything that JSON can hold: a text, a label, the source."""
 
@@ -74,7 +74,7 @@ class Latents:
 
 
 def save(path: str | Path, latents: Latents, half: bool = False, force: bool = True) -> None:
-    """Codes as the smallest unsigned integers that hold them, latents as float32, or as float16 with `half`."""
+    """Write codes as the smallest sufficient unsigned integers, latents as float32, or as float16 with `half`."""
     kind = np.min_scalar_type(latents.values.max()) if latents.is_codes else np.dtype("f2" if half else "f4")
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(latents.values, kind)
@@ -91,7 +91,7 @@ def save(path: str | Path, latents: Latents, half: bool = False, force: bool = T
 
 
 def load(path: str | Path, fingerprint: bytes | None = None) -> Latents:
-    """What `save` wrote, with values in float32 or int64. With a `fingerprint`, latents of other models are refused."""
+    """Read what `save` wrote, as float32 or int64. With a `fingerprint`, latents of other models are refused."""
     try:
         with safe_open(path, "np") as file:
             head = json.loads((file.metadata() or {})["latents"])
@@ -113,7 +113,7 @@ def load(path: str | Path, fingerprint: bytes | None = None) -> Latents:
 
 
 def expect_model(latents: Latents, fingerprint: bytes, name: str = "latents") -> None:
-    """Refuse latents of another model than the one with this fingerprint."""
+    """Refuse latents of a model with another fingerprint."""
     if latents.fingerprint != fingerprint:
         models = f"model {latents.fingerprint.hex()}, not by {fingerprint.hex()}"
         raise InputError(f"{name}: was encoded by {models}; use that model, or encode the audio again")
@@ -130,10 +130,10 @@ def encode(
     layers: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Latents:
-    """A recording (T,) or (C, T) of any rate and channels as latents, or with `codes` as codes of `layers` codebooks.
+    """Encode a recording (T,) or (C, T) of any rate and channels to latents, or with `codes` to codes.
 
-    Latents are the mean of their distribution, or with a `generator` a sample of it. A long recording is encoded piece
-    by piece where the codec states its receptive field.
+    `layers` is the number of codebooks. Latents are the mean of their distribution, or with a `generator` a sample of
+    it. A long recording is encoded piece by piece where the codec states its receptive field.
     """
     recording = audio.convert_channels(audio.samples(samples), codec.channels)
     recording = audio.resample(recording, rate, codec.sample_rate)
@@ -147,7 +147,7 @@ def encode_file(
     layers: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Latents:
-    """As `encode`, of an audio file that is read as it goes. Its own rate and channels are among the facts."""
+    """As `encode`, of an audio file, which is read in blocks. The facts hold the file's own rate and channels."""
     header = audio.info(source)
     blocks = audio.blocks(source, rate=codec.sample_rate, channels=codec.channels)
     facts = {"source_rate": header.rate, "source_channels": header.channels}
@@ -162,14 +162,19 @@ def decode(codec: Codec, latents: Latents) -> np.ndarray:
 def decode_file(
     codec: Codec, latents: Latents, target: str | Path, encoding: str | None = None, force: bool = True
 ) -> None:
-    """As `decode`, into an audio file that is written as it goes, limited to full scale."""
+    """As `decode`, into an audio file, which is written in blocks and limited to full scale."""
     with audio.Writer(target, latents.rate, latents.channels, encoding, latents.samples, force) as writer:
         for block in _decoded(codec, latents):
             writer.write(block[0].clamp(-1, 1).numpy())
 
 
-def of(codec: Codec, values: np.ndarray, samples: int | None = None, facts: Mapping[str, Any] | None = None) -> Latents:
-    """An array (width, F), or codes (K, F), as latents of `codec`; `samples` is by default the length of all frames."""
+def from_array(
+    codec: Codec, values: np.ndarray, samples: int | None = None, facts: Mapping[str, Any] | None = None
+) -> Latents:
+    """Latents of `codec` from an array: latents (width, F) or codes (K, F).
+
+    `samples` is by default the length of all frames.
+    """
     length = values.shape[-1] * codec.hop if samples is None else samples
     return Latents(values, codec.sample_rate, codec.hop, length, codec.channels, codec.fingerprint(), facts or {})
 
@@ -193,7 +198,7 @@ def _encoded(
     parts = chunk.process_blocks(
         model, _counted(blocks, lengths), multiple=1, device=_device(codec), ratio=Fraction(1, codec.hop), **sizes
     )
-    return of(codec, torch.cat(list(parts), -1)[0].numpy(), sum(lengths), facts)
+    return from_array(codec, torch.cat(list(parts), -1)[0].numpy(), sum(lengths), facts)
 
 
 def _decoded(codec: Codec, latents: Latents) -> Iterator[Tensor]:
@@ -229,7 +234,7 @@ def _expect_codec(codec: Codec, latents: Latents) -> None:
 
 
 def _sizes(codec: Codec, unit: int, field: int | None) -> dict[str, int]:
-    """Segment and margin in inputs, of which `unit` make a frame, for a receptive field in inputs."""
+    """Segment and margin for a receptive field; all count inputs, `unit` of which make one frame."""
     if field is None:
         return {"segment": unit << 40, "margin": 0, "overlap": 0}  # longer than any recording
     margin = -(-field // unit) * unit

@@ -18,14 +18,14 @@ from .files import InputError
 def si_sdr(estimate: Tensor, target: Tensor, zero_mean: bool = False, eps: float = 1e-8) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB over the last axis: (..., T) -> (...).
 
-    With `zero_mean` both signals lose their mean first. A silent target gives 10 log10(eps), -80 dB.
+    With `zero_mean` the mean of each signal is subtracted first. A silent target gives 10 log10(eps), -80 dB.
     """
     _check(estimate, target)
     if zero_mean:
         estimate, target = (x - x.mean(-1, keepdim=True) for x in (estimate, target))
     scale = (estimate * target).sum(-1, keepdim=True) / (target.square().sum(-1, keepdim=True) + eps)
-    wanted = scale * target
-    return 10 * torch.log10(wanted.square().sum(-1) / ((estimate - wanted).square().sum(-1) + eps) + eps)
+    scaled = scale * target
+    return 10 * torch.log10(scaled.square().sum(-1) / ((estimate - scaled).square().sum(-1) + eps) + eps)
 
 
 def snr(estimate: Tensor, target: Tensor, floor: float = 1e-10) -> Tensor:
@@ -108,7 +108,7 @@ def pesq(estimate: Tensor, target: Tensor, rate: int) -> Tensor:
 
 
 def stoi(estimate: Tensor, target: Tensor, rate: int, extended: bool = False) -> Tensor:
-    """Short-time objective intelligibility, 0 to 1, (..., T) -> (...); any rate, as 10 kHz inside.
+    """Short-time objective intelligibility, 0 to 1, (..., T) -> (...). Any rate is resampled to 10 kHz inside.
 
     NaN where too little of the target is louder than silence.
     """
@@ -142,7 +142,7 @@ def _extra(name: str) -> Any:
 
 
 def _each(measure: Any, estimate: Tensor, target: Tensor) -> Tensor:
-    """`measure` of every signal on its own; the libraries know one at a time."""
+    """`measure` of each signal alone, since the libraries take one at a time."""
     _check(estimate, target)
     flat = [x.detach().cpu().float().reshape(-1, x.shape[-1]).numpy() for x in (estimate, target)]
     values = [float(measure(a, b)) for a, b in zip(*flat, strict=True)]

@@ -1,6 +1,6 @@
-"""One self-contained HTML page: numbers, curves, spectrograms and players, to look at, listen to and send to someone.
+"""Reports as one self-contained HTML page with tables, curves, spectrograms and audio players.
 
-It loads nothing from anywhere and runs no script; a Content-Security-Policy in its head holds it to that.
+The page loads nothing from elsewhere and runs no script; a Content-Security-Policy in its head enforces this.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _STYLE += "".join(f".s{index}{{stroke:var(--s{index})}}" for index in range(draw
 
 
 class Report:
-    """Parts are added from top to bottom; all text is taken literally, whatever it holds."""
+    """A page whose parts are added from top to bottom. All text is escaped."""
 
     def __init__(self, title: str):
         self.title = title
@@ -126,7 +126,7 @@ class Report:
         self.row([(label, samples, rate)], spectrogram)
 
     def row(self, sounds: Sequence[Sound], spectrogram: bool = True) -> None:
-        """Players side by side, their spectrograms on one scale of levels: a reference and its estimates."""
+        """Players side by side, such as a reference and its estimates; their spectrograms share one scale of levels."""
         checked = [(label, audio.samples(samples, label), rate) for label, samples, rate in sounds]
         top = 0.0
         if spectrogram:
@@ -161,8 +161,7 @@ class Report:
         self._figure(title, draw.matrix(labels, counts))
 
     def foot(self, program: str, command: str, date: datetime.date | None = None) -> None:
-        """Say at the end what made the page: a program with its version, the command line and the day, by default
-        today."""
+        """End the page with the program and its version, the command line, and the date, by default today."""
         day = (date or datetime.date.today()).isoformat()
         self._foot = f"<footer>{day} · {escape(program)} · <code>{escape(command)}</code></footer>\n"
 
@@ -187,7 +186,7 @@ class Report:
 
 
 def _column(cells: Sequence[object]) -> tuple[bool, list[str]]:
-    """Whether the cells are numbers, and their texts: with as many decimals as the largest needs for four digits."""
+    """Whether the cells are numbers, and their texts. The largest number shows four digits, and sets the decimals."""
     present: list[Any] = [cell for cell in cells if draw.number(cell) != "–"]
     if not present or not all(
         isinstance(cell, int | float | np.number) and not isinstance(cell, bool) for cell in present

@@ -1,4 +1,4 @@
-"""What tests share: signals, stored parity cases and comparisons that say what is wrong."""
+"""Helpers for tests: signals, stored parity cases, comparisons, and the checks that every model must pass."""
 
 import json
 import zlib
@@ -48,7 +48,7 @@ def close(actual: Tensor, expected: Tensor, relative: float = 1e-5) -> None:
 
 
 def filled(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """The values that stand for the parameter `name`, drawn from its name alone."""
+    """Random values for the parameter `name`. Its name is the seed, so no weights need to be stored."""
     if not dtype.startswith("float"):
         return np.zeros(shape, dtype)
     leaf = name.rpartition(".")[2]
@@ -67,7 +67,7 @@ def filled(name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Case:
-    """What an original computed at one configuration: `stem`.json says how, `stem`.npz holds in and out."""
+    """What an original computed at one configuration: settings in `stem`.json, inputs and outputs in `stem`.npz."""
 
     config: dict[str, Any]
     keys: list[list[Any]]
@@ -87,10 +87,10 @@ class Case:
         return cls(meta["config"], meta["keys"], arrays["in"], arrays["out"], meta.get("notes", ""))
 
     def state(self) -> dict[str, Tensor]:
-        """Weights under the original's names; an input called `state.<name>` replaces the filled value."""
+        """Weights under the original's names. An input called `state.<name>` replaces the random value."""
         weights = {name: torch.from_numpy(filled(name, tuple(shape), dtype)) for name, shape, dtype in self.keys}
-        given = {name[6:]: value for name, value in self.inputs.items() if name.startswith("state.")}
-        return weights | given
+        stored = {name[6:]: value for name, value in self.inputs.items() if name.startswith("state.")}
+        return weights | stored
 
     def tolerance(self, output: str, floor: float = 1e-5) -> float:
         """Relative to the peak: ten times the original's own float32 rounding, where the case states it."""
@@ -101,7 +101,7 @@ class Case:
 
 
 def check_repeats(net: nn.Module, x: Tensor) -> None:
-    """In eval mode the same input gives the same output, and each item of a batch what it gives alone."""
+    """In eval mode the same input gives the same output, and an item gives the same alone as in a batch."""
     net = net.eval()
     with torch.no_grad():
         together = net(x)
@@ -111,7 +111,7 @@ def check_repeats(net: nn.Module, x: Tensor) -> None:
 
 
 def check_gradients(net: nn.Module, x: Tensor) -> None:
-    """Every parameter that learns gets a gradient, and a finite one."""
+    """Every trainable parameter gets a finite gradient that is not zero."""
     net.train().zero_grad()
     net(x).square().mean().backward()
     for name, parameter in net.named_parameters():
@@ -122,7 +122,7 @@ def check_gradients(net: nn.Module, x: Tensor) -> None:
 
 
 def check_bundle(net: nn.Module, folder: Path) -> None:
-    """Saved and loaded, the model has the same config and the same weights; hostile configs are one line."""
+    """Saving and loading keeps config and weights, and hostile configs are refused in one line."""
     bundle.save(net, folder, "audio-test", "0.0.0", "# A test")
     loaded = bundle.load(folder, [type(net)])
     assert loaded.config == net.config
@@ -132,7 +132,7 @@ def check_bundle(net: nn.Module, folder: Path) -> None:
 
 
 def check_streaming(net: Any, x: Tensor, chunks: Iterable[int], tolerance: float = 1e-6) -> None:
-    """Fed in chunks of each given size, the model's `stream` adds up to its `forward`."""
+    """The model's `stream` gives the same as its `forward`, for chunks of each of these sizes."""
     with torch.no_grad():
         whole = net(x)
         for size in chunks:
@@ -147,12 +147,14 @@ def check_streaming(net: Any, x: Tensor, chunks: Iterable[int], tolerance: float
 
 
 def check_causal(net: nn.Module, x: Tensor, at: int, ratio: float = 1.0) -> None:
-    """What comes from sample `at` on changes no output before `at * ratio`."""
+    """Inputs from sample `at` on change no output before `at * ratio`."""
     changed = x.clone()
     changed[..., at:] += 1
     before = int(at * ratio)
     with torch.no_grad():
-        assert torch.equal(net(x)[..., :before], net(changed)[..., :before]), f"outputs before {before} hear the future"
+        assert torch.equal(net(x)[..., :before], net(changed)[..., :before]), (
+            f"outputs before {before} depend on later inputs"
+        )
 
 
 STRANGE: list[Any] = [-1, 0, 2, 255, 2**31 - 1, 2**31, 2**40, 2**63, 10**40, -(2**70)]
@@ -160,7 +162,7 @@ STRANGE += [0.5, 1e308, "x", "", None, True, [], {}]
 
 
 def mutations(config: Any) -> Iterator[Any]:
-    """Copies of plain data in which one value, anywhere in it, is replaced by one of STRANGE."""
+    """Copies of plain data in each of which one value, at any depth, is replaced by one of STRANGE."""
     if isinstance(config, dict):
         yield from ({**config, key: changed} for key, value in config.items() for changed in mutations(value))
     elif isinstance(config, list):
@@ -189,7 +191,7 @@ def refuses_mutations(folder: Path, load: Callable[[Path], Any]) -> None:
 
 
 def check_codec(codec: Any, audio: Tensor, tolerance: float = 1e-5) -> None:
-    """The codec keeps what `audio_core.codec.Codec` promises, on `audio` (B, C, T) of some frames."""
+    """The codec keeps the promises of `audio_core.codec.Codec`, tested on `audio` (B, C, T) of several frames."""
     assert isinstance(codec, Codec), f"{type(codec).__name__} lacks a part of audio_core.codec.Codec"
     items, channels, length = audio.shape
     assert channels == codec.channels, f"audio has {channels} channels, the codec {codec.channels}"
@@ -211,7 +213,7 @@ def check_codec(codec: Any, audio: Tensor, tolerance: float = 1e-5) -> None:
 
 
 def _check_codes(codec: Any, audio: Tensor) -> None:
-    """Codes are indices without gradients, the first layers alone are a codec too; or there are none."""
+    """Codes are indices without gradients, and fewer layers are the first of all; or the codec refuses codes."""
     if not codec.codebooks:
         for call in (codec.codes, codec.from_codes):
             try:
@@ -233,7 +235,7 @@ def _check_codes(codec: Any, audio: Tensor) -> None:
 
 
 def _check_chunks(codec: Any, audio: Tensor, tolerance: float) -> None:
-    """With the stated receptive field as margin, pieces give what the whole gives."""
+    """With the stated receptive field as margin, pieces give the same as the whole."""
     if codec.receptive_field is None:
         return
     margins = (-(-codec.receptive_field[0] // codec.hop), codec.receptive_field[1])  # in frames

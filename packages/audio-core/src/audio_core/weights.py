@@ -37,10 +37,10 @@ _ORDER = list(_DTYPES)
 
 
 def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """All parameters and buffers as safetensors, tied weights once; `metadata` stands in the file's header.
+    """Write all parameters and buffers as safetensors, tied weights once; `metadata` goes to the file's header.
 
-    Written tensor by tensor, since safetensors' own writer holds all of them in memory a second time. The bytes are the
-    same: tensors of wide numbers first, then by name.
+    Tensors are written one by one, since safetensors' own writer holds all of them in memory a second time. The bytes
+    are the same: tensors of wide numbers first, then by name.
     """
     stored = _stored_names(model)
     tensors = [(name, tensor) for name, tensor in model.state_dict().items() if stored[name] == name]
@@ -59,7 +59,7 @@ def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | Non
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """What `save_weights` was given for the header of a safetensors file."""
+    """The metadata in the header of a safetensors file, as `save_weights` wrote them."""
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
@@ -68,7 +68,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Strictly; the shapes were not trusted before they were compared."""
+    """Load all weights of `model`. Names and shapes must agree, and are compared before a tensor is read."""
     check_shapes(path, model, read_shapes(path))
     try:
         tensors = safetensors.torch.load_file(path)
@@ -78,14 +78,14 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _stored_names(model: nn.Module) -> dict[str, str]:
-    """Each name in the state -> the name it is stored under: tied weights share the first of theirs."""
+    """The name under which each tensor of the state is stored: tied weights share the first of their names."""
     state = model.state_dict(keep_vars=True)
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes from the header, which also tells whether the file is whole."""
+    """Names and shapes of the tensors, from the header. A file that is cut short is refused."""
     if not path.exists():
         raise InputError(f"{path}: is missing")
     try:
@@ -96,19 +96,19 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_shapes(path: Path, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """The file has the tensors of the model's state, no others, of the same shapes."""
+    """Refuse a file that lacks tensors of the model's state, has others, or has other shapes."""
     stored = _stored_names(model)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if stored[name] == name}
-    missing, unexpected = [n for n in wanted if n not in shapes], [n for n in shapes if n not in wanted]
-    other = [f"{n} {shapes[n]} for {wanted[n]}" for n in wanted if n in shapes and shapes[n] != wanted[n]]
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if stored[name] == name}
+    missing, unexpected = [n for n in expected if n not in shapes], [n for n in shapes if n not in expected]
+    other = [f"{n} {shapes[n]} for {expected[n]}" for n in expected if n in shapes and shapes[n] != expected[n]]
     wrong = ((missing, "missing"), (unexpected, "unexpected"), (other, "of another shape"))
-    problems = [f"{len(names)} {text} ({some(names)})" for names, text in wrong if names]
+    problems = [f"{len(names)} {text} ({shortened(names)})" for names, text in wrong if names]
     if problems:
         raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(problems)}")
 
 
-def some(names: Iterable[Any]) -> str:
-    """The first names, and how many more there are."""
+def shortened(names: Iterable[Any]) -> str:
+    """The first three names as text, and how many more there are."""
     first, count = [str(name) for name in names], 3
     return ", ".join(first[:count]) + (f" and {len(first) - count} more" if len(first) > count else "")
 

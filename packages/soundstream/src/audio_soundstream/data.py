@@ -9,7 +9,7 @@ import torch
 from audio_core.audio import Samples
 from audio_core.data.augment import Chain, Gain
 from audio_core.data.combine import Mixture
-from audio_core.data.headers import remembered
+from audio_core.data.headers import scan_cached
 from audio_core.data.manifest import File, Manifest
 from audio_core.data.seeds import mix
 from audio_core.data.segments import Augment, Fixed, Segments
@@ -41,7 +41,7 @@ def files(root: Path, cache: Path, quiet: bool = False) -> list[File]:
         return Manifest.load(root).items
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; data.root is a folder with audio, or a .jsonl that `scan` wrote")
-    items, unreadable = remembered(root, cache, progress=not quiet)
+    items, unreadable = scan_cached(root, cache, progress=not quiet)
     for name, cause in [] if quiet else unreadable:
         note(f"left out: {name}: {cause}")
     if not items:

@@ -1,1 +1,1 @@
-"""Files -> manifest -> (pack ->) segments: what training and evaluation read. Import the file that you need."""
+"""Training data: manifests of audio files, packs and shards of them, and segments cut from them at any index."""

@@ -1,7 +1,7 @@
-"""Ways to vary a training sample. Each is a callable (samples (C, T), generator) -> samples (C, T).
+"""Augmentations of training samples. Each is a callable (samples (C, T), generator) -> samples (C, T).
 
-All chance comes from the generator, so a varied sample is as repeatable as a plain one. Lengths and channels are
-kept. `Sometimes(Polarity(), 0.5)` flips one sample in two; `Chain(a, b)` applies a, then b.
+All random numbers come from the generator, so an augmented sample can be repeated. Lengths and channels are kept.
+`Sometimes(Polarity(), 0.5)` flips one sample in two; `Chain(a, b)` applies a, then b.
 
 Aligned sources come as {name: samples}. `Only("noisy", Gain(-6, 6))` varies one of them, `Together(Gain(-6, 6))` all
 with the same chance; both can stand in a `Chain` or a `Sometimes` beside callables (dict, generator) -> dict.
@@ -24,7 +24,7 @@ T = TypeVar("T")  # samples, or aligned sources by name
 
 
 class Chain(Generic[T]):
-    """One after another."""
+    """Applies augmentations one after another."""
 
     def __init__(self, *augments: Callable[[T, Generator], T]):
         self.augments = augments
@@ -46,7 +46,7 @@ class Sometimes(Generic[T]):
 
 @dataclass(frozen=True)
 class Only:
-    """One of several aligned sources varies."""
+    """Augments one of several aligned sources, chosen by name."""
 
     name: str
     augment: Augment
@@ -57,7 +57,7 @@ class Only:
 
 @dataclass(frozen=True)
 class Together:
-    """All aligned sources vary alike: each gets a generator that draws the same numbers."""
+    """Augments all aligned sources alike: each gets a generator that draws the same numbers."""
 
     augment: Augment
 
@@ -78,14 +78,14 @@ class Gain:
 
 
 class Polarity:
-    """The sign of every sample is changed."""
+    """Inverts the sign of every sample."""
 
     def __call__(self, samples: Samples, rng: Generator) -> Samples:
         return -samples
 
 
 class SwapChannels:
-    """Left becomes right; of more than two channels the order is reversed."""
+    """Reverses the order of the channels, so left and right change places."""
 
     def __call__(self, samples: Samples, rng: Generator) -> Samples:
         return samples[::-1].copy()
@@ -93,7 +93,7 @@ class SwapChannels:
 
 @dataclass(frozen=True)
 class Mix:
-    """Noise added at a signal-to-noise ratio uniform in decibels, power over all channels and the whole length.
+    """Adds noise at a signal-to-noise ratio uniform in decibels; power is over all channels and the whole length.
 
     `source` holds (C, T) arrays or tensors: a list, or endless `Segments`. A longer noise is cut at random, a
     shorter one repeated. Where the samples or the noise are silent there is no ratio, and nothing is added.
@@ -110,8 +110,8 @@ class Mix:
         at = (start + np.arange(samples.shape[1])) % noise.shape[1]
         noise = audio.convert_channels(noise, samples.shape[0], "noise")[:, at]
         ratio = 10 ** (rng.uniform(self.low_db, self.high_db) / 10)
-        wanted, power = _power(samples) / ratio, _power(noise)
-        return samples + noise * np.float32(np.sqrt(wanted / power)) if power else samples
+        target, power = _power(samples) / ratio, _power(noise)
+        return samples + noise * np.float32(np.sqrt(target / power)) if power else samples
 
 
 def _power(samples: Samples) -> float:
@@ -120,7 +120,7 @@ def _power(samples: Samples) -> float:
 
 @dataclass(frozen=True)
 class Shift:
-    """Up to `most` samples later or earlier; what leaves at one end enters at the other, or silence does."""
+    """Shifts by up to `most` samples either way. The gap holds the samples from the other end, or silence."""
 
     most: int
     circular: bool = True

@@ -1,4 +1,4 @@
-"""Several sources as one: aligned ones cut at the same place, or others that take turns."""
+"""Datasets of several sources: `Aligned` cuts them at the same place, `Mixture` takes from them in turn."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -67,7 +67,7 @@ class Aligned:
 
 
 def _aligned(sources: Mapping[str, Sequence[Item]], shortest: bool) -> list[Item]:
-    """At each position the shortest item, after a look whether the items there can belong together."""
+    """The shortest item at each position, after checking that the items there fit together."""
     (name, items), *others = sources.items()
     rows = list(items)
     for other, partners in others:
@@ -101,7 +101,7 @@ class Mixture:
         if not sources or len(shares) != len(sources) or not all(isinstance(n, int) and n > 0 for n in shares):
             raise ValueError(f"expected a whole number above 0 for each of {len(sources)} sources, got {shares}")
         self.sources, self.shares = list(sources), shares
-        # One round: every source as often as its share, evenly spread; (number of the source, its how-manieth turn).
+        # One round has each source as often as its share, evenly spread: (source, turn of that source in the round).
         turns = [(source, turn) for source, share in enumerate(shares) for turn in range(share)]
         self.round = sorted(turns, key=lambda at: ((at[1] + 0.5) / shares[at[0]], at[0]))
 

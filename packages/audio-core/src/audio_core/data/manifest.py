@@ -1,4 +1,4 @@
-"""Which files there are, looked at once: JSON lines of path, rate, channels, frames and any further facts.
+"""Manifests, lists of audio files as JSON lines: path, rate, channels, frames and any further facts of each.
 
 An item is anything with `name`, `rate`, `channels`, `frames` and `read(start, frames) -> (C, frames)`. A file of a
 manifest is one, and so are a track of a pack and a sample of a shard; a package may write its own.
@@ -21,7 +21,7 @@ from ..files import InputError, read_text, reason, replacing
 
 REQUIRED = ("path", "rate", "channels", "frames")  # of every row; all other keys are facts
 MOST = 2**53  # the largest rate, channels and frames: beyond it no offset can be drawn or divided exactly
-_GROUP = 16  # files looked at by one thread before it reports
+_GROUP = 16  # files that one thread inspects at a time
 LIMIT = 1 << 31  # bytes; ten million files make a manifest of one gigabyte
 
 
@@ -40,14 +40,14 @@ class Item(Protocol):
 
 
 class File(NamedTuple):
-    """An audio file, and what its header said when it was scanned."""
+    """An audio file, with the values of its header when it was scanned."""
 
     path: Path
     rate: int
     channels: int
     frames: int
     facts: Mapping[str, Any] = {}
-    """What else its row says, as JSON: text, label, partner, level."""
+    """All other keys of its row, such as a text, a label, a partner or a level."""
 
     @property
     def name(self) -> str:
@@ -73,15 +73,15 @@ class Manifest(NamedTuple):
 
     @classmethod
     def load(cls, path: str | Path) -> "Manifest":
-        """A manifest that says what it should about files that are there."""
+        """Read a manifest. Rows that are not valid, and files that do not exist, are errors."""
         path = Path(path)
         if path.is_dir():
             raise InputError(f"{path}: is a folder; list its files first: audio-core scan {path} -o NAME.jsonl")
-        lines = read_text(path, LIMIT).split("\n")  # not splitlines, which also cuts at signs a name may hold
+        lines = read_text(path, LIMIT).split("\n")  # not splitlines, which also cuts at characters that a name may hold
         rows = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not rows:
             raise InputError(f"{path}: lists no files")
-        items = [parsed(line, path, number) for number, line in rows]
+        items = [parse_row(line, path, number) for number, line in rows]
         missing = [at for at, item in enumerate(items) if not os.path.exists(item.path)]  # noqa: PTH110 (Path raises for some names)
         if missing:
             first = f"{items[missing[0]].path} (line {rows[missing[0]][0]})"
@@ -98,11 +98,11 @@ def scan(
     level: bool = False,
     facts: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> Scan:
-    """Look at every audio file in folders (or named one by one), sorted by path, and write the manifest.
+    """Inspect every audio file of `inputs`, which are folders and files, and write the manifest, sorted by path.
 
-    Headers only; `check` decodes every file whole, which also finds damage inside, NaN and infinity. `level` does so
-    too, and adds the facts `peak_db` and `rms_db` of the whole file, in dB below full scale. `facts` gives further
-    facts of a path. What cannot be read is left out of the manifest and listed in the result.
+    Only headers are read. `check` decodes whole files, which also finds damage inside, NaN and infinity. `level`
+    decodes them too, and adds the facts `peak_db` and `rms_db` of the whole file, in dB re full scale. `facts` returns
+    further facts for a path. Unreadable files are left out of the manifest and listed in the result.
     """
     inputs = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     paths = [path for entry in map(Path, inputs) for path in (find_audio(entry) if entry.is_dir() else [entry])]
@@ -112,11 +112,11 @@ def scan(
     relative = {_relative(path, manifest): path for path in paths}
     order = sorted(relative)
 
-    def looked(path: Path) -> File | Unreadable:
-        file = look(path, check, level)
+    def inspect(path: Path) -> File | Unreadable:
+        file = inspect_file(path, check, level)
         return file._replace(facts={**file.facts, **facts(path)}) if facts and isinstance(file, File) else file
 
-    results = look_at_all([relative[name] for name in order], looked, workers, progress)
+    results = inspect_files([relative[name] for name in order], inspect, workers, progress)
     rows = [row(file, name) for name, file in zip(order, results, strict=True) if isinstance(file, File)]
     unreadable = [file for file in results if isinstance(file, Unreadable)]
     if not rows:
@@ -127,7 +127,7 @@ def scan(
 
 
 def find_audio(folder: str | Path, extension: str | None = None) -> list[Path]:
-    """Every file below `folder` with an audio extension, or with this one, sorted; hidden ones are left out."""
+    """Every file below `folder` with an audio extension, or with this `extension`, sorted, without hidden files."""
     paths = []
     for here, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "." and not _returns(Path(here, name))]
@@ -138,11 +138,11 @@ def find_audio(folder: str | Path, extension: str | None = None) -> list[Path]:
 def is_audio(name: str | Path, extension: str | None = None) -> bool:
     """Whether a file's name looks like audio, or has this `extension`.
 
-    What begins with a dot is some program's own, as ._song.wav is.
+    Names that begin with a dot, such as ._song.wav, belong to some program and do not count.
     """
     path = Path(name)
-    wanted = {extension} if extension else audio.FORMATS.keys() | audio.FOREIGN
-    return path.suffix.lower() in wanted and path.name[0] != "."
+    extensions = {extension} if extension else audio.FORMATS.keys() | audio.FOREIGN
+    return path.suffix.lower() in extensions and path.name[0] != "."
 
 
 def extensions() -> str:
@@ -150,7 +150,7 @@ def extensions() -> str:
 
 
 def _returns(folder: Path) -> bool:
-    """Whether a link leads back to a folder it is in, so that walking would never end."""
+    """Whether a link leads to a folder that contains it, so that walking would never end."""
     return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in folder.absolute().parents}
 
 
@@ -162,16 +162,16 @@ def _relative(path: Path, manifest: Path) -> str:
     return Path(os.path.relpath(path, manifest.parent)).as_posix()
 
 
-def look_at_all(
-    paths: list[Path], look: Callable[[Path], File | Unreadable], workers: int = 8, progress: bool = True
+def inspect_files(
+    paths: list[Path], inspect: Callable[[Path], File | Unreadable], workers: int = 8, progress: bool = True
 ) -> list[File | Unreadable]:
-    """What each file is, in the order of `paths`; many at a time, since a disk far away makes each one wait."""
+    """Inspect files in threads, since a network disk is slow to answer; results are in the order of `paths`."""
     groups = [paths[at : at + _GROUP] for at in range(0, len(paths), _GROUP)]
     results: list[File | Unreadable] = []
     pool = ThreadPoolExecutor(workers)
     try:
         with tqdm(total=len(paths), desc="scan", unit="file", disable=None if progress else True) as bar:
-            for group in pool.map(lambda group: [look(path) for path in group], groups):
+            for group in pool.map(lambda group: [inspect(path) for path in group], groups):
                 results += group
                 bar.update(len(group))
     finally:
@@ -179,8 +179,8 @@ def look_at_all(
     return results
 
 
-def look(path: Path, check: bool = False, level: bool = False) -> File | Unreadable:
-    """What the header of a file says; with `check` or `level` after decoding it whole."""
+def inspect_file(path: Path, check: bool = False, level: bool = False) -> File | Unreadable:
+    """Read the header of a file; `check` and `level` also decode it."""
     try:
         header = audio.info(path)
         facts = _level(path) if level else {}
@@ -193,7 +193,7 @@ def look(path: Path, check: bool = False, level: bool = False) -> File | Unreada
 
 
 def _level(path: Path) -> dict[str, float]:
-    """Peak and RMS over all channels in dB below full scale; silence counts as -200 dB, since JSON has no infinity."""
+    """Peak and RMS over all channels in dB re full scale; silence is -200 dB, since JSON has no infinity."""
     peak, power, count = 0.0, 0.0, 0
     for block in audio.blocks(path):
         peak = max(peak, float(np.abs(block).max()))
@@ -207,7 +207,7 @@ def _level(path: Path) -> dict[str, float]:
 
 
 def row(file: File, path: str) -> str:
-    """The line of a manifest for `file`, which is found at `path` from the manifest's folder."""
+    """The line of a manifest for `file`; `path` is relative to the manifest's folder."""
     wrong = sorted(set(REQUIRED) & file.facts.keys())
     if wrong:
         raise InputError(f"{file.path}: {wrong[0]} cannot be a fact, since every row has it")
@@ -216,11 +216,11 @@ def row(file: File, path: str) -> str:
         text = json.dumps(values, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"{file.path}: its facts cannot be written as JSON: {reason(error)}") from None
-    # Signs that no terminal shows, such as line ends or bytes that are no UTF-8, are escaped.
+    # Unprintable characters, such as line ends or bytes that are not UTF-8, are escaped.
     return (text if text.isprintable() else json.dumps(values)) + "\n"
 
 
-def parsed(line: str, manifest: Path, number: int) -> File:
+def parse_row(line: str, manifest: Path, number: int) -> File:
     where = f"{manifest}, line {number}"
     try:
         values: Any = json.loads(line)
@@ -239,7 +239,7 @@ def parsed(line: str, manifest: Path, number: int) -> File:
 
 
 def _instead(values: Any) -> str:
-    """What a row holds where it should hold the required keys, and which key may be a misspelt one."""
+    """The keys that a row holds in place of the required ones, and which of these may be misspelt."""
     if not isinstance(values, dict):
         return f"found {type(values).__name__}"
     keys = f"found {', '.join(sorted(values))[:200] or 'nothing'}"

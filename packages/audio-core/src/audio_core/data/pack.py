@@ -1,13 +1,13 @@
-"""Many audio files as one HDF5 file of 16-bit samples at one rate: quick to seek in, gentle to network disks.
+"""Packs: many audio files in one HDF5 file of 16-bit samples at one rate, which is fast to seek in on network disks.
 
 Rounding is that of `audio.Writer`: x * 32768 to the nearest integer, so 16-bit sources come back bit for bit and others
-are off by at most half a step (2^-16) below full scale; what lies beyond full scale is cut off. (Packs of the original
-bytesep cut x * 32767 towards zero, a file a track; they are another format.)
+are off by at most half a step (2^-16); samples beyond full scale are clipped. (The original bytesep's packs are another
+format: one file a track, with x * 32767 rounded towards zero.)
 
 Root attributes: format, rate, channels. Datasets: names (N), frames (N), state (N), facts (N) as JSON, and
 audio/00000000 … int16 (C, T).
-All space is laid out before the first sample is written, and from then on only samples and one byte an item change in
-place. So a process killed at any moment leaves a file that opens, and the next one goes on behind its last full item.
+All space is allocated before the first sample is written. From then on only samples and one byte of each item change,
+in place. So a process that is killed leaves a file that opens, and the next one goes on after the last complete item.
 """
 
 import json
@@ -27,12 +27,12 @@ from ..files import InputError, reason, replacing
 from .manifest import File, Manifest, Unreadable
 
 _FORMAT = "audio_core.pack.1"
-_OPEN, _FULL, _LEFT_OUT = 0, 1, 2  # states of an item; the one byte written last
+_OPEN, _FULL, _LEFT_OUT = 0, 1, 2  # states of an item, written after its samples
 _SCALE = 2.0**15
 
 
 class _Plan(NamedTuple):
-    """What a pack will hold."""
+    """The contents of a pack, before its samples are written."""
 
     names: list[str]
     facts: list[str]
@@ -74,7 +74,7 @@ def pack(
             state = file["state"][:]
             with tqdm(total=sum(lengths) // rate, desc="pack", unit="s", disable=None if progress else True) as bar:
                 for at, item in enumerate(items):
-                    if state[at] != _FULL:  # what was left out is tried again: it may have been repaired
+                    if state[at] != _FULL:  # files that were left out are tried again: they may have been repaired
                         try:
                             _copy(item, file[_key(at)], rate, channels)
                             state[at] = _FULL
@@ -104,7 +104,7 @@ class Track:
     name: str
     frames: int
     facts: Mapping[str, Any]
-    """What its row of the manifest said beyond path, rate, channels and frames."""
+    """The facts of its row in the manifest."""
 
     @property
     def rate(self) -> int:
@@ -128,14 +128,16 @@ class Track:
 
 
 class Pack:
-    """A finished pack: `items` for `Segments`. Each process opens the file for itself, when it first reads."""
+    """A finished pack, whose `items` are for `Segments`. Each process opens the file itself when it first reads."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._process, self._file = 0, None
         file = self._opened_here()
         try:
-            count = len(file["audio"])  # each of them takes room in the file; a promised list need not
+            count = len(
+                file["audio"]
+            )  # arrays take space in the file, so their number cannot be forged like a list's length
             lists = {"state", "frames", "names"} | ({"facts"} & file.keys())  # older packs have no facts
             if any(file[name].shape != (count,) for name in lists):
                 raise ValueError(f"its lists are not of its {count} items")
@@ -158,7 +160,7 @@ class Pack:
 
     def _opened_here(self) -> Any:
         if self._process != os.getpid():
-            if self._file is not None:  # a forked worker: HDF5 would hand out its parent's file again
+            if self._file is not None:  # a forked worker, to which HDF5 would return its parent's file
                 self._file.close()
             self._file, self._process = _opened(_h5py(), self.path), os.getpid()
         return self._file
@@ -193,7 +195,7 @@ def _opened(h5py: ModuleType, path: Path) -> Any:
 
 
 def _lay_out(h5py: ModuleType, part: Path, plan: _Plan) -> None:
-    """A file with room for every item and nothing in it."""
+    """Create a file with space for every item and without samples."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -213,7 +215,7 @@ def _lay_out(h5py: ModuleType, part: Path, plan: _Plan) -> None:
 
 
 def _reopened(h5py: ModuleType, part: Path, plan: _Plan) -> Any:
-    """The unfinished file, if it is of these items in this shape."""
+    """Open the unfinished file, which must have the same items, rate and channels."""
     wrong = InputError(f"{part}: is not the beginning of this pack; delete it to start anew")
     try:
         file = h5py.File(part, "r+")

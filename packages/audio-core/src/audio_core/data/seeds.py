@@ -1,4 +1,4 @@
-"""Chance that is a function of numbers: seeds that do not collide, and an endless shuffled order."""
+"""Seeds that do not collide, and an endless shuffled order; both are functions of numbers alone."""
 
 import hashlib
 

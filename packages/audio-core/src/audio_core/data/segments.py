@@ -1,6 +1,6 @@
-"""Pieces of audio for training and evaluation. A piece is a function of (seed, index) and of nothing else.
+"""Segments of audio for training and evaluation. A segment is a function of (seed, index) alone.
 
-Workers, processes, a resumed run, a test and a person with headphones therefore all get the same sample `index`.
+So sample `index` is the same for any number of workers and processes, in a resumed run, and in a test.
 """
 
 import math
@@ -20,7 +20,7 @@ from .seeds import shuffled
 
 Augment = Callable[[audio.Samples, np.random.Generator], audio.Samples]
 
-_CONTEXT = 1024  # samples read beyond both ends before resampling, which would else hear silence there
+_CONTEXT = 1024  # samples read beyond both ends before resampling, as context in place of silence
 
 
 class Place(NamedTuple):
@@ -32,8 +32,11 @@ class Place(NamedTuple):
 
 @dataclass(eq=False, repr=False)
 class _Source(ABC):
-    """Items cut to one length, in `frames` or in `seconds`, and to one `rate` and number of `channels`, by default
-    their own. What does not fit is an error here, before a run begins."""
+    """Items that are cut to one length, given in `frames` or in `seconds`.
+
+    `rate` and `channels` are those of the segments, by default the items' own. Items that do not fit are an error here,
+    before a run begins.
+    """
 
     items: Sequence[Item]
     frames: int = 0
@@ -64,7 +67,7 @@ class _Source(ABC):
         """Where segment `index` begins."""
 
     def name(self, index: int) -> str:
-        """Which file and second this is, for messages."""
+        """The file and the second of segment `index`, for messages."""
         place = self.place(index)
         item = self.items[place.item]
         return f"{item.name} at {place.start / item.rate:.3f} s"
@@ -78,9 +81,8 @@ class _Source(ABC):
 class Segments(_Source):
     """Endless random segments (C, frames), for training.
 
-    Every item comes once an epoch, in an order of its own each epoch, at an offset drawn for the index. Items
-    shorter than a segment are followed by silence. `augment` gets the samples and the generator that drew the
-    offset.
+    Every item comes once in each epoch, in another order each time, at a random offset. Items shorter than a segment
+    are followed by silence. `augment` gets the samples and the generator that drew the offset.
     """
 
     seed: int = 0
@@ -95,7 +97,7 @@ class Segments(_Source):
         return tensor(samples if self.augment is None else self.augment(samples, rng))
 
     def drawn(self, index: int) -> tuple[Place, np.random.Generator]:
-        """Where segment `index` begins, and the generator that goes on to its augmentations."""
+        """Where segment `index` begins, and the generator for its augmentations."""
         if index < 0:
             raise IndexError(f"segments are counted from 0, not {index}")
         rng = np.random.default_rng((self.seed, index))
@@ -107,7 +109,7 @@ class Segments(_Source):
 
 @dataclass(eq=False, repr=False)
 class Fixed(_Source):
-    """The same segments (C, frames) always, in file order, for evaluation.
+    """A fixed list of segments (C, frames) in file order, for evaluation.
 
     `take="all"` covers every sample once, the end of each item followed by silence; "first" and "centre" take
     one segment of each item.
@@ -140,17 +142,17 @@ class Fixed(_Source):
 def cut(item: Item, start: int, frames: int, rate: int, channels: int, end: int | None = None) -> audio.Samples:
     """(channels, frames) at `rate` from sample `start` of the item's own rate; silence after the item's end.
 
-    With another rate a little more is read on both sides, so that a segment equals that part of the whole
-    item when resampled.
+    Where the rates differ, some context is read on both sides, so that a segment equals the same part of the whole
+    item resampled.
     """
-    wanted = math.ceil(frames * item.rate / rate)
+    length = math.ceil(frames * item.rate / rate)
     before = after = 0
     if item.rate != rate:
         # Only after a multiple of `step` samples do both rates have a sample at the same moment.
         step = item.rate // math.gcd(item.rate, rate)
         before = min(math.ceil(_CONTEXT / step), start // step) * step
         after = _CONTEXT
-    begin, end = start - before, min(item.frames if end is None else end, start + wanted + after)
+    begin, end = start - before, min(item.frames if end is None else end, start + length + after)
     samples = audio.convert_channels(item.read(begin, max(0, end - begin)), channels, item.name)
     skip = before * rate // item.rate
     samples = audio.resample(samples, item.rate, rate)[:, skip : skip + frames]

@@ -1,4 +1,4 @@
-"""Writing shards: the files of a manifest, or any files by key, as tars of a size that moves well between machines."""
+"""Writing shards: the files of a manifest, or any files by key, as tar files of about one size."""
 
 import hashlib
 import io
@@ -13,8 +13,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from ..files import InputError, replacing
-from .manifest import File, Manifest, Unreadable, look
-from .shards import Index, index_path, indexed, known, split
+from .manifest import File, Manifest, Unreadable, inspect_file
+from .shards import Index, build_index, index_path, read_index, split
 
 
 class Sharded(NamedTuple):
@@ -26,7 +26,7 @@ class Sharded(NamedTuple):
 def shard(
     manifest: str | Path, out: str | Path, size: int = 10**9, progress: bool = True, force: bool = False
 ) -> Sharded:
-    """The files of a manifest, byte for byte, in tars of about `size` bytes: `out`/shard-000000.tar and so on.
+    """Put the files of a manifest, unchanged, into tar files of about `size` bytes: `out`/shard-000000.tar and so on.
 
     Each sample is its audio file and a .json of its rate, channels, frames and facts. Tars that an earlier call
     finished are kept. A file that can no longer be read is left out and listed in the result.
@@ -38,8 +38,8 @@ def shard(
     unreadable: list[Unreadable] = []
     with tqdm(total=len(items), desc="shard", unit="file", disable=None if progress else True) as bar:
         for tar, group in zip(tars, groups, strict=True):
-            index = known(tar) if tar.exists() else None
-            if index is None or len(index.samples) < len(group):  # what was left out may have been repaired
+            index = read_index(tar) if tar.exists() else None
+            if index is None or len(index.samples) < len(group):  # files that were left out may have been repaired
                 broken = {key: cause for key, item in group if (cause := _cause(item))}
                 unreadable += [Unreadable(item.name, broken[key]) for key, item in group if key in broken]
                 whole = [(key, _contents(item)) for key, item in group if key not in broken]
@@ -52,7 +52,7 @@ def shard(
 
 
 def write(path: str | Path, samples: Iterable[tuple[str, Mapping[str, Path | bytes]]], source: str = "") -> Index:
-    """One tar of samples, (key, files by extension), and its index. `source` is kept in the index.
+    """Write a tar file of samples, each (key, files by extension), and its index, which also holds `source`.
 
     A key has no dot after its last slash, since the first dot there begins the extension.
     """
@@ -64,16 +64,16 @@ def write(path: str | Path, samples: Iterable[tuple[str, Mapping[str, Path | byt
                     name = f"{key}.{extension}"
                     if split(name) != (key, extension) or name.startswith("/") or ".." in name.split("/"):
                         raise InputError(f"{path}: {name!r} is no name in a shard: keys are relative and have no dots")
-                    info = tarfile.TarInfo(name)  # no time and no owner: the same samples make the same bytes
+                    info = tarfile.TarInfo(name)  # no time and no owner, so that the same samples give the same bytes
                     with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
                         info.size = file.seek(0, os.SEEK_END)
                         file.seek(0)
                         tar.addfile(info, file)
-        return indexed(temporary, source, path)
+        return build_index(temporary, source, path)
 
 
 def _groups(items: Sequence[File], size: int) -> list[list[tuple[str, File]]]:
-    """Items and their keys, in order, in as many groups as `size` asks for; always the same of the same files."""
+    """Split items, with their keys, into groups of about `size` bytes, in order. Equal files give equal groups."""
     groups: list[list[tuple[str, File]]] = []
     room = 0
     for key, item in zip(_keys(items), items, strict=True):
@@ -101,15 +101,15 @@ def _keys(items: Sequence[File]) -> list[str]:
 
 
 def _source(group: Sequence[tuple[str, File]]) -> str:
-    """What a tar is made from, as a number that two runs can compare."""
+    """A hash of the rows from which a tar is written, to compare with that of an earlier run."""
     rows = [(key, item.path.suffix, item.rate, item.channels, item.frames, item.facts) for key, item in group]
     return hashlib.blake2b(repr(rows).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def _claim(out: Path, sources: Mapping[Path, str], force: bool) -> None:
-    """The folder holds nothing but tars of this plan; with `force`, others of ours go away."""
+    """Refuse a folder with other tars than these. With `force`, tars of earlier shards are deleted."""
     for tar in sorted(out.glob("*.tar")):
-        index = known(tar)
+        index = read_index(tar)
         if tar in sources and index and index.source == sources[tar] and not force:
             continue
         if not force or not re.fullmatch(r"shard-\d{6}\.tar", tar.name):
@@ -120,8 +120,8 @@ def _claim(out: Path, sources: Mapping[Path, str], force: bool) -> None:
 
 
 def _cause(item: File) -> str:
-    """Why a file of the manifest cannot be used any longer, or nothing."""
-    file = look(item.path)
+    """Why a file of the manifest can no longer be used; empty where it can."""
+    file = inspect_file(item.path)
     if isinstance(file, Unreadable):
         return file.cause
     same = (file.rate, file.channels, file.frames) == (item.rate, item.channels, item.frames)

@@ -1,9 +1,9 @@
-"""Samples as WebDataset shards: plain tar files that hold the files of a sample one after another, key.flac, key.json.
+"""WebDataset shards: tar files in which the files of one sample, such as key.flac and key.json, follow each other.
 
-The `webdataset` library reads them in sequence. Here they are indexed instead, so that any sample is read where it lies
-and stays a function of (seed, index): beside each tar stands NAME.tar.index, JSON lines of key, members (offset and
-size of each file), facts, and the rate, channels and frames of audio. A tar from elsewhere is indexed when it is first
-opened, without a trace where its folder is read-only. `sharding` writes them.
+The `webdataset` library reads them in sequence. Here an index gives access to any sample, so that samples stay
+functions of (seed, index). The index of NAME.tar is NAME.tar.index: JSON lines of key, members (offset and size of each file),
+facts, and the rate, channels and frames of the audio. A tar without an index gets one when it is first opened, if its
+folder can be written. `sharding` writes shards.
 """
 
 import json
@@ -26,16 +26,16 @@ _BLOCK = tarfile.BLOCKSIZE
 
 @dataclass(frozen=True)
 class Sample:
-    """The files of one key. Where one of them is audio, this is an item for `Segments`."""
+    """The files of one key. If one of them is audio, the sample is an item for `Segments`."""
 
     tar: Path
     key: str
     members: Mapping[str, tuple[int, int]]
     """Offset and size in the tar, by extension: "flac", "json", "safetensors"."""
     facts: Mapping[str, Any]
-    """What its .json holds."""
+    """The content of its .json."""
     sound: str = ""
-    """The extension of its audio, whose rate, channels and frames follow."""
+    """The extension of its audio, to which rate, channels and frames belong."""
     rate: int = 0
     channels: int = 0
     frames: int = 0
@@ -45,7 +45,7 @@ class Sample:
         return f"{self.tar}:{self.key}"
 
     def section(self, extension: str) -> audio.Section:
-        """Where a file of this sample lies."""
+        """The place of one file of this sample in the tar."""
         if extension not in self.members:
             raise InputError(f"{self.name}: holds {', '.join(self.members)}, but no {extension}")
         offset, size = self.members[extension]
@@ -68,7 +68,7 @@ class Sample:
 
 
 class Index(NamedTuple):
-    """What a tar holds; `source` tells apart what it was made from."""
+    """The contents of a tar. `source` identifies the files from which it was written."""
 
     samples: list[Sample]
     unreadable: list[Unreadable]
@@ -76,9 +76,9 @@ class Index(NamedTuple):
 
 
 class Shards:
-    """The samples of the tar files of a folder, or of one tar: `items` for `Segments` are those with audio.
+    """The samples of one tar file, or of all in a folder.
 
-    `unreadable` are the samples whose audio or .json is broken.
+    `items` are the samples with audio, for `Segments`. `unreadable` are those whose audio or .json is damaged.
     """
 
     def __init__(self, path: str | Path):
@@ -89,14 +89,14 @@ class Shards:
         self.samples: list[Sample] = []
         self.unreadable: list[Unreadable] = []
         for tar in tars:
-            index = known(tar) or indexed(tar)
+            index = read_index(tar) or build_index(tar)
             self.samples += index.samples
             self.unreadable += index.unreadable
         self.items = [sample for sample in self.samples if sample.sound]
 
 
 def split(name: str) -> tuple[str, str] | None:
-    """Key and extension of a file's name as WebDataset has them: the key ends at the first dot after the last slash."""
+    """Key and extension of a file name. As in WebDataset, the key ends at the first dot after the last slash."""
     match = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]+)", name, re.DOTALL)
     return (match[1], match[2]) if match else None
 
@@ -104,8 +104,8 @@ def split(name: str) -> tuple[str, str] | None:
 # --- the index ------------------------------------------------------------------------------------
 
 
-def known(tar: Path) -> Index | None:
-    """What the index beside a tar says, unless it is damaged or of another state of the tar."""
+def read_index(tar: Path) -> Index | None:
+    """The stored index of a tar; None if it is missing, damaged, or older than the tar."""
     try:
         head, *lines = map(json.loads, read_text(index_path(tar), LIMIT).splitlines())
         if (head["format"], head["bytes"], head["changed_ns"]) != (_FORMAT, *_state(tar)):
@@ -116,10 +116,10 @@ def known(tar: Path) -> Index | None:
         return None
 
 
-def indexed(tar: Path, source: str = "", named: Path | None = None) -> Index:
-    """Walks through a tar and writes the index beside it, where that can be written.
+def build_index(tar: Path, source: str = "", named: Path | None = None) -> Index:
+    """Index a tar, and write the index beside it if the folder can be written.
 
-    `named` is the name that a tar being written will get next: its index must stand there before it.
+    `named` is the final name of a tar that is being written: its index must be there before it.
     """
     named = named or tar
     samples, unreadable = [], []
@@ -154,7 +154,7 @@ def _state(tar: Path) -> tuple[int, int]:
 
 
 def _sample(tar: Path, values: dict[str, Any], size: int) -> Sample:
-    """A row of an index; what cannot be so is a ValueError."""
+    """A sample from a row of an index; impossible values raise a ValueError."""
     members = {str(name): (int(offset), int(length)) for name, (offset, length) in values["members"].items()}
     numbers = [values["rate"], values["channels"], values["frames"]]
     inside = all(_BLOCK <= offset <= offset + length <= size for offset, length in members.values())
@@ -169,7 +169,7 @@ def _sample(tar: Path, values: dict[str, Any], size: int) -> Sample:
 
 
 def _looked_at(sample: Sample) -> Sample:
-    """With the facts of its .json, and the header of its audio."""
+    """The sample with the facts of its .json and the header of its audio."""
     facts: Any = {}
     if "json" in sample.members:
         section = sample.section("json")
@@ -188,8 +188,8 @@ def _looked_at(sample: Sample) -> Sample:
 
 
 def _files(tar: Path) -> Iterator[tuple[str, str, int, int]]:
-    """(key, extension, offset, size) of each file, in order. Nothing is unpacked, and what only a hostile tar holds is
-    refused all the same."""
+    """(key, extension, offset, size) of each file, in order. Nothing is unpacked; links and paths that lead outside are
+    refused."""
     try:
         size = tar.stat().st_size
         with tarfile.open(tar, "r:") as archive:

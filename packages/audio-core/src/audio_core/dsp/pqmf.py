@@ -1,4 +1,4 @@
-"""Filter banks that split audio into N critically sampled bands and put it together again (pseudo-QMF)."""
+"""Pseudo-QMF filter banks (PQMF): audio to N critically sampled bands, and back."""
 
 from pathlib import Path
 
@@ -11,25 +11,25 @@ from .precision import full_precision
 
 
 def matching_synthesis(analysis: np.ndarray) -> tuple[np.ndarray, float]:
-    """The synthesis filters that best undo `analysis` (N, taps) without delay, and the squared error left.
+    """The least-squares synthesis filters without delay for `analysis` (N, taps), and their squared error.
 
     With J = taps / N, output sample Nt + p is a weighted sum of the frames t .. t + J - 1 of all bands,
-    which see 2 taps - N input samples. Each phase p asks for weights that leave sample Nt + p alone:
-    N least-squares problems with one matrix. Weights are (N phases, N bands, J), a convolution over frames.
+    which depend on 2 taps - N input samples. For each phase p the weights should give input sample Nt + p: N
+    least-squares problems with one matrix. Weights are (N phases, N bands, J), a convolution over frames.
     """
     bands, taps = analysis.shape
     span = 2 * taps - bands
-    seen = np.zeros((span, bands, taps // bands))  # input sample, band, frame
+    response = np.zeros((span, bands, taps // bands))  # input sample, band, frame
     for frame in range(taps // bands):
-        seen[bands * frame : bands * frame + taps, :, frame] = analysis.T[::-1]
-    matrix = seen.reshape(span, -1)
-    wanted = np.eye(span)[:, taps - bands : taps]
-    weights = np.linalg.lstsq(matrix, wanted, rcond=None)[0]
-    return weights.T.reshape(bands, bands, -1), float(((matrix @ weights - wanted) ** 2).sum())
+        response[bands * frame : bands * frame + taps, :, frame] = analysis.T[::-1]
+    matrix = response.reshape(span, -1)
+    target = np.eye(span)[:, taps - bands : taps]
+    weights = np.linalg.lstsq(matrix, target, rcond=None)[0]
+    return weights.T.reshape(bands, bands, -1), float(((matrix @ weights - target) ** 2).sum())
 
 
 def modulated(bands: int, taps: int, beta: float, cutoff: float) -> np.ndarray:
-    """A Kaiser-windowed sinc moved to the middle of each band: (bands, taps); cutoff 1 is Nyquist."""
+    """A Kaiser-windowed sinc modulated to the centre of each band: (bands, taps); cutoff 1 is Nyquist."""
     time = np.arange(taps) - (taps - 1) / 2
     prototype = cutoff * np.sinc(cutoff * time) * np.kaiser(taps, beta)
     band = np.arange(bands)[:, None]
@@ -52,9 +52,9 @@ class PQMF(nn.Module):
     """(B, C, T) <-> (B, C * N, frames), channels major, for an analysis bank (N, taps), taps divisible by N.
 
     No net delay: sample n of the synthesis is sample n of the input. Frame t reads the samples
-    Nt + N - taps .. Nt + N - 1, so taps // N frames beyond T / N hold what the last samples leave behind.
-    `tails=False` (taps divisible by 2N) gives exactly ceil(T / N) frames, each centred on its samples,
-    at the price of wrong samples nearer than taps to both ends. Filters are not part of the state dict.
+    Nt + N - taps .. Nt + N - 1, so taps // N frames beyond T / N hold the tail of the last samples.
+    `tails=False` (taps divisible by 2N) gives exactly ceil(T / N) frames, each centred on its samples, but then the
+    first and last `taps` samples are not exact. Filters are not part of the state dict.
     """
 
     def __init__(self, analysis: np.ndarray, tails: bool = True):
@@ -77,7 +77,7 @@ class PQMF(nn.Module):
     def design(cls, bands: int, taps: int | None = None, beta: float = 10.0, tails: bool = True) -> "PQMF":
         """Cosine-modulated filters, matching synthesis; 16 taps a band: 78 dB round trip, 100 dB stop band.
 
-        `beta` is the Kaiser window's: more of it digs a deeper stop band and needs more taps.
+        `beta` is the Kaiser window's: a larger one gives a deeper stop band and needs more taps.
         """
         taps = 16 * bands if taps is None else taps
         start = half_power_cutoff(bands, taps, beta)  # the best cutoff lies up to 1 % below

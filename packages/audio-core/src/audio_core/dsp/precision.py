@@ -1,4 +1,4 @@
-"""Transforms whose constants vanish in half precision run in float32, whatever autocast says."""
+"""Float32 for transforms whose small constants vanish in half precision, also under autocast."""
 
 import functools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def at_least_float32(value: Any) -> Any:
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """`function` outside autocast, its half-precision tensors widened; float64 stays what it is."""
+    """Run `function` without autocast, with half-precision tensors converted to float32; float64 is kept."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:

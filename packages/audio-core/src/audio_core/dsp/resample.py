@@ -1,7 +1,7 @@
-"""Resampling of tensors as torchaudio does by default, for originals whose numbers depend on it.
+"""Resampling of tensors with torchaudio's default filter, for originals whose numbers depend on it.
 
-A windowed sinc as one strided convolution, differentiable and on any device. Its aliases are only 31 dB down: for
-everything else `audio.resample` is better.
+One strided convolution with a windowed sinc, differentiable and on any device. Aliases are only 31 dB down, so
+`audio.resample` is better for everything else.
 """
 
 import functools
@@ -48,6 +48,6 @@ def _kernel(source: int, target: int) -> Tensor:
     time = (taps[None] - np.arange(target)[:, None] / target) * cutoff
     inside = np.clip(time, -_CROSSINGS, _CROSSINGS)
     window = np.cos(np.pi * inside / _CROSSINGS / 2) ** 2
-    # Clipped taps sit on a zero of the sinc, so that nothing is left of them.
+    # Clipped taps fall on a zero of the sinc, so their weight is 0.
     weights = np.sinc(inside) * window * cutoff / source
     return torch.from_numpy(weights)[:, None]

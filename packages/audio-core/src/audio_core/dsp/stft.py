@@ -1,7 +1,7 @@
-"""Short-time Fourier transforms: one transform, and the two ways in which originals write its values down.
+"""Short-time Fourier transforms, and the two representations of a spectrum that originals use.
 
-`magnitude_phase` is bytesep's: a clamped magnitude with the cosine and sine of the phase.
-`CompressedSTFT` is SEMamba's: a compressed magnitude with the phase as an angle.
+`magnitude_phase`, from bytesep, gives a clamped magnitude, and the cosine and sine of the phase.
+`CompressedSTFT`, from SEMamba, gives a compressed magnitude, and the phase as an angle.
 """
 
 from typing import NamedTuple
@@ -19,19 +19,21 @@ def hann(length: int, n_fft: int | None = None) -> Tensor:
     return F.pad(torch.hann_window(length, periodic=True), (spare // 2, spare - spare // 2))
 
 
-def needed(n_fft: int, center: bool = True) -> int:
-    """The shortest input: reflection repeats half a window of it, and without it one window must fit."""
+def shortest_input(n_fft: int, center: bool = True) -> int:
+    """Samples of the shortest input. A centred transform reflects half a window; any other needs one whole window."""
     return n_fft // 2 + 1 if center else n_fft
 
 
 @full_precision
 def stft(x: Tensor, n_fft: int, hop: int, window: Tensor | None = None, center: bool = True) -> Tensor:
-    """(..., T) -> complex (..., F, frames), not normalised; periodic Hann of `n_fft` unless given a window.
+    """(..., T) -> complex (..., F, frames), not normalised. The window is by default a periodic Hann of `n_fft`.
 
     Centred: frame t is centred on sample t * hop, reflected at the ends, and there are 1 + T // hop frames.
     """
-    if x.shape[-1] < needed(n_fft, center):
-        raise ValueError(f"an STFT of {n_fft} points needs at least {needed(n_fft, center)} samples, got {x.shape[-1]}")
+    if x.shape[-1] < shortest_input(n_fft, center):
+        raise ValueError(
+            f"an STFT of {n_fft} points needs at least {shortest_input(n_fft, center)} samples, got {x.shape[-1]}"
+        )
     window = (hann(n_fft) if window is None else window).to(x)
     flat = x.reshape(-1, x.shape[-1])
     spectrum = torch.stft(flat, n_fft, hop, n_fft, window, center, "reflect", False, True, True)
@@ -72,7 +74,7 @@ def magnitude_phase(real: Tensor, imaginary: Tensor, eps: float = 1e-10) -> tupl
 
 
 class STFT(nn.Module):
-    """`stft` and its inverse with their settings: periodic Hann of `window` samples, centred, reflected."""
+    """`stft` and its inverse with fixed settings: periodic Hann of `window` samples, centred, reflected."""
 
     def __init__(self, n_fft: int, hop: int, window: int | None = None):
         super().__init__()
@@ -118,5 +120,5 @@ class CompressedSTFT(nn.Module):
 
     @full_precision
     def inverse(self, magnitude: Tensor, phase: Tensor, length: int | None) -> Tensor:
-        """Back to (..., length). None is the original's habit: up to hop - 1 samples of the end are lost."""
+        """Back to (..., length). With None up to hop - 1 samples of the end are lost, as in the original."""
         return self.stft.inverse(torch.polar(magnitude ** (1 / self.power), phase), length)

@@ -17,20 +17,20 @@ def a_weighting(frequency: np.ndarray) -> np.ndarray:
 
 
 def a_weighting_taps(rate: int, taps: int = 101, points: int = 512) -> Tensor:
-    """A symmetric filter (taps,) with the gain of the bilinear transform of the A-weighting.
+    """A symmetric filter (taps,) with the gain of the bilinear transform of the A-weighting, as in auraloss.
 
-    As in auraloss: the gain is given at `points` frequencies below Nyquist, runs straight inside the pairs
-    (0, 1), (2, 3), … of them, and counts nothing between two pairs. The squared error of the cosine series is
-    integrated with three Gauss nodes a pair, exact far below float32, and minimised.
+    The gain is computed at `points` frequencies below Nyquist. Within each pair (0, 1), (2, 3), … of these it is
+    interpolated linearly; between two pairs the error does not count. The squared error of the cosine series is
+    integrated with three Gauss nodes for each pair, which is exact far below float32, and minimised.
     """
     grid = np.arange(points) / points  # in parts of the Nyquist rate
     gain = a_weighting(rate / np.pi * np.tan(np.pi / 2 * grid))  # the bilinear transform bends the frequency axis
     node, weight = np.polynomial.legendre.leggauss(3)
     share = (node + 1) / 2
     frequency = (grid[0::2, None] * (1 - share) + grid[1::2, None] * share).ravel()
-    wanted = (gain[0::2, None] * (1 - share) + gain[1::2, None] * share).ravel()
+    target = (gain[0::2, None] * (1 - share) + gain[1::2, None] * share).ravel()
     importance = np.sqrt(np.tile(weight, points // 2))
     half = taps // 2
     series = np.cos(np.pi * frequency[:, None] * np.arange(half + 1)) * ([1.0] + [2.0] * half)
-    side = np.linalg.lstsq(series * importance[:, None], wanted * importance, rcond=None)[0]
+    side = np.linalg.lstsq(series * importance[:, None], target * importance, rcond=None)[0]
     return torch.from_numpy(np.concatenate([side[:0:-1], side])).float()

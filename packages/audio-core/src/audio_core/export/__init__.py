@@ -1,1 +1,1 @@
-"""Models for other machines, as ONNX, TensorFlow Lite or C: what the exports of several packages share."""
+"""Exporting models to ONNX, TensorFlow Lite and C: the parts that several packages share."""

@@ -1,4 +1,4 @@
-"""The text of C sources: an engine that is copied, and the defines and tables of a model."""
+"""Text of C sources: the engine, which is copied, and the defines and tables of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def engine(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def write(folder: Path, texts: dict[str, str]) -> None:
-    """A new folder with files of these names and texts."""
+    """Write a new folder with files of these names and texts."""
     folder.mkdir()
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -47,7 +47,7 @@ def table(kind: str, name: str, size: int | str, lines: str) -> str:
 
 
 def wrapped(texts: Iterable[str]) -> str:
-    """Texts with commas behind them, in lines that editors can show."""
+    """Texts, each followed by a comma, wrapped to lines of moderate length."""
     lines, line = [], "   "
     for text in texts:
         if len(line) + len(text) + 2 > _WIDTH:
@@ -58,6 +58,6 @@ def wrapped(texts: Iterable[str]) -> str:
 
 
 def _float(value: float) -> str:
-    """Nine digits give every float back."""
+    """A float in nine digits, which suffice to restore it exactly."""
     text = f"{value:.9g}"
     return f"{text}f" if "." in text or "e" in text else f"{text}.f"

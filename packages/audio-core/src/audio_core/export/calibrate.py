@@ -1,4 +1,4 @@
-"""Sounds for calibration, which measures how large the values inside a model become to scale its integers."""
+"""Sounds for calibration, which measures the range of values inside a model to set the scales of its integers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .. import batch
 
 
 def select(inputs: Sequence[str], count: int) -> tuple[list[Path], int]:
-    """At most `count` of the audio files, folders or patterns `inputs`, spread evenly, and the crops to take of each.
+    """At most `count` audio files from `inputs` (files, folders or patterns), spread evenly, and the crops for each.
 
-    Together the crops are `count` or a few more.
+    The crops of all files together are `count` or a few more.
     """
     files = [item.file for item in batch.find(inputs)]
     files = [files[at] for at in np.unique(np.linspace(0, len(files) - 1, count).astype(int))]

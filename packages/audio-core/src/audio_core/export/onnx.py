@@ -1,6 +1,6 @@
-"""ONNX files: one graph with its weights and facts inside, kept only if onnxruntime computes what the model does.
+"""ONNX files with weights and metadata inside, written only if onnxruntime computes the same as the model.
 
-`export` takes any module through PyTorch's exporter; `save` takes a graph that was written node by node.
+`export` takes any module through PyTorch's exporter; `save` takes a graph that a package builds itself.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from ..files import InputError
 
-_RELATIVE = 1e-3  # error that is allowed, as a share of the largest value
-_EQUAL = 0.9  # share of integers, such as codes, that must be equal; where two are equally near, rounding decides
+_RELATIVE = 1e-3  # largest allowed error, relative to the largest value
+_EQUAL = 0.9  # share of integers, such as codes, that must be equal: rounding may change a few
 
 
 def export(
@@ -34,9 +34,9 @@ def export(
 ) -> None:
     """Write `module`, in eval mode, through PyTorch's exporter.
 
-    `inputs` are examples by their names in the file, in the order of `forward`, and `outputs` the names of what it
-    returns. `axes` are those of each input whose length is free, as `torch.export.Dim`; the same Dim at two places
-    says that the lengths there are equal. `extra`, such as "audio-sep[onnx]", installs what is needed.
+    `inputs` are example inputs by name, in the order of `forward`; `outputs` names its results. `axes` gives the axes
+    of free length for each input, as `torch.export.Dim`; axes with the same Dim have equal lengths.
+    `extra`, such as "audio-sep[onnx]", installs what is needed.
     """
     with quiet():
         with requirements(extra):
@@ -96,7 +96,7 @@ def _compare(name: str, expected: np.ndarray, result: np.ndarray) -> None:
 
 @contextmanager
 def requirements(extra: str) -> Iterator[None]:
-    """Around imports of what `extra` installs, such as "audio-sep[onnx]"; what is missing is named with it."""
+    """For imports of what `extra` installs, such as "audio-sep[onnx]": a missing package becomes an InputError."""
     try:
         yield
     except ImportError as error:
@@ -105,7 +105,7 @@ def requirements(extra: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """PyTorch's and onnxruntime's tools warn of their own future, advise on steps that are not needed, and print."""
+    """No output for the `with` block: the tools of PyTorch and onnxruntime print, and warn of their own plans."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Writing .tflite files operator by operator, and what they take in the interpreter for microcontrollers."""
+"""Writing .tflite files operator by operator, and measuring their memory in TensorFlow Lite for Microcontrollers."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ import numpy as np
 from ..files import InputError
 
 _ALIGNMENT = 16  # bytes, of constants in the file and of tensors in the arena
-_PLENTY = 1 << 26  # bytes of arena to measure in
+_PLENTY = 1 << 26  # bytes of the arena in which files are measured
 
 
 class Placed(NamedTuple):
     place: int
-    """In the file's list of tensors."""
+    """Index in the file's list of tensors."""
     shape: tuple[int, ...]
     scale: float
     zero: int = 0
 
 
 class Graph:
-    """A .tflite file while it is written. A FlatBuffer is written from its leaves on: a table comes after its parts."""
+    """A .tflite file while it is written. The parts of a FlatBuffer's table are written before the table itself."""
 
     def __init__(self, operators: Mapping[str, tuple[int, str]]) -> None:
-        """`operators` are those that may be used: the version that takes their types, the table with their options."""
+        """`operators` are those that may be used: (version, name of the table with their options) by name."""
         try:
             import flatbuffers
             import tflite
         except ImportError:
             raise InputError('.tflite files need tflite: pip install "audio-core[tflite]"') from None
-        self.known = operators
+        self.allowed = operators
         self.schema, self.builder = tflite, flatbuffers.Builder(1 << 18)
-        self.buffers = [self.table("Buffer")]  # the first one is empty, for all tensors that are computed
+        self.buffers = [self.table("Buffer")]  # the first one is empty and belongs to all computed tensors
         self.tensors: list[int] = []
         self.operators: list[int] = []
         self.codes: list[str] = []
 
     def tensor(self, name: str, shape: Sequence[int], scale: float, zero: int = 0, kind: str = "INT8") -> Placed:
-        """One that is computed; those without a scale are plain numbers."""
+        """Add a computed tensor. A scale of 0 stands for values that are not quantised."""
         return Placed(self.stored(name, shape, kind, 0, [scale] if scale else (), zero), tuple(shape), scale, zero)
 
     def constant(self, name: str, values: np.ndarray, scales: Sequence[float] | np.ndarray = (), axis: int = 0) -> int:
-        """The place of a tensor that is known; `scales` are of its slices along `axis`, or one of all."""
+        """Add a constant tensor and return its place; `scales` has one for each slice along `axis`, or one for all."""
         buffer = self.buffer(values.tobytes())
         return self.stored(name, values.shape, values.dtype.name.upper(), buffer, scales, 0, axis)
 
     def weights(
         self, name: str, weight: np.ndarray, bias: np.ndarray, scales: np.ndarray, source: float, axis: int = 0
     ) -> list[int]:
-        """The places of weights, their outputs along `axis`, and biases for an input with the scale `source`.
+        """Add weights and biases for an input with the scale `source`. Outputs lie along `axis`; returns both places.
 
         Biases are int32 beside values of 8 bits, and int64 beside those of 16.
         """
@@ -65,7 +65,7 @@ class Graph:
     def stored(
         self, name: str, shape: Sequence[int], kind: str, buffer: int, scales: Any, zero: int = 0, axis: int = 0
     ) -> int:
-        """The place of a tensor with the content of a buffer."""
+        """Add a tensor with the content of a buffer and return its place."""
         fields = {"Name": self.builder.CreateString(name), "Shape": self.numbers(shape)}
         if len(scales):
             parts = {
@@ -80,7 +80,7 @@ class Graph:
     def operator(self, code: str, inputs: Sequence[int], output: Placed, **options: Any) -> None:
         if code not in self.codes:
             self.codes.append(code)
-        _, kind = self.known[code]
+        _, kind = self.allowed[code]
         operator = self.table(
             "Operator",
             OpcodeIndex=self.codes.index(code),
@@ -100,7 +100,7 @@ class Graph:
             metadata["Metadata"] = self.tables([entry])
         codes = []
         for code in self.codes:
-            number, (version, _) = getattr(self.schema.BuiltinOperator, code), self.known[code]
+            number, (version, _) = getattr(self.schema.BuiltinOperator, code), self.allowed[code]
             # Interpreters from before 2021 read the deprecated field alone.
             codes.append(self.table("OperatorCode", BuiltinCode=number, DeprecatedBuiltinCode=number, Version=version))
         subgraph = self.table(
@@ -124,13 +124,13 @@ class Graph:
         return bytes(self.builder.Output())
 
     def buffer(self, content: bytes) -> int:
-        """The number of a new buffer."""
+        """Add a buffer and return its number."""
         self.builder.Prep(_ALIGNMENT, len(content))
         self.buffers.append(self.table("Buffer", Data=self.builder.CreateByteVector(content)))
         return len(self.buffers) - 1
 
     def table(self, kind: str, **fields: Any) -> int:
-        """A table of the schema; a field is a number, or the place of what was written before."""
+        """Write a table of the schema. A field is a number, or the place of an object that was written before."""
         getattr(self.schema, f"{kind}Start")(self.builder)
         for name, value in fields.items():
             getattr(self.schema, f"{kind}Add{name}")(self.builder, value)
@@ -147,10 +147,10 @@ class Graph:
 
 
 def arena(data: bytes) -> int | None:
-    """Bytes of memory that a file takes in TensorFlow Lite for Microcontrollers; None where that cannot be measured.
+    """The arena in bytes that a file needs in TensorFlow Lite for Microcontrollers; None where it cannot be measured.
 
-    The interpreter counts them itself, with its reference kernels. Shorter pointers save some kB on a device; the
-    kernels of a chip's maker may need some more.
+    The interpreter reports it, with its reference kernels. On a device, shorter pointers save some kB, and a chip
+    maker's own kernels may need some more.
     """
     try:
         from tflite_micro import runtime
@@ -160,13 +160,13 @@ def arena(data: bytes) -> int | None:
         interpreter = runtime.Interpreter.from_bytes(data, arena_size=_PLENTY)
     except RuntimeError:  # more than there is
         return None
-    report = _standard_error(interpreter.print_allocations)  # it is printed nowhere else
+    report = _standard_error(interpreter.print_allocations)  # the report is only printed
     used = re.search(r"Arena allocation total (\d+) bytes", report)
-    return -(-int(used[1]) // _ALIGNMENT) * _ALIGNMENT if used else None  # what is kept at its end is aligned as well
+    return -(-int(used[1]) // _ALIGNMENT) * _ALIGNMENT if used else None  # the objects at its end are aligned as well
 
 
 def _standard_error(action: Callable[[], None]) -> str:
-    """What `action` writes there, from C++ too."""
+    """What `action` writes to standard error, from C++ too."""
     with tempfile.TemporaryFile() as file:
         screen = os.dup(2)
         os.dup2(file.fileno(), 2)

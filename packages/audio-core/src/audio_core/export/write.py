@@ -1,4 +1,4 @@
-"""One export: its format is chosen, its file or folder replaces an earlier one as a whole, its sizes are listed."""
+"""The frame of an export: choose the format, write the file or folder completely or not at all, list the sizes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Format(NamedTuple):
     integers: bool = False
     """Whether the format has integers, whose scales come from calibration."""
     files: Collection[str] = ()
-    """The names of all files that may be in it, if the format is a folder."""
+    """The names of all files that the folder may hold, if the format is a folder."""
 
 
 def export(
@@ -50,13 +50,13 @@ def export(
 
 
 def _refuse_other_files(folder: Path, files: Collection[str]) -> None:
-    """Replacing a folder deletes all that is in it, so it may hold nothing but an earlier export."""
+    """Refuse a folder with other files than an earlier export's, since replacing a folder deletes all of it."""
     if others := sorted({path.name for path in folder.iterdir()} - set(files)):
         raise InputError(f"{folder}: holds {others[0]}, which no export does; choose another folder")
 
 
 def sizes(facts: Mapping[str, Any]) -> str:
-    """A table of bytes: the files of an export, and its constants and memory on a device with their parts."""
+    """A table in bytes: the files of an export, and its constants and memory on a device, with their parts."""
     rows: list[tuple[object, ...]] = [("", "bytes"), *facts["files"].items()]
     for title, size in (
         ("constants in flash", facts.get("flash_bytes")),

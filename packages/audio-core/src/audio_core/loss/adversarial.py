@@ -1,7 +1,7 @@
 """Adversarial losses of a generator and its discriminators, and the balance between these and other losses.
 
-Logits and features are those of a `DiscriminatorOutput`. Every loss is a mean over the discriminators,
-whatever the sizes of their logits.
+Logits and features are those of a `DiscriminatorOutput`. Every loss is a mean over the discriminators, each
+with equal weight, however many logits it has.
 
     hinge_discriminator          relu(1 - real) + relu(1 + fake)
     hinge_generator              relu(1 - fake): SoundStream's and EnCodec's; no gradient where fake logits are above 1
@@ -69,21 +69,21 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 
 
 class Balancer(nn.Module):
-    """EnCodec's: weights say which share of the gradient a loss has, whatever the size of the loss.
+    """EnCodec's loss balancer: weights set the share of the gradient that each loss gets, whatever its size.
 
         balance = Balancer({"mel": 1.0, "adversarial": 3.0})      # a quarter and three quarters
-        player.update(balance({"mel": mel, "adversarial": fooled}, made))
+        player.update(balance({"mel": mel, "adversarial": adversarial}, reconstruction))
 
     The gradient of each loss with respect to `output` (B, ...) is divided by the moving average of its norm and
-    multiplied by weight / sum of weights. The scalar that comes back has the value of the weighted sum of the losses,
-    and its backward carries the balanced gradient into what made the output. A loss that does not depend on the
-    output, such as a codebook's, is for the caller to add.
+    multiplied by weight / sum of weights. The scalar that is returned has the value of the weighted sum of the
+    losses, and its backward passes the balanced gradient to the output. A loss that does not depend on the output, such
+    as a commitment loss, is added by the caller.
 
-    A loss that is left out or has no gradient moves no average, and the others keep the whole. A norm is the mean
-    over the items of a batch, each as if alone, and over all processes: splitting a batch over processes changes
-    nothing. Averages move at every call, so with every accumulated part.
+    Where a loss is left out or has no gradient, its average stays, and the others share the whole gradient. A norm is
+    the mean over the items of a batch, each as if alone, and over all processes, so that splitting a batch over
+    processes changes nothing. Averages are updated at every call, so also with every accumulated part.
 
-    Make it a part of a net that a run saves.
+    The averages are buffers: make the balancer a submodule of a network that the run saves.
     """
 
     norms: Tensor
@@ -92,7 +92,7 @@ class Balancer(nn.Module):
     def __init__(self, weights: Mapping[str, float], decay: float = 0.999):
         super().__init__()
         if wrong := {name: weight for name, weight in weights.items() if not weight > 0}:
-            raise ValueError(f"weights of a Balancer are above 0, got {wrong}; leave out what shall not count")
+            raise ValueError(f"weights of a Balancer are above 0, got {wrong}; leave out losses that do not count")
         self.names, self.decay = list(weights), decay
         self.register_buffer("weights", torch.tensor([float(w) for w in weights.values()]), persistent=False)
         self.register_buffer("norms", torch.zeros(len(weights)))  # sums of norms whose older terms decay,
@@ -104,7 +104,9 @@ class Balancer(nn.Module):
         gradients = {self.names.index(name): _gradient(name, loss, output) for name, loss in losses.items()}
         norms = torch.zeros_like(self.norms)
         for place, gradient in gradients.items():
-            norms[place] = gradient.flatten(1).norm(dim=1).sum()  # of a mean over B items: the mean over theirs
+            norms[place] = (
+                gradient.flatten(1).norm(dim=1).sum()
+            )  # the loss is a mean over B items, so this is the mean of their norms
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(norms)
             norms /= torch.distributed.get_world_size()
@@ -120,7 +122,7 @@ class Balancer(nn.Module):
 
 
 def _gradient(name: str, loss: Tensor, output: Tensor) -> Tensor:
-    """In at least float32; of a constant 0."""
+    """The gradient in at least float32; 0 for a constant."""
     if not loss.requires_grad:
         return at_least_float32(torch.zeros_like(output))
     (gradient,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)

@@ -14,7 +14,7 @@ from ..dsp.weighting import a_weighting_taps
 
 
 class STFTLoss(nn.Module):
-    """One resolution, as auraloss and stable-audio-tools: magnitudes are sqrt(max(re² + im², eps)).
+    """The loss at one resolution, as in auraloss and stable-audio-tools: magnitudes are sqrt(max(re² + im², eps)).
 
     convergence    |Y - X| / |Y| (Frobenius) for each item and channel, then the mean
     log_magnitude  mean |ln X - ln Y|
@@ -22,7 +22,7 @@ class STFTLoss(nn.Module):
     phase          mean |Zx - Zy| / ((|Zx| + |Zy|) / 2 + 1e-7), Z the complex spectra
 
     The arguments after the resolution are the weights of these terms. Y, whose norm divides the first, is
-    the target; `divide_by="estimate"` is what stable-audio-tools' trainer does, which swaps its arguments.
+    the target; `divide_by="estimate"` is for stable-audio-tools' trainer, which swaps its arguments.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class STFTLoss(nn.Module):
     @full_precision
     def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
         same_shape(estimate, target)
-        if self.divide_by == "estimate":  # the other terms do not care
+        if self.divide_by == "estimate":  # the other terms are symmetric
             estimate, target = target, estimate
         spectra = self.stft(estimate), self.stft(target)
         x, y = ((z.real.square() + z.imag.square()).clamp(min=self.eps).sqrt() for z in spectra)  # (B, C, F, frames)
@@ -101,7 +101,7 @@ class MultiResolutionSTFTLoss(nn.Module):
 
     @full_precision
     def prepared(self, x: Tensor) -> Tensor:
-        """(B, C, T) -> (B, C, T) as it is compared."""
+        """(B, C, T) -> (B, C, T), with sums and differences, then A-weighted."""
         if self.sum_and_difference:
             if x.shape[1] != 2:
                 raise ValueError(f"sum and difference need 2 channels, got {x.shape[1]}")
@@ -114,7 +114,7 @@ class MultiResolutionSTFTLoss(nn.Module):
 
 
 class MelLoss(nn.Module):
-    """DAC's: magnitudes in Slaney bands (librosa's), hop a quarter of the window; terms summed over windows.
+    """DAC's: magnitudes in Slaney mel bands as in librosa; hop a quarter of the window. Terms are summed over windows.
 
     `log` weighs mean |log10(max(X, 1e-5)^power) - log10(max(Y, 1e-5)^power)|, `magnitude` mean |X - Y|.
     stable-audio-tools: (5, 10 … 320) bands at (32, 64 … 2048), power 1, no magnitude.

@@ -1,12 +1,12 @@
-"""Convolutions over time that state their padding and can be fed piece by piece.
+"""Convolutions over time with explicit padding, which can also process a stream piece by piece.
 
-`stream` gives, piece by piece, exactly what `forward` gives at once, padding of both ends included,
-whatever the pieces. The layer remembers nothing: the caller hands a state in and gets the next one back.
+The outputs of `stream` join to exactly the output of `forward`, padding of both ends included, for pieces of any
+length. The layer itself keeps no state: `stream` takes a state and returns the next one.
 
     state = layer.start(batch=1)
     for chunk in chunks:
         out, state = layer.stream(chunk, state)          # as many samples as are final by now, perhaps none
-    out, state = layer.stream(chunk, state, last=True)   # the end of the signal: also what was held back
+    out, state = layer.stream(chunk, state, last=True)   # the end of the signal: all remaining samples
 """
 
 from fractions import Fraction
@@ -21,13 +21,13 @@ Padding = Literal["same", "causal"] | int | tuple[int, int]
 
 
 class State(NamedTuple):
-    """Between two pieces of a stream."""
+    """What a layer keeps between two pieces of a stream."""
 
-    tail: Tensor  # (B, C, n): inputs still needed; of a transposed layer outputs not yet final, without bias
-    skip: int  # samples still to drop: inputs under a stride wider than the kernel; outputs of the left trim
+    tail: Tensor  # (B, C, n): inputs still needed; in a transposed layer outputs that are not final, without bias
+    skip: int  # samples still to drop: inputs where the stride exceeds the kernel; in a transposed layer left outputs
 
 
-def sides(padding: Padding, total: int) -> tuple[int, int]:
+def split_padding(padding: Padding, total: int) -> tuple[int, int]:
     """Samples (left, right): "same" splits `total` with the odd one right, "causal" has it all left."""
     if padding == "same":
         return max(total, 0) // 2, total - max(total, 0) // 2
@@ -61,7 +61,7 @@ class Conv1d(nn.Conv1d):
     ):
         super().__init__(inputs, outputs, kernel, stride, 0, dilation, groups, bias)
         self.span, self.step = (kernel - 1) * dilation + 1, stride
-        self.pads = sides(padding, self.span - 1)
+        self.pads = split_padding(padding, self.span - 1)
         if weight_norm:
             add_weight_norm(self)
 
@@ -72,7 +72,7 @@ class Conv1d(nn.Conv1d):
 
     @property
     def delay(self) -> Fraction:
-        """Inputs beyond its own that an output waits for; negative where padding alone speaks first."""
+        """The look-ahead: inputs after its own that an output waits for; negative where the first outputs need none."""
         return Fraction(self.span - 1 - self.pads[0])
 
     @property
@@ -103,7 +103,7 @@ class Conv1d(nn.Conv1d):
             out = self._convolve(line[..., : used - self.step + self.span])
         else:
             out = line.new_zeros(line.shape[0], self.out_channels, 0)
-        # A copy: a view would keep the whole piece in memory, where the next one could go.
+        # A copy, since a view would keep the memory of the whole piece.
         return out, State(line[..., used:].clone(), state.skip - dropped + max(used - line.shape[-1], 0))
 
     def _convolve(self, x: Tensor) -> Tensor:
@@ -116,9 +116,8 @@ class Conv1d(nn.Conv1d):
 class ConvTranspose1d(nn.ConvTranspose1d):
     """(B, C, T) -> (B, C', (T - 1) * stride + span - left - right + output_padding), span as in Conv1d.
 
-    Here padding is what is cut from the full result: "same" and "causal" cut it to T * stride, the latter
-    on the right only.
-    Samples that `output_padding` adds beyond the last tap hold the bias alone, as in PyTorch.
+    Here padding is the number of samples cut from the full result. "same" and "causal" cut it to T * stride, "causal"
+    on the right only. Samples that `output_padding` adds beyond the last tap hold the bias alone, as in PyTorch.
     """
 
     def __init__(
@@ -136,15 +135,15 @@ class ConvTranspose1d(nn.ConvTranspose1d):
     ):
         super().__init__(inputs, outputs, kernel, stride, 0, 0, groups, bias, dilation)
         self.span, self.step = (kernel - 1) * dilation + 1, stride
-        left, right = sides(padding, self.span - stride)
-        if padding == "causal":  # nothing of the past is cut
+        left, right = split_padding(padding, self.span - stride)
+        if padding == "causal":  # nothing is cut on the left
             left, right = 0, left
         self.trims = left, right - output_padding
         if -self.trims[1] >= max(stride, dilation):
             raise ValueError(f"output_padding must stay below stride or dilation, got {output_padding}")
         if weight_norm:
             add_weight_norm(self)
-        # After t inputs, from output t * stride on: what is unfinished, and what the end would still cut off.
+        # After t inputs, outputs from t * stride on: how many are not final, and how many of these the end cuts off.
         self.overlap = max(self.span - stride, 0)
         self.held = self.trims[1] - (self.span - stride)
 
@@ -155,7 +154,7 @@ class ConvTranspose1d(nn.ConvTranspose1d):
 
     @property
     def delay(self) -> Fraction:
-        """Inputs beyond its own that an output waits for, since what is cut left brings outputs forward."""
+        """The look-ahead: inputs after its own that an output waits for. Cutting on the left moves outputs forward."""
         return Fraction(self.trims[0] + max(self.held, 0), self.step)
 
     @property

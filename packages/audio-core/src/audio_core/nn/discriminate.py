@@ -1,7 +1,7 @@
-"""Discriminators for adversarial training: they tell generated audio from real, by its samples and by its spectra.
+"""Discriminators for adversarial training, on samples and on spectra: they learn to tell generated audio from real.
 
-Called on audio (B, C, T), each returns a `DiscriminatorOutput`. By default a discriminator is as large as its
-original; the work and the parameters of narrower ones fall with the square of `width`.
+Called on audio (B, C, T), each returns a `DiscriminatorOutput`. The default `width` is that of the original;
+computation and parameters grow with its square.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,12 +20,12 @@ from .conv import Conv1d
 class DiscriminatorOutput(NamedTuple):
     """One entry for each discriminator, and for each resolution of a discriminator that has several."""
 
-    logits: list[Tensor]  # (B, 1, ...): one value a place, high where it sounds real
-    features: list[list[Tensor]]  # what its layers saw on the way, after their activations; without the logits
+    logits: list[Tensor]  # (B, 1, ...): one value for each stretch of audio, high where it seems real
+    features: list[list[Tensor]]  # feature maps: the outputs of all layers but the last, after their activations
 
 
 class Discriminators(nn.Module):
-    """Several discriminators as one: `Discriminators(wave=WaveDiscriminator(), stft=STFTDiscriminator())`."""
+    """Several discriminators combined: `Discriminators(wave=WaveDiscriminator(), stft=STFTDiscriminator())`."""
 
     def __init__(self, **discriminators: nn.Module):
         super().__init__()
@@ -38,7 +38,7 @@ class Discriminators(nn.Module):
 
 
 class Stack(nn.Module):
-    """Layers with LeakyReLU after each, and a last one that gives the logits. x -> logits, features."""
+    """Layers, each followed by LeakyReLU, and a last one for the logits. x -> logits, features."""
 
     def __init__(self, layers: Iterable[nn.Module], last: nn.Module):
         super().__init__()
@@ -53,10 +53,10 @@ class Stack(nn.Module):
 
 
 class WaveDiscriminator(nn.Module):
-    """MelGAN's, as SoundStream has it: one stack for each of `scales` rates, each rate half the one before.
+    """MelGAN's multi-scale discriminator in SoundStream's form: a stack for each of `scales` rates, each half the last.
 
-    A stack widens from `width` to 64 * `width` channels, four input channels to each group of a convolution,
-    and shortens 256 times: logits (B, 1, ceil(T / 256)) at the first rate.
+    A stack widens from `width` to 64 * `width` channels by grouped convolutions of four input channels a group, and
+    downsamples by 256: logits (B, 1, ceil(T / 256)) at the first rate.
     """
 
     def __init__(self, channels: int = 1, width: int = 16, scales: int = 3, weight_norm: bool = False):
@@ -77,18 +77,18 @@ class WaveDiscriminator(nn.Module):
         self.scales = nn.ModuleList([stack() for _ in range(scales)])
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        found = []
+        outputs = []
         for place, scale in enumerate(self.scales):
             if place:
                 audio = F.avg_pool1d(audio, 4, stride=2, padding=1)
-            found.append(scale(audio))
-        return _verdict(found)
+            outputs.append(scale(audio))
+        return _gathered(outputs)
 
 
 class STFTDiscriminator(nn.Module):
-    """SoundStream's: real and imaginary parts through six blocks; time shrinks 8 times, frequency 64 times.
+    """SoundStream's: six blocks over real and imaginary parts of an STFT, which downsample time by 8, frequency by 64.
 
-    Logits (B, 1, frames // 8) are means over what is left of the frequencies. Features are the blocks' outputs.
+    Logits (B, 1, frames // 8) are means over the remaining frequencies. Features are the outputs of the blocks.
     """
 
     def __init__(self, channels: int = 1, width: int = 32, n_fft: int = 1024, hop: int = 256):
@@ -118,7 +118,7 @@ class STFTDiscriminator(nn.Module):
 
 
 class MultiResolutionSTFTDiscriminator(nn.Module):
-    """EnCodec's: real and imaginary parts at several windows, each with a quarter of it as hop, not centred.
+    """EnCodec's: real and imaginary parts of STFTs with several windows. Hops are a quarter of the window, not centred.
 
     Each window has five layers, weight-normed, with dilations 1, 2 and 4 over time in the second to fourth.
 
@@ -160,14 +160,14 @@ class MultiResolutionSTFTDiscriminator(nn.Module):
             self.register_buffer(f"window_{size}", window / energy.sqrt(), persistent=False)
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        found = []
+        outputs = []
         for size, resolution in zip(self.sizes, self.resolutions, strict=True):
             window = self.get_buffer(f"window_{size}")
             spectrum = stft(audio, size, size // 4, window, center=False)
             if self.power:
                 spectrum = spectrum * (spectrum.abs() + 1e-6) ** self.power
-            found.append(resolution(_parts(spectrum)))
-        return _verdict(found)
+            outputs.append(resolution(_parts(spectrum)))
+        return _gathered(outputs)
 
 
 def _parts(spectrum: Tensor) -> Tensor:
@@ -175,6 +175,6 @@ def _parts(spectrum: Tensor) -> Tensor:
     return torch.cat([spectrum.real, spectrum.imag], 1).transpose(-1, -2)
 
 
-def _verdict(found: Iterable[tuple[Tensor, list[Tensor]]]) -> DiscriminatorOutput:
-    logits, features = zip(*found, strict=True)
+def _gathered(outputs: Iterable[tuple[Tensor, list[Tensor]]]) -> DiscriminatorOutput:
+    logits, features = zip(*outputs, strict=True)
     return DiscriminatorOutput(list(logits), list(features))

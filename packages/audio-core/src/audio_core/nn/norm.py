@@ -1,10 +1,10 @@
-"""Weight norm in its three layouts: what checkpoints of different ages call the same weight.
+"""Weight norm in the three layouts in which checkpoints store it, and conversion between them.
 
     <layer>.weight_g, <layer>.weight_v                            torch.nn.utils.weight_norm, before 2023
     <layer>.parametrizations.weight.original0, .original1         torch.nn.utils.parametrizations.weight_norm
     <layer>.weight                                                folded: no norm any more
 
-In all of them weight = g * v / |v|, the norm taken over all axes but the first.
+In all of them weight = g * v / |v|, where the norm is over all axes but the first.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""Vectors as sums of codebook entries: the residual quantizer of neural codecs.
+"""The residual vector quantizer of neural codecs: each vector becomes a sum of codebook entries.
 
-`codes` and `from_codes` are all that a trained codec needs, and are computed here. How codebooks are learnt, from
-k-means over revival of dead entries to sums over processes, is the work of vector-quantize-pytorch; it is imported
-when a training begins, since that takes longer than PyTorch itself.
+A trained codec needs `codes` and `from_codes` alone, which are computed here. Learning codebooks (k-means, moving
+averages, revival of dead entries, sums over processes) is left to vector-quantize-pytorch. It is imported when a
+training begins, since importing it takes longer than importing PyTorch.
 
 Its public `codebook` only copies entries in and out. The moving averages, the flag of the k-means and the threshold of
 revival can be reached through private fields alone, so the extra `quantize` names the versions that have these.
@@ -20,22 +20,22 @@ from ..dsp.precision import full_precision
 from ..files import InputError
 
 PRIVATE = ("embed", "embed_avg", "cluster_size", "initted", "threshold_ema_dead_code", "reset_cluster_size")
-"""What is read and set of the `_codebook` of vector-quantize-pytorch's layers."""
+"""The private fields that are used of `_codebook`, in the layers of vector-quantize-pytorch."""
 
 
 class Quantised(NamedTuple):
-    latents: Tensor  # (B, D, F): sums of entries, with the gradient of what went in
+    latents: Tensor  # (B, D, F): sums of entries; the gradient passes straight through to the input
     codes: Tensor  # (B, N, F)
     losses: Tensor  # (N,): mean squared distance of each layer's input to its entries
 
 
 class ResidualQuantizer(nn.Module):
-    """N layers of K entries, each layer for the residual of those before: (B, D, F) <-> codes (B, N, F).
+    """N layers of K entries; each layer quantizes the residual of those before: (B, D, F) <-> codes (B, N, F).
 
-    In training every layer's entries are moving averages of the vectors that chose them (`decay`), begin as k-means of
-    the first batch, and are replaced by vectors of the batch when they are chosen less than `revive` times as often as
-    the mean; `losses` pull the encoder towards the entries, each layer's own. Without `learns` entries stay as they
-    are, also in training.
+    In training, entries begin as k-means of the first batch. Then each is a moving average (`decay`) of the vectors
+    that chose it. An entry that is chosen less than `revive` times as often as the mean is replaced by a vector of the
+    batch. `losses` are the commitment losses of the layers, which pull the encoder towards the entries. Without
+    `learns` the entries stay as they are, also in training.
     """
 
     codebooks: Tensor
@@ -103,7 +103,7 @@ class ResidualQuantizer(nn.Module):
 
     @full_precision
     def forward(self, latents: Tensor, counts: Tensor | None = None) -> Quantised:
-        """`counts` (B,) tells how many layers each item is rebuilt from; all layers learn from all items."""
+        """For quantizer dropout, item b is reconstructed from `counts[b]` layers; all layers learn from all items."""
         residual, total, codes, losses = latents.transpose(1, 2), torch.zeros_like(latents), [], []
         find = self._learn if self.training and self.learns else self._nearest
         for at in range(len(self.codebooks)):
@@ -113,7 +113,7 @@ class ResidualQuantizer(nn.Module):
             total = total + (entries * used).transpose(1, 2)
             residual = residual - entries  # entries carry no gradient: each layer's loss reaches the encoder
             codes.append(chosen)
-        through = latents + (total - latents).detach()  # the gradient passes as if nothing had been rounded
+        through = latents + (total - latents).detach()  # straight-through gradient
         return Quantised(through, torch.stack(codes, 1), torch.stack(losses))
 
     @torch.no_grad()
@@ -127,18 +127,18 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _learn(self, residual: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """What `_nearest` gives, and the layer learns from it."""
+        """As `_nearest`, and the layer learns from the vectors."""
         self._squares = None
         learner = self._learners()[layer]
         processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         mean = residual[..., 0].numel() * processes / self.codebooks.shape[1]
-        # An entry that begins anew counts as an average one, so that it is not replaced again at once.
+        # A revived entry gets the mean count, so that it is not replaced again at once.
         learner._codebook.threshold_ema_dead_code, learner._codebook.reset_cluster_size = self.revive * mean, mean
         entries, chosen, _ = learner(residual)
         return entries, chosen
 
     def _learners(self) -> nn.ModuleList:
-        """vector-quantize-pytorch's layers, whose buffers are views of ours: what they learn is learnt here."""
+        """Layers of vector-quantize-pytorch whose buffers are views of ours, so that they update our codebooks."""
         place = self.codebooks.data_ptr()
         if self._teacher is None or self._teacher[0] != place:
             try:
@@ -167,7 +167,7 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def load_codebooks(self, codebooks: Tensor) -> None:
-        """Finished entries (N, K, D): nothing is left to begin with k-means."""
+        """Set the entries (N, K, D); no layer begins with k-means any more."""
         self.codebooks.copy_(codebooks)
         self.counts.fill_(1.0)
         if self.learns:
@@ -176,7 +176,7 @@ class ResidualQuantizer(nn.Module):
 
 
 def usage(codes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Of codes (B, N, F), by layer: entropy in bits (N,) and the share of the `size` entries that occur (N,)."""
+    """For each layer of codes (B, N, F): the entropy in bits (N,), and the share of the `size` entries in use (N,)."""
     flat = codes.transpose(0, 1).flatten(1)  # (N, B * F)
     counts = torch.zeros(len(flat), size, device=codes.device).scatter_add_(
         1, flat, torch.ones(flat.shape, device=codes.device)

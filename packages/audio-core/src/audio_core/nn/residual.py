@@ -1,4 +1,4 @@
-"""Layers beside a skip connection, offline and in a stream."""
+"""Residual connections that also work in a stream: a layer's output is added to its delayed input."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -13,14 +13,14 @@ from .stream import Sequential
 
 
 class ResidualState(NamedTuple):
-    """Between two pieces of a stream."""
+    """What the block keeps between two pieces of a stream."""
 
     layers: tuple[Any, ...]
-    waiting: Tensor  # (B, C, n): inputs whose way through the layers is not over
+    waiting: Tensor  # (B, C, n): inputs for which the layers have not returned an output yet
 
 
 class Residual(nn.Module):
-    """x + layers(x), for layers that keep channels and length and do not run ahead of their input."""
+    """x + layers(x). The layers must keep channels and length, and their delay must not be negative."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()
@@ -44,8 +44,8 @@ class Residual(nn.Module):
     def start(self, batch: int = 1) -> ResidualState:
         if self.ratio != 1 or self.delay < 0:
             raise ValueError(f"a skip needs layers of ratio 1 and delay >= 0, got {self.ratio} and {self.delay}")
-        some = next(self.parameters())
-        return ResidualState(self.layers.start(batch), some.new_zeros(batch, 0, 0))
+        parameter = next(self.parameters())
+        return ResidualState(self.layers.start(batch), parameter.new_zeros(batch, 0, 0))
 
     def stream(self, chunk: Tensor, state: ResidualState, last: bool = False) -> tuple[Tensor, ResidualState]:
         out, layers = self.layers.stream(chunk, state.layers, last)

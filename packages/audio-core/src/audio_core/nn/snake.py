@@ -1,11 +1,11 @@
-"""Periodic activations x + sin²(a x) / b for waveforms, in the two conventions of released weights."""
+"""The periodic activation Snake, x + sin²(a x) / b, in the two parametrisations of released weights."""
 
 import torch
 from torch import Tensor, nn
 
 
 class SnakeBeta(nn.Module):
-    """x + sin²(e^alpha x) / (e^beta + 1e-9), one alpha and beta a channel, both (C,) and zero at first.
+    """x + sin²(e^alpha x) / (e^beta + 1e-9), with an alpha and a beta for each channel: both (C,), initially 0.
 
     LyraCodec calls this Snake, Oobleck SnakeBeta.
     """
@@ -23,7 +23,7 @@ class SnakeBeta(nn.Module):
 
 
 class Snake(nn.Module):
-    """DAC's: x + sin²(alpha x) / (alpha + 1e-9), alpha (1, C, 1) on a linear scale and one at first."""
+    """DAC's: x + sin²(alpha x) / (alpha + 1e-9), alpha (1, C, 1) on a linear scale, initially 1."""
 
     pointwise = True
 

@@ -1,4 +1,4 @@
-"""Chains of layers that can be fed piece by piece; layers that see one sample at a time just run."""
+"""Sequences of layers that can process a stream piece by piece, pointwise layers included."""
 
 from fractions import Fraction
 from typing import Any, Protocol
@@ -8,13 +8,16 @@ from torch.nn.modules import activation
 
 
 class Streaming(Protocol):
-    """A layer whose pieces add up to its `forward`: `Conv1d`, `ConvTranspose1d`, `Residual`, `Sequential`."""
+    """A layer whose `stream` returns, piece by piece, the output of `forward`.
+
+    `Conv1d`, `ConvTranspose1d`, `Residual` and `Sequential` are such layers.
+    """
 
     @property
     def ratio(self) -> Fraction: ...  # outputs per input
 
     @property
-    def delay(self) -> Fraction: ...  # inputs that an output has to wait for
+    def delay(self) -> Fraction: ...  # look-ahead: inputs after its own that an output waits for
 
     @property
     def history(self) -> Fraction: ...  # inputs before its own that an output depends on
@@ -24,7 +27,7 @@ class Streaming(Protocol):
     def stream(self, chunk: Tensor, state: Any, last: bool = False) -> tuple[Tensor, Any]: ...
 
 
-# Activations that look at more than one value.
+# Activations that compute one output from several values.
 _MIXING = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax", "GLU"}
 
 
@@ -33,13 +36,13 @@ def streams(layer: nn.Module) -> bool:
 
 
 def is_pointwise(layer: nn.Module) -> bool:
-    """Whether `layer` treats each sample alone: activations, Identity, what says `pointwise = True`."""
-    known = type(layer).__module__ == activation.__name__ and type(layer).__name__ not in _MIXING
-    return known or isinstance(layer, nn.Identity) or getattr(layer, "pointwise", False)
+    """Whether `layer` treats each sample alone: activations, Identity, and classes with `pointwise = True`."""
+    is_activation = type(layer).__module__ == activation.__name__ and type(layer).__name__ not in _MIXING
+    return is_activation or isinstance(layer, nn.Identity) or getattr(layer, "pointwise", False)
 
 
 class Sequential(nn.Sequential):
-    """nn.Sequential that streams; its state is the tuple of its layers' states, None for pointwise ones."""
+    """nn.Sequential that streams. Its state is the tuple of its layers' states, None for pointwise layers."""
 
     @property
     def ratio(self) -> Fraction:
@@ -50,12 +53,12 @@ class Sequential(nn.Sequential):
 
     @property
     def delay(self) -> Fraction:
-        """In inputs of the first layer."""
+        """The look-ahead, in inputs of the first layer."""
         return self._sum("delay")
 
     @property
     def history(self) -> Fraction:
-        """In inputs of the first layer. With `delay` it is the receptive field, from which margins of chunks follow."""
+        """Earlier inputs of the first layer that an output depends on. With `delay` they are the receptive field."""
         return self._sum("history")
 
     def _sum(self, name: str) -> Fraction:

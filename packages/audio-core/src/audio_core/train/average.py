@@ -1,4 +1,4 @@
-"""Averaged weights: a copy of a network that follows it slowly and usually does better."""
+"""The exponential moving average (EMA) of a network's weights, which often does better than the last weights."""
 
 import copy
 from collections.abc import Callable
@@ -22,13 +22,13 @@ class Average:
     def update(self, net: nn.Module, updates: int) -> None:
         """`updates` counts the optimizer steps taken, this one included."""
         weight = 1 - self.decay(updates)
-        for mine, its in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
-            if mine.is_floating_point():
-                mine.lerp_(its.to(mine.dtype), weight)
+        for averaged, trained in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
+            if averaged.is_floating_point():
+                averaged.lerp_(trained.to(averaged.dtype), weight)
             else:
-                mine.copy_(its)
+                averaged.copy_(trained)
 
 
 def warming(decay: float, power: float = 2 / 3) -> Callable[[int], float]:
-    """A decay that starts near 0 and rises to `decay`, so that early weights are soon forgotten."""
+    """A decay that starts near 0 and rises to `decay`, so that early weights have little influence."""
     return lambda update: min(decay, 1 - (1 + update) ** -power)

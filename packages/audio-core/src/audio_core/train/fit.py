@@ -1,4 +1,4 @@
-"""The training loop: the only one, for every task of every package."""
+"""The training loop of all packages."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from .plan import Plan
 from .player import Task, frozen, set_training
 from .run import Run
 
-Watcher = Callable[[Task, Mapping[str, Tensor], Run], None]  # called after every step; each knows its own when
+Watcher = Callable[
+    [Task, Mapping[str, Tensor], Run], None
+]  # called after every step; decides itself at which steps it acts
 
 
 def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> None:
-    """Step the task through `data` from where `run` stands to the last step of its plan, or to a signal.
+    """Train the task on `data` from the step where `run` stands to the last one of its plan, or until a signal.
 
-    `data[index]` is a pure function of the index, for every index from 0 on; `data.name(index)`, where there is one,
-    names the sample in messages.
+    `data[index]` is a pure function of the index, for every index from 0 on. `data.name(index)`, if it exists, names
+    the sample in messages.
     """
     accelerator, plan = run.accelerator, run.plan
     if plan.precision == "fp16" and len(task.players) > 1:
@@ -37,7 +39,7 @@ def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> No
         module.to(accelerator.device).requires_grad_(False)
     for player in task.players.values():
         player.join(accelerator)
-    run.restore(task.players)  # after joining, which would move the step counts of optimizers to the GPU for good
+    run.restore(task.players)  # after joining, which moves the step counts of optimizers to the GPU
     nets = [player.net for player in task.players.values()]
     averages = [player.average.net for player in task.players.values() if player.average]
     set_training(task)
@@ -49,7 +51,7 @@ def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> No
             parts = []
             for micro in range(plan.accumulate):
                 batch = send_to_device(next(batches), accelerator.device, non_blocking=True)
-                # After the fetch, which must not decide what the step draws; the last step's state does not either.
+                # After the fetch, so that neither it nor the last step changes the random numbers of this step.
                 _seed(mix(plan.seed, run.step, micro, accelerator.process_index))
                 with accelerator.accumulate(*nets):
                     parts.append(task.step(batch, run.step))
@@ -66,7 +68,10 @@ def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> No
 
 @torch.no_grad()
 def same_statistics(nets: Sequence[torch.nn.Module], run: Run) -> None:
-    """Running statistics as the first process has them, after every step: no save or evaluation may make the change."""
+    """Copy the running statistics of the first process to all others, after every step.
+
+    Otherwise they would change only at a save or an evaluation, and the results would depend on these.
+    """
     if run.accelerator.num_processes == 1:
         return
     by_type: dict[torch.dtype, list[Tensor]] = {}
@@ -80,9 +85,9 @@ def same_statistics(nets: Sequence[torch.nn.Module], run: Run) -> None:
 
 
 def running_statistics(nets: Sequence[torch.nn.Module]) -> Iterator[Tensor]:
-    """The buffers in which processes come to differ: those of batch normalisation, and those that a module lists.
+    """The buffers that depend on the batch of a process: those of batch normalisation, and those that a module lists.
 
-    A module whose other buffers depend on the batch of its process names them in `running_buffers`.
+    A module lists them by name in `running_buffers`.
     """
     usual = ("running_mean", "running_var", "num_batches_tracked")
     for net in nets:
@@ -127,9 +132,9 @@ def _mean(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 class Guard:
-    """Stops a run whose losses are no longer numbers, naming the step, the terms and the samples.
+    """Stops a run when a loss is not finite; the message names the step, the losses and the samples.
 
-    Reading a loss makes a GPU wait, so there it looks back over the last steps, and always before a state is saved.
+    Reading a loss makes a GPU wait, so on a GPU losses are read every ten steps, and always before a state is saved.
     """
 
     def __init__(self, task: Task, data: Any, run: Run):
@@ -169,7 +174,7 @@ class Guard:
 
 @contextmanager
 def _stopping(run: Run) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask the loop to save and leave; a second Ctrl-C interrupts at once."""
+    """On SIGTERM or Ctrl-C the loop saves and ends; a second Ctrl-C interrupts it at once."""
 
     def ask(number: int, frame: object) -> None:
         if run.stopped and number == signal.SIGINT:
@@ -190,7 +195,7 @@ def _stopping(run: Run) -> Iterator[None]:
 
 
 def _everyone_stops(run: Run) -> bool:
-    """Whether any process was asked to stop. Processes ask one another every tenth step, since asking costs."""
+    """Whether any process was asked to stop. Processes exchange this every tenth step, since it takes time."""
     if run.accelerator.num_processes == 1:
         return run.stopped is not None
     if run.step % 10:
@@ -202,6 +207,6 @@ def _everyone_stops(run: Run) -> bool:
 
 
 def ignore_signals(worker: int) -> None:
-    """Loader workers outlive a signal sent to the whole group: the training process decides."""
+    """Loader workers ignore signals to the whole process group; the training process ends them."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""One training at a time in a folder: a lock that ends with its process, however that ends."""
+"""A lock on a run's folder, so that one training at a time writes to it. It ends with its process, however it ends."""
 
 import os
 import socket
@@ -12,15 +12,15 @@ try:
 except ImportError:  # Windows: nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-# By folder, once for the process: closing a second handle of the file would release the lock of the first.
+# One open file for each folder: closing a second handle of the file would release the lock of the first.
 _held: dict[Path, IO[str]] = {}
 
 
 def lock(folder: Path) -> bool:
-    """`folder` belongs to this process until `unlock` or its end; an error says which other process has it.
+    """Lock `folder` for this process until `unlock` or its end. Where another process holds it, an error names that.
 
-    Returns whether it did not belong to it before.
-    A lock by fcntl is not inherited, so the loader workers of a killed training do not keep it.
+    Returns whether the lock is new. A lock by fcntl is not inherited, so the loader workers of a killed training do
+    not keep it.
     """
     key, path = folder.resolve(), folder / ".lock"
     if fcntl is None or key in _held:

@@ -1,6 +1,6 @@
-"""Optimizers and learning rate schedules as recipes name them.
+"""Optimizers and learning rate schedules, as dataclasses for recipes.
 
-A schedule is a function of the update count, so it has no state to save.
+A schedule is a function of the number of updates, so it has no state to save.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class SGD:
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
-    """The learning rate as it is, after a linear warm-up from 1/warmup of it."""
+    """A constant learning rate, after a linear warm-up from 1/warmup of it."""
 
     warmup: int = 0
 
     def __call__(self, update: int) -> float:
-        """The factor on the learning rate for the update after `update` others."""
+        """The factor on the learning rate for update number `update`, from 0 on."""
         return self.after(update) * min(1.0, (update + 1) / self.warmup if self.warmup else 1.0)
 
     def after(self, update: int) -> float:
@@ -79,7 +79,7 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class Staircase(Constant):
-    """Times `factor` every `every` updates."""
+    """The learning rate is multiplied by `factor` every `every` updates."""
 
     every: int
     factor: float = 0.5
@@ -90,7 +90,7 @@ class Staircase(Constant):
 
 @dataclass(frozen=True, kw_only=True)
 class Milestones(Constant):
-    """Times `factor` at each of the update counts `at`."""
+    """The learning rate is multiplied by `factor` at each of the update counts `at`."""
 
     at: tuple[int, ...]
     factor: float = 0.1
@@ -101,7 +101,7 @@ class Milestones(Constant):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Constant):
-    """Half a cosine from 1 down to `final`, over `total` updates."""
+    """The factor falls as half a cosine from 1 to `final`, over `total` updates."""
 
     total: int
     final: float = 0.0

@@ -1,4 +1,4 @@
-"""The length of a training, its batches, its intervals: the fields that every training recipe has and inherits."""
+"""The settings that every training recipe inherits: length, batches, seed, precision, intervals."""
 
 import math
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from ..files import InputError
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     steps: int = 1000
-    """Steps of learning in all; a finished run goes on when this is raised."""
+    """Training steps in all; a finished run goes on when this is raised."""
     epochs: float | None = None
-    """The length in passes over the training data, in place of steps; for data that have a length."""
+    """The length in passes over the training data, in place of steps; only for data that have a length."""
     batch: int = 16
     """Samples in one forward pass of one process."""
     accumulate: int = 1
@@ -31,9 +31,9 @@ class Plan:
     save_every: int = 1000
     """Steps between two saved states."""
     keep: int = 3
-    """How many of the newest states stay on disk."""
+    """How many saved states stay on disk, the newest ones."""
 
-    # What may change when a run goes on: none of these alters a step that was taken.
+    # Settings that may change when a run goes on, since they do not alter earlier steps.
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"steps", "epochs", "workers", "log_every", "evaluate_every", "save_every", "keep"}
     )
@@ -50,11 +50,11 @@ class Plan:
             raise ValueError(f"epochs must be above 0, got {self.epochs}")
 
     def epoch_steps(self, items: int) -> int:
-        """Steps of learning in a pass over `items` samples, which all processes share."""
+        """Training steps in a pass over `items` samples, which all processes share."""
         return math.ceil(items / (self.batch * self.accumulate * processes()))
 
-    def lasting(self, items: int | None) -> int:
-        """Steps of learning in all, on training data of `items` samples; None where they have no length."""
+    def total_steps(self, items: int | None) -> int:
+        """Training steps in all, for training data of `items` samples, or None where the data have no length."""
         if self.epochs is None:
             return self.steps
         if items is None:

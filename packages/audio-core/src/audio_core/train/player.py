@@ -1,4 +1,4 @@
-"""A network with what trains it, and the task, which a package writes."""
+"""`Player`, a network with its optimizer, and `Task`, the training algorithm that a package writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .average import Average
 
-Metrics = Mapping[str, Tensor]  # detached scalars; the log reads them, never the task
+Metrics = Mapping[str, Tensor]  # detached scalars; only the log reads their values
 
 
 class Player:
@@ -31,10 +31,11 @@ class Player:
         self.bare_optimizer = self.optimizer = optimizer
         self.schedule, self.clip, self.average = schedule, clip, average
         self.rates = [group["lr"] for group in optimizer.param_groups]
-        self.updates = 0  # all the state a schedule needs
+        self.updates = 0  # from which the schedule computes its factor
         self.loss = self.norm = torch.tensor(0.0)  # of the last update, for the log
 
     def join(self, accelerator: Accelerator) -> None:
+        """Move everything to the device, and wrap network and optimizer for several processes."""
         self.accelerator = accelerator
         with warnings.catch_warnings():  # PyTorch renames `broadcast_buffers`, Accelerate has only the old name
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
@@ -48,9 +49,9 @@ class Player:
 
     @contextmanager
     def judging(self) -> Iterator[nn.Module]:
-        """The network frozen while another's loss passes through it, as a discriminator is for the generator's loss.
+        """Freeze the network for the `with` block: gradients pass through it, but its own weights get none.
 
-        It gets no gradients of its own.
+        A discriminator is used this way for the generator's adversarial loss.
         """
         learning = [parameter for parameter in self.raw.parameters() if parameter.requires_grad]
         for parameter in learning:
@@ -62,7 +63,7 @@ class Player:
                 parameter.requires_grad_(True)
 
     def update(self, loss: Tensor) -> None:
-        """Gradients of `loss`; once a step, when all its parts are accumulated, the optimizer moves."""
+        """Compute the gradients of `loss`. Once all parts of a step are accumulated, take an optimizer step."""
         self.loss = loss.detach()
         self.accelerator.backward(loss)
         if not self.accelerator.sync_gradients:  # still accumulating
@@ -81,7 +82,7 @@ class Player:
 
 
 class Task(Protocol):
-    """What a package writes: the networks that learn, one step of learning, the evaluation.
+    """The training algorithm that a package writes: the players, one training step, the evaluation.
 
     A task may have `frozen`, a mapping or sequence of modules that never learn: teachers, text encoders, losses with
     weights. `fit` moves them to the device once and keeps them in eval mode without gradients; they are not saved.
@@ -92,15 +93,15 @@ class Task(Protocol):
     def step(self, batch: Any, at: int) -> Metrics:
         """Forward, losses, player.update(loss). The batch is on the device; random draws are seeded before.
 
-        Accumulation equals a larger batch when no loss is computed by a net that moved earlier in the same step:
-        update the generator first, then the discriminator on the output that the generator had before.
+        Accumulation equals a larger batch as long as no loss is computed with a network that was updated earlier in the
+        same step. So update the generator first, then the discriminator, on the generator's output from before.
         """
 
     def evaluate(self, batch: Any) -> Metrics:
-        """Without gradients, nets in eval mode; means over the batch, averaged over all batches by the watcher."""
+        """Means over the batch, which the watcher averages. Called without gradients, with networks in eval mode."""
 
     def release(self) -> nn.Module:
-        """What `export` saves: the averaged weights, without discriminators."""
+        """The network that `export` saves: with averaged weights, without discriminators."""
 
 
 def frozen(task: Task) -> list[nn.Module]:
@@ -110,7 +111,7 @@ def frozen(task: Task) -> list[nn.Module]:
 
 
 def set_training(task: Task) -> None:
-    """The players' networks in train mode, what is frozen in eval mode."""
+    """Set the players' networks to train mode, and frozen modules to eval mode."""
     for player in task.players.values():
         player.net.train()
     for module in frozen(task):

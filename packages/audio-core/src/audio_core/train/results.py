@@ -1,4 +1,4 @@
-"""What a run's folder holds, for those who read it: its recipe, its evaluations, its weights. Needs no accelerate."""
+"""Reading a run's folder: its recipe, its log and evaluations, its weights. Imports no accelerate."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def states(folder: str | Path) -> dict[int, Path]:
 
 
 def stale(steps: Iterable[int], keep: int) -> list[int]:
-    """The steps beyond the newest `keep`, compared as numbers: step 100,000 is newer than step 99,999."""
+    """The steps older than the newest `keep`, compared as numbers: step 100,000 is newer than step 99,999."""
     return sorted(steps)[:-keep]
 
 
 def load_state(net: nn.Module, folder: str | Path, name: str) -> None:
-    """The newest weights of player `name` of a run, averaged where there are such: for `export` and `evaluate`."""
+    """Load the newest weights of player `name` of a run into `net`: the averaged ones, where they exist."""
     from ..weights import load_weights
 
     saved = states(folder)
@@ -99,7 +99,7 @@ def load_state(net: nn.Module, folder: str | Path, name: str) -> None:
 
 
 def load_best(net: nn.Module, folder: str | Path) -> None:
-    """The weights of a run's best evaluation into `net`, a network like that of the task's `release()`."""
+    """Load the weights of a run's best evaluation into `net`, which must be built like the task's `release()`."""
     from ..weights import load_weights
 
     path = Path(folder) / BEST

@@ -1,4 +1,4 @@
-"""A training run's folder while a training writes to it: its recipe (recipe.yaml) and its states (state/).
+"""`Run`, a training run and its folder: the recipe (recipe.yaml) and the saved states (state/).
 
 A state is written beside its final name and renamed, so a killed process or a full disk leaves the previous one whole.
 Weights are safetensors, counts are JSON, optimizer states load with `weights_only=True`. One training at a time: the
@@ -31,23 +31,23 @@ from .results import stale, states
 
 
 class Run:
-    """Where a training stands: `step`s taken, `samples` seen, the accelerator, and the folder that keeps its states."""
+    """The progress of a training (`step`, `samples`), its accelerator, and the folder with its states."""
 
     def __init__(
         self, folder: str | Path, plan: Plan, device: str = "auto", items: int | None = None, quiet: bool = False
     ):
-        """Opens `folder` for `plan`, usually a whole recipe that inherits Plan: new, or to go on where it stands.
+        """Open `folder` for a new run, or to go on with the run in it. `plan` is usually a recipe that inherits Plan.
 
         `items` is the length of the training data, which turns a plan's epochs into steps.
         """
         self.folder, self.quiet = Path(folder), quiet
-        self.plan = replace(plan, steps=plan.lasting(items))
+        self.plan = replace(plan, steps=plan.total_steps(items))
         self.accelerator = _accelerator(plan, device)
         if self.accelerator.device.type == "cpu":
             _keep_memory()
         self._claim()
-        self.step, self.samples = max(self.states(), default=0), 0  # `restore` tells how many samples
-        self.leaving = False  # true after the last step of this process: the watchers' last chance
+        self.step, self.samples = max(self.states(), default=0), 0  # `restore` reads the samples
+        self.leaving = False  # true after the last step of this process; watchers act then for the last time
         self.stopped: str | None = None  # the signal that ended it early
         self.check_losses: Callable[[], None] = lambda: None  # set by fit: raises if a loss was not finite
         torch.manual_seed(plan.seed)  # nets built from here on begin alike in every process
@@ -59,11 +59,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the last step of the plan was taken; else a signal ended it, and the next start goes on."""
+        """Whether the last step of the plan was taken. Otherwise a signal ended the run, and the next start goes on."""
         return self.step >= self.plan.steps
 
     def _claim(self) -> None:
-        """The folder is this recipe's and no other training's; else all processes raise the same error."""
+        """Lock the folder and compare its recipe; where that fails, all processes raise the same error."""
         error: str | None = None
         if self.main:
             new = False
@@ -77,7 +77,7 @@ class Run:
                 error = str(problem)
                 if new:
                     unlock(self.folder)
-        (error,) = broadcast_object_list([error])  # nobody goes on before the main process has looked
+        (error,) = broadcast_object_list([error])  # all processes wait for the main one
         if error:
             raise InputError(error)
 
@@ -85,8 +85,8 @@ class Run:
         path = self.folder / "recipe.yaml"
         if not path.exists():
             return
-        known = config.load(type(self.plan), path)
-        changed = [name for name in config.differences(known, self.plan) if name not in self.plan.FREE]
+        earlier = config.load(type(self.plan), path)
+        changed = [name for name in config.differences(earlier, self.plan) if name not in self.plan.FREE]
         if changed:
             raise InputError(
                 f"{self.folder}: holds a run with another recipe (different: {', '.join(changed)}); "
@@ -100,7 +100,7 @@ class Run:
         return states(self.folder)
 
     def save(self, players: Mapping[str, Player]) -> None:
-        """The state after `step` steps; keeps the newest `plan.keep`."""
+        """Save the state after `step` steps, and delete all but the newest `plan.keep`."""
         if self.main:
             self._save(players)
         self.accelerator.wait_for_everyone()
@@ -134,7 +134,7 @@ class Run:
             shutil.rmtree(self.folder / "state" / f"step-{step:08d}", ignore_errors=True)
 
     def restore(self, players: Mapping[str, Player]) -> None:
-        """The newest state into the players and the counts; or a fresh start when there is none."""
+        """Load the newest state into the players and the counts. Without a state the run starts anew."""
         saved = self.states()
         if not saved:
             return
@@ -151,15 +151,15 @@ class Run:
             self.step, self.samples = int(counts["step"]), int(counts["samples"])
             if self.accelerator.scaler and counts.get("scaler"):
                 self.accelerator.scaler.load_state_dict(counts["scaler"])
-        except Exception as error:  # whatever a damaged file makes its reader say
+        except Exception as error:  # a damaged file can raise anything
             hint = "delete this folder to go on from the state before"
             raise InputError(f"{path}: cannot be read: {reason(error)}; {hint}") from error
         if self.main and not self.quiet and self.step < self.plan.steps:
             note(f"{self.folder}: goes on at step {self.step}")
 
     def close(self) -> None:
-        """Releases the folder and ends the process group; the last thing a training does, after its bundle."""
-        self.accelerator.wait_for_everyone()  # a process must not find the others gone
+        """Unlock the folder and end the process group. Call it last, after the bundle is written."""
+        self.accelerator.wait_for_everyone()  # no process may leave before the others are done
         if self.main:
             unlock(self.folder)
         self.accelerator.end_training()
@@ -183,8 +183,8 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
 
 
 def _keep_memory() -> None:
-    """What is freed stays with the process: glibc would fetch large tensors from the kernel in every step anew, which
-    takes up to a quarter of a training on a CPU."""
+    """Let the process keep freed memory. By default glibc fetches large tensors from the kernel in every step anew,
+    which takes up to a quarter of a training on a CPU."""
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # musl has none
         most_maps, trim_threshold = -4, -1
         mallopt(most_maps, 0)
@@ -192,7 +192,7 @@ def _keep_memory() -> None:
 
 
 def _torch_save(state: Any, file: IO[bytes]) -> None:
-    """Straight to the file. PyTorch's writer hides why a write failed, so the error is remembered here."""
+    """Write straight to the file. PyTorch's writer hides the cause of a failed write, so it is kept here."""
     errors: list[OSError] = []
 
     class Writer:

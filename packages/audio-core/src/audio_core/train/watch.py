@@ -1,4 +1,4 @@
-"""What happens beside the learning: each watcher is called after every step and knows its own when."""
+"""Watchers: logging, saving, evaluating and listening. Each is called after every step and decides when to act."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .run import Run
 
 
 class Journal:
-    """log.jsonl, and TensorBoard when that is installed: written by the main process alone."""
+    """Writes log.jsonl, and TensorBoard where that is installed. Only the main process writes."""
 
     def __init__(self, run: Run):
         self.run, self.path, self.board = run, run.folder / "log.jsonl", None
@@ -45,7 +45,7 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the thread that writes for TensorBoard."""
+        """End the thread that writes for TensorBoard."""
         if self.board:
             self.board.close()
 
@@ -65,7 +65,7 @@ class Journal:
                 self.board.add_scalar(f"{group}/{name}", value, self.run.step)
 
     def sound(self, name: str, samples: np.ndarray, rate: int) -> None:
-        """(C, T) samples and their spectrogram, under audio/ and on the board."""
+        """Write (C, T) samples and their spectrogram to audio/ and to TensorBoard."""
         from ..draw import png, spectrogram_image
 
         folder = self.run.folder / "audio" / f"step-{self.run.step:08d}"
@@ -78,9 +78,9 @@ class Journal:
 
 
 class Log:
-    """Means of the metrics, rates and speed: a line on the console and one in the journal, every `log_every` steps.
+    """Writes means of the metrics, learning rates and speed to the console and the journal, every `log_every` steps.
 
-    A metric that some steps do not have is the mean over those that have it, the same ones in all processes.
+    Where some steps lack a metric, its mean is over the others. These must be the same in all processes.
     """
 
     def __init__(self, journal: Journal, quiet: bool = False):
@@ -117,19 +117,20 @@ def clock(seconds: float) -> str:
 
 
 class Save:
-    """The state of the run, every `save_every` steps and when leaving."""
+    """Saves the state of the run every `save_every` steps and at the end."""
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
         if run.step % run.plan.save_every == 0 or run.leaving:
-            run.check_losses()  # never a state after a loss that was not a number
+            run.check_losses()  # so that no state is saved after a loss that is not finite
             run.save(task.players)
 
 
 class Evaluate:
-    """Means of `task.evaluate` over `data`, every `evaluate_every` steps and at the end; keeps the best release.
+    """Runs `task.evaluate` on `data` every `evaluate_every` steps and at the end, and keeps the best weights.
 
-    `data` may be several sets by name, whose metrics are then called set/metric. `best` names the metric that decides,
-    `lower` its direction. best.safetensors holds the weights of `task.release()`, and step and metrics in its header.
+    `data` may be several sets by name, whose metrics are then called set/metric. `best` names the metric that decides
+    which weights are best; with `lower` a lower value is better. best.safetensors holds the weights of
+    `task.release()`, with step and metrics in its header.
     """
 
     def __init__(
@@ -166,10 +167,10 @@ class Evaluate:
     def _keep_best(self, task: Task, values: Mapping[str, float], run: Run) -> None:
         if self.best is None or not math.isfinite(values[self.best]):
             return
-        known = best_results(run.folder)
-        if known and known["step"] > run.step:  # from steps that were lost and are taken again
-            known = None
-        record, sign = known.get(self.best) if known else None, -1 if self.lower else 1
+        earlier = best_results(run.folder)
+        if earlier and earlier["step"] > run.step:  # from steps that were lost and are taken again
+            earlier = None
+        record, sign = earlier.get(self.best) if earlier else None, -1 if self.lower else 1
         if record is not None and sign * values[self.best] <= sign * record:
             return
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -179,7 +180,7 @@ class Evaluate:
 
 @contextmanager
 def resting(task: Task) -> Iterator[None]:
-    """Nets in eval mode and no gradients, so that what happens meanwhile changes no step of learning."""
+    """Eval mode without gradients for the `with` block, so that the block changes no training step."""
     for player in task.players.values():
         player.raw.eval()
     try:
@@ -190,7 +191,7 @@ def resting(task: Task) -> Iterator[None]:
 
 
 def evaluate(task: Task, data: Any, batch: int, accelerator: Accelerator, workers: int = 0) -> dict[str, float]:
-    """Means over all items of `data`, each process taking every n-th item; values that are NaN are left out."""
+    """Means of the metrics over all items of `data`. Each of n processes takes every n-th; NaN values are left out."""
     if len(data) < accelerator.num_processes:
         raise InputError(f"{len(data)} items to evaluate on are too few for {accelerator.num_processes} processes")
     mine: Any = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))
@@ -221,7 +222,10 @@ def _length(items: Any) -> int:
 
 
 class Listen:
-    """What the task sounds like now: `sounds()` gives names and (C, T) samples, every `evaluate_every` steps."""
+    """Writes sounds of the task, as audio and spectrogram, every `evaluate_every` steps.
+
+    `sounds()` returns samples (C, T) by name.
+    """
 
     def __init__(self, journal: Journal, sounds: Callable[[], Mapping[str, Tensor]], rate: int):
         self.journal, self.sounds, self.rate = journal, sounds, rate
