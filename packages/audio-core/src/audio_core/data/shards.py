@@ -1,9 +1,9 @@
 """WebDataset shards: tar files in which the files of one sample, such as key.flac and key.json, follow each other.
 
 The `webdataset` library reads them in sequence. Here an index gives access to any sample, so that samples stay
-functions of (seed, index). The index of NAME.tar is NAME.tar.index: JSON lines of key, members (offset and size of each file),
-facts, and the rate, channels and frames of the audio. A tar without an index gets one when it is first opened, if its
-folder can be written. `sharding` writes shards.
+functions of (seed, index). The index of NAME.tar is NAME.tar.index: JSON lines of key, members (offset and size of
+each file), facts, and the rate, channels and frames of the audio. A tar without an index gets one when it is first
+opened, if its folder can be written. `sharding` writes shards.
 """
 
 import json
