@@ -18,14 +18,6 @@ from pathlib import Path
 from workspace import PLACEHOLDER, ROOT, Package, packages
 
 BOUNDS = re.compile(r'(?P<start>"audio-core(?:\[[\w,-]+\])?)>=(?P<low>[\d.]+),<(?P<high>[\d.]+)"')
-SHARED = (
-    "packages/audio-core/",
-    "tools/",
-    ".ci/",
-    ".github/",
-    "hatch.toml",
-    "pyproject.toml",
-)  # all may notice
 
 
 class Refused(Exception):
