@@ -129,5 +129,5 @@ class _Undrawn(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in ("normal_", "uniform_"):
-            return args[0]
+            return args[0] if args else kwargs["tensor"]  # the second where torch.nn.init calls itself
         return func(*args, **(kwargs or {}))
