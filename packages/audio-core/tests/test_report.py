@@ -188,13 +188,11 @@ def test_the_axes_of_a_spectrogram_have_round_numbers(rate, hertz):
 def test_the_foot_says_when_with_what_and_how_the_page_was_written():
     report = Report("r")
     assert "footer" not in {tag for tag, _ in Page(report.html()).tags}
-    report.foot("audio-acdnet 0.1.0", "audio-acdnet evaluate run 'my <clips>'", datetime.date(2026, 1, 9))
+    report.foot("audio-acdnet 0.1.0", "audio-acdnet evaluate run 'my <clips>'")
     assert Page(report.html()).words[-2:] == [
-        "2026-01-09 · audio-acdnet 0.1.0 ·",
+        f"{datetime.date.today()} · audio-acdnet 0.1.0 ·",
         "audio-acdnet evaluate run 'my <clips>'",
     ]
-    report.foot("audio-acdnet 0.1.0", "")
-    assert str(datetime.date.today().year) in report.html()
 
 
 def test_time_runs_to_the_right_and_frequency_up():

@@ -160,9 +160,9 @@ class Report:
         """A confusion matrix: counts[true, predicted]."""
         self._figure(title, draw.matrix(labels, counts))
 
-    def foot(self, program: str, command: str, date: datetime.date | None = None) -> None:
-        """End the page with the program and its version, the command line, and the date, by default today."""
-        day = (date or datetime.date.today()).isoformat()
+    def foot(self, program: str, command: str) -> None:
+        """End the page with the program and its version, the command line, and today's date."""
+        day = datetime.date.today().isoformat()
         self._foot = f"<footer>{day} · {escape(program)} · <code>{escape(command)}</code></footer>\n"
 
     def html(self) -> str:
