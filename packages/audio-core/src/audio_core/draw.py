@@ -239,7 +239,7 @@ def matrix(labels: Sequence[str], counts: ArrayLike) -> str:
     names = [escape(label) for label in labels]
     head = "".join(f"<th><span>{name}</span></th>" for name in names)
     rows = f'<tr><th class="corner">true \\ predicted</th>{head}<th><span>recall</span></th></tr>'
-    for name, line in zip(names, table, strict=True):
+    for row, (name, line) in enumerate(zip(names, table, strict=True)):
         total = line.sum() or 1
         cells = ""
         for other, count in zip(names, line, strict=True):
@@ -247,6 +247,6 @@ def matrix(labels: Sequence[str], counts: ArrayLike) -> str:
             note = f"{name} predicted as {other}: {number(count)} ({100 * share:.0f} %)"
             strong = ' class="strong"' if share > 0.5 else ""
             cells += f'<td{strong} style="--share:{share:.3f}" title="{note}">{number(count) if count else ""}</td>'
-        recall = line[names.index(name)] / total
+        recall = line[row] / total
         rows += f'<tr><th>{name}</th>{cells}<td class="right">{100 * recall:.0f} %</td></tr>'
     return f'<div class="scroll"><table class="matrix">{rows}</table></div>'

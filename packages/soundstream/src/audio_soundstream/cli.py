@@ -38,7 +38,7 @@ def parser() -> command.Parser:
     decode = _file_verb(verbs, "decode", _decode, "Decode .sstr files, or a stream on standard input.")
     _add_bitrate(decode)
     _add_number(decode, "--start", "begin here, in seconds", default=0.0)
-    _add_number(decode, "--seconds", "decode so much")
+    _add_number(decode, "--seconds", "decode this much, in seconds (default: to the end)")
     decode.add_argument("--conceal", action="store_true", help="bridge packets that are damaged or lost")
     _add_number(decode, "--bridge", "most seconds in a row without a packet that --conceal bridges (default: 10)")
     decode.add_argument("--stream", action="store_true", help="decode standard input as it arrives, to raw samples")
@@ -74,11 +74,10 @@ def parser() -> command.Parser:
         verbs,
         PACKAGE,
         "Make a bundle of a run, or an encoder for other machines.",
-        "c, c-int8: C99 sources for microcontrollers, in real numbers or integers; onnx: one file; "
-        "tflite-int8: one file for TensorFlow Lite and its Micro",
+        "c, c-int8: C99 sources, in real numbers or integers; onnx: a file; tflite-int8: a file, also for TFLite Micro",
     )
-    checkpoints = "a .pt file of uverd's SoundStream or TinyStream"
-    kit.convert(verbs, PACKAGE, "Make a bundle of a checkpoint of the original programs.", checkpoints)
+    files = "a .pt file of uverd's SoundStream or TinyStream"
+    kit.convert(verbs, PACKAGE, "Make a bundle of a checkpoint of the original programs.", files)
     kit.describe(verbs, PACKAGE, "Show parameters, work, bitrates and delay of a codec.")
     kit.recipes(verbs, PACKAGE)
     kit.scan(verbs)

@@ -96,6 +96,10 @@ class Recipe(Plan):
     evaluate_every: int = 5000
     save_every: int = 5000
 
+    FIRST: ClassVar[tuple[str, ...]] = (
+        *("data.root", "data.more", "data.held_out", "data.seconds", "steps", "batch", "optimizer", "schedule"),
+        *("discriminators.begin", "evaluate_every", "save_every", "workers"),
+    )
     FREE: ClassVar[frozenset[str]] = Plan.FREE | {"data.root", "data.more"}
 
     def __post_init__(self) -> None:
