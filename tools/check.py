@@ -1,7 +1,7 @@
-"""What a change must keep true and no package's own tests can see. Silent when all is well.
+"""Rules for every change that no package's own tests can check. Prints nothing when all is well.
 
-Which way imports point, sizes, versions, what the documentation shows, how fast commands start; ruff and mypy
-run beside. A rule takes the root of a workspace and returns a line for each finding, so that tests can feed
+The rules are about imports, sizes, versions, commands and links in the documentation, and how fast commands start.
+ruff and mypy run beside them. A rule takes the root of a workspace and returns a line for each finding, so that tests can feed
 it wrong workspaces.
 """
 

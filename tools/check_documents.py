@@ -1,4 +1,4 @@
-"""What the documentation shows is true: commands exist and parse, start at once, and links lead somewhere."""
+"""Checks of the documentation: commands exist, parse and start at once, links lead somewhere, the reference is full."""
 
 import json
 import os

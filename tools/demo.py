@@ -164,7 +164,7 @@ class Noisy:
 
 
 class Denoising:
-    """The task: who learns, and what one step of learning is."""
+    """The task: its player, and one training step."""
 
     def __init__(self, plan: Plan):
         net = Denoiser(Denoiser.Config())
@@ -325,7 +325,7 @@ PARTS = {
     "files in every format": files,
     "signals": signals,
     "training a denoiser": lambda page: training(page, 400),
-    "what the shipped classifier hears": sounds,
+    "classifying sounds": sounds,
     "a codec, from file to file": coded,
 }
 

@@ -27,7 +27,7 @@ RATE, SAMPLES = 20000, 30225
 
 
 def compared(one: Callable[[], object], other: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median seconds of processor time of both, taken in turn."""
+    """Median seconds of processor time of both functions, which are called in turn."""
     times: tuple[list[float], list[float]] = [], []
     for _ in range(rounds):
         for function, taken in zip((one, other), times, strict=True):
@@ -37,7 +37,7 @@ def compared(one: Callable[[], object], other: Callable[[], object], rounds: int
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def told(what: str, ours: float, other: float, than: str) -> None:
+def show(what: str, ours: float, other: float, than: str) -> None:
     print(f"{what:42} {1000 * ours:9.3f} ms   {other / ours:5.2f} times as fast as {than} ({1000 * other:.3f} ms)")
 
 
@@ -46,7 +46,7 @@ def told(what: str, ours: float, other: float, than: str) -> None:
 
 def level_by_windows(x: np.ndarray) -> float:
     """The level of a crop as the published programs find it: window by window, the weights computed in each."""
-    size, found = 2048, []
+    size, levels = 2048, []
     for start in range(0, len(x) - size + 1, size // 2):
         spectrum = np.fft.rfft(x[start : start + size] * np.hanning(size + 1)[:-1])
         square = np.linspace(0, RATE // 2, size // 2 + 1) ** 2
@@ -60,8 +60,8 @@ def level_by_windows(x: np.ndarray) -> float:
             - 0.5 * np.log10(square + 737.9**2)
         )
         power = np.abs(spectrum) ** 2 * np.power(10, np.maximum(curve, -80) / 10)
-        found.append(10 * np.log10(np.maximum(power.sum(), 1e-8)))
-    return max(found)
+        levels.append(10 * np.log10(np.maximum(power.sum(), 1e-8)))
+    return max(levels)
 
 
 def mixing() -> None:
@@ -82,7 +82,7 @@ def mixing() -> None:
             mix.amplify(mixed.astype(np.float32), drawn.gain_db).astype(np.float32)
 
     ours, other = compared(lambda: [mixes.render(drawn) for drawn in draws], by_windows, 7)
-    told("a mixed training item", ours / 32, other / 32, "window by window")
+    show("a mixed training item", ours / 32, other / 32, "window by window")
 
 
 # --- inference ---------------------------------------------------------------------------------------------
@@ -94,11 +94,11 @@ def folding() -> None:
         model = ACDNet(ACDNetConfig(channels=channels)).eval()
         quick, crop = folded(model), torch.randn(1, 1, SAMPLES)
         ours, other = compared(lambda q=quick, c=crop: q(c), lambda m=model, c=crop: m(c), 60)
-        told(f"{name}, folded, one crop", ours, other, "unfolded")
+        show(f"{name}, folded, one crop", ours, other, "unfolded")
 
 
 def streaming(minutes: float) -> None:
-    """A recording of noise and tones, written and heard in blocks."""
+    """Time and peak memory of classifying a recording of noise, in blocks."""
     model = folded(audio_acdnet.load())
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
@@ -120,17 +120,17 @@ def streaming(minutes: float) -> None:
 def device() -> None:
     model = audio_acdnet.load()
     for map_type in ("int8", "int16"):
-        made = quantise(model, calibrate.sounds(model.config), map_type=map_type)
-        memory = sum(c_code.memory_of(made).values())
-        print(f"C export, {map_type} maps: {memory:,} bytes of memory, {c_code.flash(made):,} of flash")
+        quantised = quantise(model, calibrate.sounds(model.config), map_type=map_type)
+        memory = sum(c_code.memory_of(quantised).values())
+        print(f"C export, {map_type} maps: {memory:,} bytes of memory, {c_code.flash(quantised):,} of flash")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60, help="length of the streamed recording")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    streaming(given.minutes)  # first, as it tells the peak of memory
+    streaming(args.minutes)  # first, since it prints the peak memory of the process
     mixing()
     folding()
     device()

@@ -66,16 +66,16 @@ def original(layer: nn.Module, x: Tensor) -> Tensor:
 @torch.no_grad()
 def original_codes(model: NeuralCodec, x: Tensor) -> Tensor:
     z = original(model.encoder, x)
-    residual, found = z.transpose(1, 2).reshape(-1, model.width), []
+    residual, codes = z.transpose(1, 2).reshape(-1, model.width), []
     for book in model.quantizer.codebooks:
         distances = residual.square().sum(1, keepdim=True) + book.square().sum(1) - 2 * residual @ book.T
         nearest = distances.argmin(1)
         residual = residual - F.embedding(nearest, book)
-        found.append(nearest)
-    return torch.stack(found)[None]
+        codes.append(nearest)
+    return torch.stack(codes)[None]
 
 
-def made(config: SoundStreamConfig | TinyStreamConfig) -> NeuralCodec:
+def random_model(config: SoundStreamConfig | TinyStreamConfig) -> NeuralCodec:
     torch.manual_seed(0)
     model = TinyStream(config) if isinstance(config, TinyStreamConfig) else SoundStream(config)
     spread(model)
@@ -92,8 +92,8 @@ def speed(name: str, model: NeuralCodec, seconds: float, rounds: int) -> None:
         return np.concatenate(list(encoded(model, pieces)), 1)
 
     whole = x.shape[-1] // model.hop * model.hop
-    theirs = original_codes(model, x[..., :whole])
-    agreement = float((theirs[0].numpy() == encode()[:, : theirs.shape[-1]]).mean())
+    expected = original_codes(model, x[..., :whole])
+    agreement = float((expected[0].numpy() == encode()[:, : expected.shape[-1]]).mean())
     codes = torch.from_numpy(encode())[None]
 
     def decode() -> None:
@@ -151,16 +151,16 @@ def memory(minutes: float) -> None:
             with audio.Writer(path, 16000, 1) as writer:
                 for _ in range(round(length)):
                     writer.write(second)
-            found = subprocess.run(
+            child = subprocess.run(
                 [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
             )
-            peaks.append(int(found.stdout) / 1024)
+            peaks.append(int(child.stdout) / 1024)
     print(f"TinyStream medium, a file of {minutes:g} minutes: {peaks[1]:.0f} MB, one of 10 s: {peaks[0]:.0f} MB")
 
 
 def passing(path: str) -> None:
     reconstruct_file(
-        made(TinyStreamConfig(16, 128, layers=5, size=1024)), path, {5: Path(f"{path}.back.wav")}, quiet=True
+        random_model(TinyStreamConfig(16, 128, layers=5, size=1024)), path, {5: Path(f"{path}.back.wav")}, quiet=True
     )
 
 
@@ -169,16 +169,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="of noise (default: 60)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=10.0, help="of the long file (default: 10)")
-    given = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     for name, config in (
         ("TinyStream medium", TinyStreamConfig(16, 128, layers=5, size=1024)),
         ("the same, causal", TinyStreamConfig(16, 128, layers=5, size=1024, causal=True)),
         ("SoundStream base", SoundStreamConfig()),
     ):
-        speed(name, made(config), given.seconds, given.rounds)
-    encodec(min(given.seconds, 30.0), given.rounds)
-    memory(given.minutes)
+        speed(name, random_model(config), args.seconds, args.rounds)
+    encodec(min(args.seconds, 30.0), args.rounds)
+    memory(args.minutes)
     print(f"peak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 
 
