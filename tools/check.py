@@ -1,8 +1,8 @@
 """Rules for every change that no package's own tests can check. Prints nothing when all is well.
 
 The rules are about imports, sizes, versions, commands and links in the documentation, and how fast commands start.
-ruff and mypy run beside them. A rule takes the root of a workspace and returns a line for each finding, so that tests can feed
-it wrong workspaces.
+ruff and mypy run beside them. A rule takes the root of a workspace and returns a line for each finding, so that tests
+can give it wrong workspaces.
 """
 
 import ast

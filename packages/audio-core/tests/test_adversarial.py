@@ -68,11 +68,15 @@ def test_real_features_are_constants_and_made_ones_learn():
 def test_losses_of_half_precision_logits_are_float32_and_of_double_ones_double():
     logits = [torch.full((3000,), 0.3)]
     for dtype, expected in ((torch.bfloat16, torch.float32), (torch.float64, torch.float64)):
-        given = [x.to(dtype) for x in logits]
-        for loss in (hinge_discriminator(given, given), linear_generator(given), feature_matching([given], [given])):
+        converted = [x.to(dtype) for x in logits]
+        for loss in (
+            hinge_discriminator(converted, converted),
+            linear_generator(converted),
+            feature_matching([converted], [converted]),
+        ):
             assert loss.dtype == expected
-        exact = 1 - given[0][0].double()
-        assert hinge_generator(given).item() == pytest.approx(exact.item(), rel=1e-5)
+        exact = 1 - converted[0][0].double()
+        assert hinge_generator(converted).item() == pytest.approx(exact.item(), rel=1e-5)
 
 
 # The balance

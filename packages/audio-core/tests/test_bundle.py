@@ -380,9 +380,9 @@ def test_push_uploads_the_three_files_to_a_private_model(folder, monkeypatch):
 def test_checkpoints_are_unwrapped(tmp_path, wrap):
     tensors = {"a.weight": torch.randn(2, 3), "a.count": torch.tensor(3)}
     torch.save(wrap(tensors), tmp_path / "c.ckpt")
-    found = bundle.read_checkpoint(tmp_path / "c.ckpt")
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    loaded = bundle.read_checkpoint(tmp_path / "c.ckpt")
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
 
 
 def test_a_package_names_the_wrapper_of_its_original(tmp_path):

@@ -119,24 +119,26 @@ def test_convert_of_one_file_says_what_was_clipped(tmp_path, capsys):
 
 def test_compare_measures_pairs_and_writes_a_page(sounds, tmp_path, capsys):
     (sounds / "broken.wav").unlink()
-    made = tmp_path / "made"
+    estimates = tmp_path / "estimates"
     for name in ("a.wav", "deep/b.flac"):
         samples, rate = audio.read(sounds / name)
-        audio.write(made / name, samples + 0.01 * noise(5, samples.shape[1] / rate, rate, len(samples)).numpy(), rate)
-    code, out, err = run(capsys, "compare", sounds, made, "-o", tmp_path / "page.html", "--json")
+        audio.write(
+            estimates / name, samples + 0.01 * noise(5, samples.shape[1] / rate, rate, len(samples)).numpy(), rate
+        )
+    code, out, err = run(capsys, "compare", sounds, estimates, "-o", tmp_path / "page.html", "--json")
     values = json.loads(out)["a.wav"]
     assert code == 0 and values["SDR"] == pytest.approx(10 * np.log10(0.125 / 1e-6), abs=0.3)
     page = (tmp_path / "page.html").read_text()
     assert page.count("<audio") == 4 and "SI-SDR" in page
     foot = (tmp_path / "page.html").read_text().rpartition("<footer>")[2]
-    assert f"audio-core {__version__} · <code>audio-core compare {sounds} {made} -o " in foot
-    code, _, err = run(capsys, "compare", sounds, made, "-o", tmp_path / "page.html")
+    assert f"audio-core {__version__} · <code>audio-core compare {sounds} {estimates} -o " in foot
+    code, _, err = run(capsys, "compare", sounds, estimates, "-o", tmp_path / "page.html")
     assert code == 2 and "exists already; give --force" in err
-    audio.write(made / "a.wav", tone().numpy(), 16000)
+    audio.write(estimates / "a.wav", tone().numpy(), 16000)
     audio.write(tmp_path / "short.wav", tone(440, 0.01).numpy(), 16000)
     code, _, err = run(capsys, "compare", tmp_path / "short.wav", tmp_path / "short.wav")
     assert code == 2 and "160 samples are too few to compare spectra" in err
-    code, _, err = run(capsys, "compare", sounds / "a.wav", made / "a.wav")
+    code, _, err = run(capsys, "compare", sounds / "a.wav", estimates / "a.wav")
     assert code == 2 and "1 x 16000 samples at 16000 Hz, but the reference has 2 x 16000" in err
 
 
@@ -176,8 +178,8 @@ def test_describe_shows_a_bundle_without_its_package(tmp_path, capsys):
     card = bundle.card("Gain", "A toy.", "mit", "none", {}, "load()")
     bundle.save(Gain(Gain.Config()), tmp_path / "b", "audio-toy", "1.2.3", card)
     code, out, _ = run(capsys, "describe", tmp_path / "b", "--json")
-    told = json.loads(out)
-    assert code == 0 and (told["class"], told["config"], told["values"]) == ("Gain", {"width": 3}, 12)
+    head = json.loads(out)
+    assert code == 0 and (head["class"], head["config"], head["values"]) == ("Gain", {"width": 3}, 12)
     code, out, _ = run(capsys, "describe", tmp_path / "b")
     assert "config.width  3" in out.replace("      ", "  ").replace("   ", "  ") or "config.width" in out
     code, _, err = run(capsys, "describe", tmp_path / "nothing")
@@ -438,7 +440,7 @@ def test_a_damaged_mp3_is_one_line_although_its_decoder_would_say_more(tmp_path)
 @pytest.mark.parametrize("place", [1, 2, 4])
 def test_settings_may_stand_before_and_behind_options(place, capsys):
     parser, verbs = command.program("made-up", "For this test.", "0")
-    train = command.verb(verbs, "train", lambda given: print(given.recipe, given.out, *given.settings), "Train.")
+    train = command.verb(verbs, "train", lambda args: print(args.recipe, args.out, *args.settings), "Train.")
     train.add_argument("recipe")
     train.add_argument("settings", nargs="*")
     train.add_argument("-o", "--out")

@@ -287,8 +287,8 @@ def test_files_are_loaded_with_overrides_from_yaml_and_json(tmp_path):
 
 def test_differences_are_dotted_names():
     changed = Recipe(optimizer=Adam(lr=1.0), steps=3, model=MambaConfig())
-    found = config.differences(Recipe(), changed)
-    assert found == ["model.kind", "model.base", "model.act", "model.depth", "model.rates", "optimizer.lr", "steps"]
+    names = config.differences(Recipe(), changed)
+    assert names == ["model.kind", "model.base", "model.act", "model.depth", "model.rates", "optimizer.lr", "steps"]
 
 
 def test_the_table_tells_type_default_and_the_text_under_each_field():

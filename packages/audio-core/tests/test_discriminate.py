@@ -16,9 +16,9 @@ from torch import nn
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SMALL = {
-    "wave": lambda **given: WaveDiscriminator(width=4, **given),
-    "stft": lambda **given: STFTDiscriminator(width=4, **given),
-    "resolutions": lambda **given: MultiResolutionSTFTDiscriminator(width=4, windows=(512, 128), **given),
+    "wave": lambda **settings: WaveDiscriminator(width=4, **settings),
+    "stft": lambda **settings: STFTDiscriminator(width=4, **settings),
+    "resolutions": lambda **settings: MultiResolutionSTFTDiscriminator(width=4, windows=(512, 128), **settings),
 }
 
 
@@ -39,8 +39,8 @@ def test_the_multi_resolution_discriminator_is_encodec_s():
     discriminator = MultiResolutionSTFTDiscriminator(width=case.config["filters"], windows=case.config["n_ffts"])
     swaps = {"discriminators.": "resolutions.", "convs.": "layers.", "conv_post": "last", ".conv.": "."}
     state = case.state()
-    for theirs, ours in swaps.items():
-        state = {name.replace(theirs, ours): value for name, value in state.items()}
+    for original, ours in swaps.items():
+        state = {name.replace(original, ours): value for name, value in state.items()}
     discriminator.load_state_dict(fit_weight_norm(state, discriminator))
     with torch.no_grad():
         logits, features = discriminator(case.inputs["x"])
@@ -71,8 +71,8 @@ def test_several_discriminators_speak_in_their_order():
     assert [len(each) for each in joined.features] == [6, 6, 6, 6]
     assert all(torch.equal(a, b) for a, b in zip(joined.logits, first.logits + second.logits, strict=True))
     expected = [x for each in first.features + second.features for x in each]
-    found = [x for each in joined.features for x in each]
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    maps = [x for each in joined.features for x in each]
+    assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
 
 
 def test_the_stft_discriminator_takes_short_audio():
@@ -130,8 +130,8 @@ def test_unnormalised_spectra_are_larger_and_a_power_of_minus_one_forgets_the_vo
     audio = noise(7, 0.2)[None]
     first = nn.Parameter(torch.ones(4, 2, 3, 9))
 
-    def peak(x, **given):
-        discriminator = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), **given)
+    def peak(x, **settings):
+        discriminator = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), **settings)
         discriminator.resolutions[0].layers[0].weight, discriminator.resolutions[0].layers[0].bias = first, None
         return discriminator(x).features[0][0].max()
 

@@ -57,13 +57,13 @@ def test_the_compressed_transform_is_semamba_s():
     close(straight.magnitude, expected["lin_mag"], 1e-6)
     close(torch.polar(*straight[:2]), torch.polar(expected["lin_mag"], expected["lin_pha"]), 1e-6)
     # |X|^0.3 magnifies the rounding of nearly empty bins, which differs between FFT libraries and processors.
-    heard = expected["lin_mag"] > 1e-2
+    not_empty = expected["lin_mag"] > 1e-2
     for ours, prefix in ((plain, ""), (safe, "eps_")):
         magnitude, parts = expected[prefix + "mag"], expected[prefix + "com"]
         close(ours.magnitude, magnitude, 1e-3)
         close(ours.parts, parts, 1e-3)
-        close(ours.magnitude[heard], magnitude[heard], 1e-5)
-        close(ours.parts[heard], parts[heard], 2e-5)
+        close(ours.magnitude[not_empty], magnitude[not_empty], 1e-5)
+        close(ours.parts[not_empty], parts[not_empty], 2e-5)
     assert (safe.magnitude - plain.magnitude).max() > 5e-3  # the two forms can be told apart
     close(transform.inverse(expected["mag"], expected["pha"], None), expected["istft_wav"])
 
@@ -127,10 +127,10 @@ def test_autocast_changes_no_transform():
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
 def test_mel_filters_are_librosa_s_and_torchaudio_s(torchaudio, scale, norm):
     filters = mel_filters(44100, 2048, 80, 30.0, 16000.0, scale, norm)
-    theirs = librosa.filters.mel(
+    expected = librosa.filters.mel(
         sr=44100, n_fft=2048, n_mels=80, fmin=30.0, fmax=16000.0, htk=scale == "htk", norm=norm
     )
-    close(filters, torch.from_numpy(theirs), 1e-6)
+    close(filters, torch.from_numpy(expected), 1e-6)
     banks = torchaudio.functional.melscale_fbanks(1025, 30.0, 16000.0, 80, 44100, norm, scale)
     close(filters, banks.T, 1e-4)  # torchaudio computes its corners in float32
 

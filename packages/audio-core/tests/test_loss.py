@@ -32,9 +32,9 @@ def test_each_term_and_each_resolution_is_stable_audio_tools_s(spectral):
     left = decoded[:, :1], real[:, :1]
     plain = MultiResolutionSTFTLoss(divide_by="estimate")
     close(plain(*left), expected["mono_unweighted"], 1e-6)
-    heard = MultiResolutionSTFTLoss(a_weighting=44100, divide_by="estimate")
-    close(heard.prepared(real[:, :1]), expected["a_weighted_real_left"], 1e-6)
-    filtered = [heard.prepared(x) for x in left]
+    weighted = MultiResolutionSTFTLoss(a_weighting=44100, divide_by="estimate")
+    close(weighted.prepared(real[:, :1]), expected["a_weighted_real_left"], 1e-6)
+    filtered = [weighted.prepared(x) for x in left]
     for i, window in enumerate(spectral.config["fft_sizes"]):
         hop = spectral.config["hop_sizes"][i]
         logs = STFTLoss(window, hop, convergence=0)(*filtered)

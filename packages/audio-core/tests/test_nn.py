@@ -58,8 +58,8 @@ def test_same_padding_is_torch_s():
         ours, x = Conv1d(2, 3, kernel, dilation=dilation), torch.randn(1, 2, 40)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks that even kernels cost it a copy
-            theirs = nn.functional.conv1d(x, ours.weight, ours.bias, padding="same", dilation=dilation)
-        close(ours(x), theirs)
+            expected = nn.functional.conv1d(x, ours.weight, ours.bias, padding="same", dilation=dilation)
+        close(ours(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_same_padding_is_torch_s():
 def test_explicit_padding_is_torch_s(kernel, stride, padding, extra):
     x = torch.randn(2, 4, 31)
     ours = Conv1d(4, 6, kernel, stride, padding=padding, groups=2)
-    theirs = nn.Conv1d(4, 6, kernel, stride, padding, groups=2)
-    theirs.load_state_dict(ours.state_dict())
-    close(ours(x), theirs(x), 1e-6)
+    expected = nn.Conv1d(4, 6, kernel, stride, padding, groups=2)
+    expected.load_state_dict(ours.state_dict())
+    close(ours(x), expected(x), 1e-6)
     ours = ConvTranspose1d(4, 6, kernel, stride, padding=padding, output_padding=extra, groups=2)
-    theirs = nn.ConvTranspose1d(4, 6, kernel, stride, padding, extra, groups=2)
-    theirs.load_state_dict(ours.state_dict())
-    close(ours(x), theirs(x), 1e-6)
+    expected = nn.ConvTranspose1d(4, 6, kernel, stride, padding, extra, groups=2)
+    expected.load_state_dict(ours.state_dict())
+    close(ours(x), expected(x), 1e-6)
 
 
 @pytest.mark.parametrize("layer", [Conv1d(1, 1, 5, 2, 3, "causal"), ConvTranspose1d(1, 1, 6, 2, padding="causal")])
@@ -139,8 +139,8 @@ def test_an_output_comes_as_soon_as_its_delay_has_passed():
     ):  # fmt: skip
         x = torch.randn(1, 1, 60)
         counts = [output.shape[-1] for output in streamed(layer, x, [1])][:-1]
-        heard = [sum(counts[: n + 1]) for n in range(50)]
-        assert heard == [max(0, n + 1 - layer.delay) for n in range(50)], layer
+        lengths = [sum(counts[: n + 1]) for n in range(50)]
+        assert lengths == [max(0, n + 1 - layer.delay) for n in range(50)], layer
 
 
 def test_streams_of_one_layer_do_not_disturb_each_other():
@@ -264,11 +264,11 @@ def block(width_in, width_out, stride, transposed=False):
 @pytest.mark.parametrize("name", ["snake", "res", "enc1", "enc4", "enc5", "dec4", "dec5"])
 def test_blocks_are_lyra_codec_s_under_its_own_names(name):
     case = Case.load(FIXTURES / "lyra_blocks")
-    made = {"snake": lambda: SnakeBeta(6), "res": lambda: ResidualUnit(6, dilation=9)}
+    builders = {"snake": lambda: SnakeBeta(6), "res": lambda: ResidualUnit(6, dilation=9)}
     stride = int(name[-1]) if name[-1].isdigit() else 1
-    made |= {f"enc{stride}": lambda: block(6, 6 if stride == 1 else 10, stride)}
-    made |= {f"dec{stride}": lambda: block(10, 6, stride, transposed=True)}
-    module = made[name]()
+    builders |= {f"enc{stride}": lambda: block(6, 6 if stride == 1 else 10, stride)}
+    builders |= {f"dec{stride}": lambda: block(10, 6, stride, transposed=True)}
+    module = builders[name]()
     state = {key.removeprefix(f"{name}."): value for key, value in case.state().items() if key.startswith(f"{name}.")}
     module.load_state_dict(state)
     forward = module["layers"] if isinstance(module, nn.ModuleDict) else module

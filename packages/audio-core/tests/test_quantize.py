@@ -48,9 +48,9 @@ def test_codebooks_begin_as_k_means_and_follow_the_data():
     for step in range(30):
         quantizer(blobs(512, step))
     quantizer.eval()
-    found = quantizer(blobs(512, 99))
-    assert found.losses[0] < 0.1 and found.losses[1] <= found.losses[0]
-    entropy, used = usage(found.codes, 16)
+    quantised = quantizer(blobs(512, 99))
+    assert quantised.losses[0] < 0.1 and quantised.losses[1] <= quantised.losses[0]
+    entropy, used = usage(quantised.codes, 16)
     assert entropy[0] > 3 and used[0] > 0.8
 
 
@@ -78,8 +78,8 @@ def test_half_precision_around_it_changes_no_code():
     quantizer.load_codebooks(torch.randn(2, 64, 8))
     latents = torch.randn(1, 8, 500)
     with torch.autocast("cpu", torch.bfloat16):
-        found, out = quantizer.codes(latents), quantizer(latents)
-    assert torch.equal(found, quantizer.codes(latents)) and out.losses.dtype == torch.float32
+        codes, out = quantizer.codes(latents), quantizer(latents)
+    assert torch.equal(codes, quantizer.codes(latents)) and out.losses.dtype == torch.float32
 
 
 def test_it_searches_when_made_in_inference_mode():

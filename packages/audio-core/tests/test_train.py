@@ -33,10 +33,10 @@ spec.loader.exec_module(toys)
 ALL = ["Supervised", "VaeGan", "MetricGan", "Diffusion", "Language"]
 
 
-def launch(kind: str, folder: Path, *given: str, processes: int = 1) -> subprocess.CompletedProcess:
+def launch(kind: str, folder: Path, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess:
     """One training in its own process, or under torchrun in several."""
     many = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *many, str(SCRIPT), kind, str(folder), *given]
+    command = [sys.executable, *many, str(SCRIPT), kind, str(folder), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
 
@@ -211,10 +211,10 @@ def test_a_damaged_state_is_named(tmp_path):
 def test_a_discriminator_that_is_not_frozen_learns_from_the_generator(tmp_path):
     """What `judging` prevents: the generator's gradient in the discriminator."""
     task = toys.VaeGan(0.0)
-    made = torch.randn(4, toys.WIDTH, requires_grad=True)
+    generated = torch.randn(4, toys.WIDTH, requires_grad=True)
     with task.discriminator.judging() as discriminator:
-        discriminator(made).mean().backward()
-    assert made.grad is not None and all(p.grad is None for p in task.discriminator.raw.parameters())
+        discriminator(generated).mean().backward()
+    assert generated.grad is not None and all(p.grad is None for p in task.discriminator.raw.parameters())
     assert all(p.requires_grad for p in task.discriminator.raw.parameters())
 
 

@@ -105,8 +105,8 @@ class Vae(nn.Module):
 
     def forward(self, x, noise):
         mean, log_scale = self.down(x).chunk(2, -1)
-        made = self.up(mean + noise[:, :4] * log_scale.exp())
-        return made, (mean**2 + (2 * log_scale).exp() - 2 * log_scale).mean()
+        estimate = self.up(mean + noise[:, :4] * log_scale.exp())
+        return estimate, (mean**2 + (2 * log_scale).exp() - 2 * log_scale).mean()
 
 
 class VaeGan:
@@ -118,12 +118,12 @@ class VaeGan:
 
     def step(self, batch, at):
         x = batch["x"]
-        made, penalty = self.codec(x, batch["noise"])
+        estimate, penalty = self.codec(x, batch["noise"])
         with self.discriminator.judging() as discriminator:
-            fool = -discriminator(made).mean()
-        close = F.l1_loss(made, x)
+            fool = -discriminator(estimate).mean()
+        close = F.l1_loss(estimate, x)
         self.codec.update(close + 0.1 * fool + 1e-2 * penalty)
-        spot = F.relu(1 - self.discriminator(x)).mean() + F.relu(1 + self.discriminator(made.detach())).mean()
+        spot = F.relu(1 - self.discriminator(x)).mean() + F.relu(1 + self.discriminator(estimate.detach())).mean()
         self.discriminator.update(spot)
         return {"close": close.detach(), "fool": fool.detach(), "spot": spot.detach()}
 
@@ -137,13 +137,13 @@ class MetricGan:
 
     def step(self, batch, at):
         clean, noisy = batch["x"], batch["x"] + 0.5 * batch["noise"]
-        made = self.net(noisy)
+        estimate = self.net(noisy)
         with self.discriminator.judging() as discriminator:
-            please = (1 - discriminator(torch.cat([clean, made], -1))).square().mean()
-        self.net.update(please + F.mse_loss(made, clean))
-        score = 1 / (1 + (made.detach() - clean).square().mean(-1, keepdim=True))
-        told = self.discriminator(torch.cat([clean, made.detach()], -1))
-        spot = F.mse_loss(told, score) + F.mse_loss(
+            please = (1 - discriminator(torch.cat([clean, estimate], -1))).square().mean()
+        self.net.update(please + F.mse_loss(estimate, clean))
+        score = 1 / (1 + (estimate.detach() - clean).square().mean(-1, keepdim=True))
+        predicted = self.discriminator(torch.cat([clean, estimate.detach()], -1))
+        spot = F.mse_loss(predicted, score) + F.mse_loss(
             self.discriminator(torch.cat([clean, clean], -1)), torch.ones_like(score)
         )
         self.discriminator.update(spot)
@@ -241,11 +241,13 @@ def fills_the_disk(at: int):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    kind, folder, *given = sys.argv[1:]
+    kind, folder, *arguments = sys.argv[1:]
     own = dict(
-        pair.split("=") for pair in given if pair.split("=")[0] in ("kill_at", "term_at", "full_at", "nan_at", "device")
+        pair.split("=")
+        for pair in arguments
+        if pair.split("=")[0] in ("kill_at", "term_at", "full_at", "nan_at", "device")
     )
-    recipe = config.build(Recipe, {}, [pair for pair in given if pair.split("=")[0] not in own])
+    recipe = config.build(Recipe, {}, [pair for pair in arguments if pair.split("=")[0] not in own])
     watchers = []
     if "kill_at" in own:
         watchers.append(dies(int(own["kill_at"]), signal.SIGKILL))
