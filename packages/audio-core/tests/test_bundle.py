@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
@@ -339,30 +338,6 @@ def test_an_id_that_cannot_be_had_is_one_line_with_its_name(cache):
     assert refused("owner/other", [Net]) == f"owner/other: {why}"
     assert refused("owner/name@v9", [Net]) == f"owner/name@v9: {why}"
     assert refused("owner--x/..", call=bundle.download).startswith("owner--x/..: cannot be fetched from the Hub: ")
-
-
-def test_push_uploads_the_three_files_to_a_private_model(folder, monkeypatch):
-    calls = []
-
-    class Api:
-        def create_repo(self, identity, **settings):
-            calls.append((identity, settings))
-            return f"hub:{identity}"
-
-        def upload_folder(self, **settings):
-            calls.append(settings)
-            if settings["repo_id"] == "o/full":
-                raise OSError("no\nroom")
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    assert bundle.push(folder, "o/n") == "hub:o/n"
-    assert calls == [
-        ("o/n", {"private": True, "exist_ok": True}),
-        {"repo_id": "o/n", "folder_path": folder, "allow_patterns": list(bundle.FILES)},
-    ]
-    assert refused(folder, "o/full", call=bundle.push) == "o/full: cannot be pushed to the Hub: no room"
-    (folder / "README.md").unlink()
-    assert refused(folder, "o/n", call=bundle.push) == f"{folder}: not a bundle: README.md missing"
 
 
 # --- checkpoints of originals ----------------------------------------------------------------------------------------

@@ -595,6 +595,8 @@ def test_a_killed_pack_goes_on_where_it_was(items, folder, monkeypatch):
     manifest, out = folder.parent / "all.jsonl", folder.parent / "all.h5"
     with subprocess.Popen([sys.executable, "-c", KILLED, manifest, out], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline() == "now\n"
+        with pytest.raises(InputError, match=r"all\.h5\.part: another process is writing it"):
+            pack.pack(manifest, out, RATE, 1, progress=False)
         child.kill()
     assert not out.exists()
     with pytest.raises(InputError, match="unfinished pack: 2 of 5 files"):

@@ -238,6 +238,7 @@ HOSTILE = {
     "device": (member("a.wav", type=tarfile.CHRTYPE), "is a link or a device"),
     "huge": (member("a.wav")[:124] + b"77777777777\0" + member("a.wav")[136:], "no tar file|is truncated"),
     "twice": (member("a.wav")[:512] + member("a.wav"), "holds a.wav twice"),
+    "deep": (member("a.wav", type=tarfile.GNUTYPE_LONGNAME)[:512] * 3000 + member("a.wav"), "no tar file"),
     "text": (b"these are no blocks" * 100, "no tar file"),
     "empty": (b"", "no tar file|is truncated"),
     "gzip": (b"\x1f\x8b\x08" + bytes(600), "no tar file .*; compressed ones cannot"),

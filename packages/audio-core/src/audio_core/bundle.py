@@ -250,22 +250,6 @@ def download(identity: str) -> Path:
     raise InputError(f"{identity}: {why}")
 
 
-def push(folder: str | Path, identity: str, private: bool = True) -> str:
-    """Upload a bundle to the Hub model `owner/name` and return its address."""
-    import huggingface_hub
-
-    missing = [name for name in FILES if not (Path(folder) / name).exists()]
-    if missing:
-        raise InputError(f"{folder}: not a bundle: {shortened(missing)} missing")
-    try:
-        hub = huggingface_hub.HfApi()
-        address = hub.create_repo(identity, private=private, exist_ok=True)
-        hub.upload_folder(repo_id=identity, folder_path=folder, allow_patterns=list(FILES))
-    except Exception as error:
-        raise InputError(f"{identity}: cannot be pushed to the Hub: {reason(error)[:200]}") from None
-    return str(address)
-
-
 # --- the checkpoints of originals --------------------------------------------------------------------------
 
 

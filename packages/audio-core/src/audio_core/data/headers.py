@@ -15,7 +15,7 @@ from .manifest import LIMIT, File, Scan, Unreadable, find_audio, inspect_file, i
 _SIZE, _CHANGED = "bytes", "changed_ns"  # facts of a row of the cache
 
 
-def scan_cached(folder: str | Path, cache: str | Path, workers: int = 8, progress: bool = True) -> Scan:
+def scan_cached(folder: str | Path, cache: str | Path, progress: bool = True) -> Scan:
     """Every audio file below `folder`, sorted. Headers come from `cache`, where it has them.
 
     Of several processes that start at the same time, as under torchrun, one reads and the others wait for the cache.
@@ -36,7 +36,7 @@ def scan_cached(folder: str | Path, cache: str | Path, workers: int = 8, progres
             file = inspect_file(path)
             return file._replace(facts=facts) if isinstance(file, File) else file
 
-        results = inspect_files(paths, checked, workers, progress)
+        results = inspect_files(paths, checked, progress=progress)
         files = [file for file in results if isinstance(file, File)]
         fresh = {**cached, **{file.path.absolute(): file._replace(path=file.path.absolute()) for file in files}}
         if fresh != cached:

@@ -219,6 +219,8 @@ def _reopened(h5py: ModuleType, part: Path, plan: _Plan) -> Any:
     wrong = InputError(f"{part}: is not the beginning of this pack; delete it to start anew")
     try:
         file = h5py.File(part, "r+")
+    except BlockingIOError:  # HDF5 locks what it writes
+        raise InputError(f"{part}: another process is writing it; wait for its end") from None
     except OSError:
         raise wrong from None
     try:

@@ -207,7 +207,7 @@ def _files(tar: Path) -> Iterator[tuple[str, str, int, int]]:
             file.seek(end)
             if file.read(_BLOCK) != bytes(_BLOCK):
                 raise InputError(f"{tar}: is truncated, or damaged after {end} bytes")
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"{tar}: is no tar file that can be read ({reason(error)}); compressed ones cannot") from None
     except OSError as error:
         raise InputError(f"{tar}: {os.strerror(error.errno) if error.errno else reason(error)}") from None
