@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 
 def labels_of(model: nn.Module, labels: Sequence[str], name: str = "the data") -> list[int]:
     """The numbers that the model has for `labels`."""
-    known = model.config.labels
-    if unknown := [label for label in labels if label not in known]:
+    own = model.config.labels
+    if unknown := [label for label in labels if label not in own]:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        few = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
-        common = ",".join(label for label in labels if label in known)
+        few = ", ".join(own[:6]) + (", ..." if len(own) > 6 else "")
+        common = ",".join(label for label in labels if label in own)
         hint = f"; data.labels=[{common}] tests on those that it has" if common else ""
         raise InputError(
-            f"{name}: has {len(labels)} classes, {unknown[0]!r}{more} not among the {len(known)} of the model ({few})"
+            f"{name}: has {len(labels)} classes, {unknown[0]!r}{more} not among the {len(own)} of the model ({few})"
             f"{hint}"
         )
-    return [known.index(label) for label in labels]
+    return [own.index(label) for label in labels]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Result:
     crops: int
     gain_db: float
     unreadable: int = 0
-    """None is left out: a clip that cannot be read is an error."""
+    """Clips that were left out. Always 0, as the verb expects: a clip that cannot be read ends the evaluation."""
 
     @property
     def predicted(self) -> np.ndarray:

@@ -20,7 +20,7 @@ _FLOOR = 1e-8  # of the power of a window: -80 dB
 
 
 class Draws(Protocol):
-    """What mixing needs of a random stream; Python's `random.Random` has it."""
+    """The methods that mixing calls on a random stream; `random.Random` of Python has all of them."""
 
     def randint(self, low: int, high: int) -> int: ...  # `high` included
     def uniform(self, low: float, high: float) -> float: ...
@@ -107,7 +107,7 @@ class Part(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """All that chance decides about one item."""
+    """The random values of one training item."""
 
     first: Part
     second: Part

@@ -25,10 +25,10 @@ def sources(model: IntegerModel) -> dict[str, str]:
 
 def memory_of(model: IntegerModel) -> dict[str, int]:
     """Bytes of each part of the memory that the C code needs."""
-    return cost.device_memory(model.config, _wide(model))
+    return cost.device_memory(model.config, _map_bytes(model))
 
 
-def _wide(model: IntegerModel) -> int:
+def _map_bytes(model: IntegerModel) -> int:
     return np.dtype(model.map_type).itemsize
 
 
@@ -63,8 +63,8 @@ def _header(model: IntegerModel) -> str:
         ("VALUE", model.map_type + "_t", "of the maps"),
         ("LOW", model.layers[0].output_limits[0], ""),
         ("HIGH", model.layers[0].output_limits[1], ""),
-        ("EVEN", memory["even maps"] // _wide(model), "values of the largest map of conv3, conv5, ..."),
-        ("ODD", memory["odd maps"] // _wide(model), "and of conv4, conv6, ..."),
+        ("EVEN", memory["even maps"] // _map_bytes(model), "values of the largest map of conv3, conv5, ..."),
+        ("ODD", memory["odd maps"] // _map_bytes(model), "and of conv4, conv6, ..."),
         ("SUMS", memory["lines of sums"] // 4, "values of the longest lines that are pooled together"),
     ]
     total = f"/* In all {sum(memory.values()):,} bytes of memory and {flash(model):,} of constants. */\n"
