@@ -14,6 +14,7 @@ import torch
 from audio_core import config
 from audio_core.files import InputError
 from audio_core.train.fit import fit, running_statistics
+from audio_core.train.lock import lock, unlock
 from audio_core.train.plan import Plan
 from audio_core.train.results import journal, load_best, recipe_of, results, states
 from audio_core.train.run import Run
@@ -50,6 +51,14 @@ def test_a_second_training_in_the_same_folder_is_refused_until_the_first_is_gone
     run.close()
 
 
+def test_a_refused_training_holds_no_lock(tmp_path):
+    toys.train("Language", tmp_path, toys.Recipe(steps=2))[1].close()
+    with pytest.raises(InputError, match="another recipe"):
+        Run(tmp_path, toys.Recipe(steps=2, seed=3), "cpu")
+    assert lock(tmp_path)  # which says whether it was free
+    unlock(tmp_path)
+
+
 def test_a_damaged_log_stops_nothing(tmp_path):
     toys.train("Supervised", tmp_path, toys.Recipe(steps=8))
     log = tmp_path / "log.jsonl"
@@ -72,6 +81,10 @@ def test_the_best_weights_and_their_numbers_are_one_file(tmp_path):
     net = toys.mlp(toys.WIDTH, toys.WIDTH)
     load_best(net, tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), task.release().parameters(), strict=True))
+    run = Run(tmp_path, toys.Recipe(steps=200, batch=16, dropout=0.0, evaluate_every=1), "cpu")
+    for run.step in (201, 150):  # later and no better; then as after a kill, when steps are taken again
+        Evaluate(Journal(run), toys.Held(1), 4, "loss", lower=True, quiet=True)(toys.Supervised(0.0), {}, run)
+        assert results(tmp_path, best=True)["step"] == (200 if run.step == 201 else 150)
     with pytest.raises(InputError, match="was never evaluated, so there is no best"):
         load_best(net, tmp_path / "nowhere")
     save_weights(net, tmp_path / "best.safetensors")  # as version 0.1.0 left it
