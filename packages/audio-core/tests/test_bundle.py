@@ -481,3 +481,8 @@ def test_a_model_is_loaded_without_pytorch_s_compiler(tmp_path):
     paths = os.pathsep.join(sys.path)
     child = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths})
     assert child.returncode == 0
+
+
+def test_a_name_that_no_folder_can_have_is_one_line():
+    with pytest.raises(InputError, match="File name too long"):
+        bundle.describe("x" * 5000)

@@ -92,6 +92,13 @@ def test_the_best_weights_and_their_numbers_are_one_file(tmp_path):
     assert results(tmp_path, best=True) == {"step": 4, "loss": 0.5}
 
 
+@pytest.mark.parametrize("text", ["{", "3", "[1]"])
+def test_damaged_numbers_of_a_best_evaluation_are_one_line(tmp_path, text):
+    save_weights(nn.Linear(1, 1), tmp_path / "best.safetensors", {"evaluation": text})
+    with pytest.raises(InputError, match=r"best.safetensors: the numbers in its header are damaged"):
+        results(tmp_path, best=True)
+
+
 def test_the_recipe_of_a_run_is_read_and_a_folder_around_runs_says_so(tmp_path):
     toys.train("Language", tmp_path / "fold1", toys.Recipe(steps=2))
     assert recipe_of(tmp_path / "fold1", toys.Recipe) == toys.Recipe(steps=2)

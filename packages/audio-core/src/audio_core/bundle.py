@@ -98,7 +98,10 @@ def _cell(value: Any) -> str:
 
 def describe(path: str | Path) -> dict[str, Any]:
     """What a bundle holds, without building its model: its config.json, and the number and size of its tensors."""
-    folder = _folder(path)
+    try:
+        folder = _folder(path)
+    except OSError as error:  # a name that no file can have
+        raise InputError(f"{path}: {reason(error)}") from None
     _expect_bundle(folder)
     head = read_json(folder / "config.json")
     shapes = read_shapes(folder / "model.safetensors")

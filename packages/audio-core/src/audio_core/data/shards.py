@@ -202,6 +202,7 @@ def _files(tar: Path) -> Iterator[tuple[str, str, int, int]]:
                     raise InputError(f"{tar}: is truncated inside {info.name!r}")
                 if info.isreg() and (parts := split(info.name)):
                     yield *parts, info.offset_data, info.size
+                archive.members.clear()  # else tarfile keeps every header it has read
             end = archive.offset
         with tar.open("rb") as file:
             file.seek(end)

@@ -66,7 +66,10 @@ def best_results(folder: str | Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     if text := metadata(path).get("evaluation"):
-        return dict(json.loads(text))
+        try:
+            return dict(json.loads(text))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise InputError(f"{path}: the numbers in its header are damaged: {reason(error)}; delete it") from None
     old = path.with_suffix(".json")  # runs of version 0.1.0 kept them in a file of their own
     return dict(read_json(old)) if old.exists() else None
 
