@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from audio_acdnet.data.clips import read, read_clip
 from audio_acdnet.data.listing import Listing, chosen, find
-from audio_core import audio
+from audio_acdnet.recipe import Recipe
+from audio_core import audio, config
 from audio_core.files import InputError
 
 ESC50_COLUMNS = ["filename", "fold", "target", "category"]
@@ -118,6 +119,10 @@ def test_only_settings_of_the_data_choose_clips(tmp_path):
         InputError, match=r"data\.labels: expected .*got 'bell,applause'; a list is written \[bell,applause\]"
     ):
         chosen(tmp_path, ["data.labels=bell,applause"])
+    with pytest.raises(InputError, match=r"folds: expected .*got '1,2'; a list is written \[1,2\]$"):
+        config.build(Recipe, {}, ["folds=1,2"])
+    with pytest.raises(InputError, match=r"folds: expected .*got 'most'$"):
+        config.build(Recipe, {}, ["folds=most"])
 
 
 def test_wrong_folders_say_what_was_expected_and_what_was_found(tmp_path):

@@ -159,12 +159,22 @@ def test_folds_that_are_not_there_are_told(root, tmp_path):
     with pytest.raises(InputError, match=r"nothing to test on: it has no folds.*folds=none"):
         training.train(recipe(root / "fold1"), tmp_path, "cpu", quiet=True)
     single = Recipe(model=TINY, data=Data(root, ("dog",)), folds=1)
-    with pytest.raises(InputError, match="fewer than two classes"):
+    with pytest.raises(InputError, match=r"fewer than two classes to train on without fold 1: dog$"):
         training.train(single, tmp_path, "cpu", quiet=True)
+    with pytest.raises(InputError, match=r"fewer than two classes to train on: dog$"):
+        training.train(replace(single, folds="none"), tmp_path, "cpu", quiet=True)
     divided = replace(recipe(root / "fold1"), data=Data(root / "fold1", divide=2))
     assert training.held_out(replace(divided, folds="all"), training.listed(divided.data)) == [1, 2]
     with pytest.raises(InputError, match="holds no training run"):
         training.release(tmp_path, tmp_path / "bundle")
+
+
+def test_a_folder_with_a_table_in_it_names_the_table(root, tmp_path):
+    beside = tmp_path / "set"
+    shutil.copytree(root / "fold1" / "dog", beside / "audio")
+    (beside / "clips.csv").write_text("filename,label\n")
+    with pytest.raises(InputError, match=r"train on: audio; give the table, data\.root=.*clips\.csv$"):
+        training.train(recipe(beside, folds="none"), tmp_path / "run", "cpu", quiet=True)
 
 
 def test_training_items_name_their_files(root):

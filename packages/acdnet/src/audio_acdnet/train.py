@@ -120,13 +120,22 @@ def _percent(value: float | None) -> str:
 # --- one run -----------------------------------------------------------------------------------------------
 
 
+def _too_few_classes(root: Path, labels: list[str], fold: int | None) -> str:
+    """The message; a folder of clips beside their table, given without it, looks like a single class."""
+    tables = sorted(root.glob("*.csv")) if root.is_dir() else []
+    hint = f"; give the table, data.root={tables[0]}" if tables else ""
+    rest = "" if fold is None else f" without fold {fold}"
+    return f"{root}: fewer than two classes to train on{rest}: {', '.join(labels) or 'none'}{hint}"
+
+
 def _one(
     recipe: Recipe, dataset: Dataset, fold: int | None, folder: Path, device: str, quiet: bool, last: bool
 ) -> Outcome | None:
     """One run to its end and its bundle; None when it was asked to stop before."""
     learned, tested = dataset.held_out(fold or -1)
-    if len({clip.label for clip in learned.clips}) < 2:
-        raise InputError(f"{dataset.root}: fewer than two classes are left to train on without fold {fold}")
+    labels = [dataset.labels[index] for index in sorted({clip.label for clip in learned.clips})]
+    if len(labels) < 2:
+        raise InputError(_too_few_classes(dataset.root, labels, fold))
     recipe = recipe.for_data(len(learned.clips), dataset.labels, learned.folds)
     recipe = replace(recipe, folds="none" if fold is None else (fold,))
     run = advance(Job(recipe, learned, tested, folder, device, quiet))

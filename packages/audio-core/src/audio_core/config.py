@@ -162,7 +162,8 @@ def _build(expected: Any, value: Any, where: str, default: Any = MISSING) -> Any
 
 def _wrong(expected: Any, value: Any, where: str) -> InputError:
     hint = "; put it in quotes" if expected is str and isinstance(value, int | float) else ""
-    if get_origin(expected) in (list, tuple) and isinstance(value, str):
+    listed = any(get_origin(option) in (list, tuple) for option in _options(expected))
+    if isinstance(value, str) and listed and (get_origin(expected) in (list, tuple) or "," in value):
         hint = f"; a list is written [{value}]"
     return InputError(f"{where or 'recipe'}: expected {type_name(expected)}, got {_show(value)}{hint}")
 

@@ -62,11 +62,11 @@ def parser() -> command.Parser:
     command.add_json(transmit)
 
     info = command.verb(verbs, "info", _info, "Show what .sstr files hold, and whether they are whole.", alone=True)
-    info.add_argument("inputs", nargs="+", type=Path, metavar="FILE")
+    info.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help=".sstr files")
     command.add_json(info)
 
     cut = command.verb(verbs, "cut", _cut, "Lower the bitrate of an .sstr file without encoding it again.", alone=True)
-    cut.add_argument("input", type=Path, metavar="FILE")
+    cut.add_argument("input", type=Path, metavar="FILE", help="an .sstr file")
     _add_bitrate(cut, "", required=True)
     command.add_out(cut, "the smaller .sstr file", required=True)
 

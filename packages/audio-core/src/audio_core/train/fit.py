@@ -34,7 +34,7 @@ def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> No
     """
     accelerator, plan = run.accelerator, run.plan
     if plan.precision == "fp16" and len(task.players) > 1:
-        raise InputError("precision=fp16 works for tasks with one player only; use bf16")
+        raise InputError("precision=fp16 cannot train a discriminator beside the model; give precision=bf16")
     for module in frozen(task):
         module.to(accelerator.device).requires_grad_(False)
     for player in task.players.values():

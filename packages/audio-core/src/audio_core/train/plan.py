@@ -21,7 +21,7 @@ class Plan:
     seed: int = 0
     """Decides the order of samples and every random draw."""
     precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision; fp16 needs a GPU and a task with one player."""
+    """Mixed precision; fp16 needs a GPU, and cannot train a discriminator beside the model."""
     workers: int = 2
     """Loader processes; 0 loads in the training process. The result does not depend on it."""
     log_every: int = 50
