@@ -98,7 +98,7 @@ def test_python_m_is_the_same_command(package):
         (["export", "default", "--format", "{format}", "--best"], "--best chooses between the weights of a run"),
         (["convert", "no-such-file.pt", "-o", "bundle"], "no-such-file.pt: No such file"),
         (["describe", "default", "rate=1"], "default: is a bundle, which has no settings to change"),
-        (["describe", "no-such-recipe"], "no recipe is called no-such-recipe"),
+        (["describe", "no-such-model"], "no bundle, run or recipe is called no-such-model"),
         (["describe"], "the following arguments are required: model\n"),  # and not the settings, which may be left out
         (["train"], "the following arguments are required: recipe, -o/--out\n"),
     ],

@@ -256,4 +256,5 @@ sys.exit("torch" in sys.modules)"""
 
 def test_a_summary_reads_like_a_sentence():
     failure = batch.Failure(Path("a"), "a: is empty", ours=False)
-    assert str(batch.Summary(12, 3, [failure])) == "12 done, 3 skipped, 1 failed"
+    text = str(batch.Summary(12, 3, [failure]))
+    assert text.startswith("12 done, 3 skipped, 1 failed; skipped are those whose results exist")

@@ -16,6 +16,8 @@ from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from torch import nn
 
+SKIPPED = "0 done, 1 skipped, 0 failed; skipped are those whose results exist (--force does them again)"
+
 
 @pytest.fixture
 def sounds(tmp_path):
@@ -85,7 +87,7 @@ def test_convert_says_when_a_result_of_other_settings_is_there(extension, sounds
     """It counted as done, so that a folder held files of two rates."""
     a, b = sounds / "a.wav", tmp_path / f"b.{extension}"
     assert run(capsys, "convert", a, "-o", b, "--rate", 8000)[0] == 0
-    assert run(capsys, "convert", a, "-o", b, "--rate", 8000)[::2] == (0, "0 done, 1 skipped, 0 failed\n")
+    assert run(capsys, "convert", a, "-o", b, "--rate", 8000)[::2] == (0, f"{SKIPPED}\n")
     code, _, err = run(capsys, "convert", a, "-o", b, "--rate", 16000, "--channels", 1)
     line = f"{b}: exists with 8000 Hz and 2 channels, not with 16000 Hz and 1 channels; give --force to redo it"
     assert (code, err.splitlines()[0]) == (2, line) and audio.info(b).rate == 8000
@@ -357,6 +359,9 @@ def test_of_several_processes_one_makes_what_is_made_once(sounds, tmp_path, caps
 @pytest.mark.parametrize("quiet", [True, False])
 def test_a_quiet_evaluation_writes_its_report_without_a_remark(quiet, tmp_path, capsys):
     class Result:
+        def plain(self):
+            return {"score": 1}
+
         def page(self, report, folder):
             report.text("measured")
 
@@ -364,6 +369,7 @@ def test_a_quiet_evaluation_writes_its_report_without_a_remark(quiet, tmp_path, 
     verbs.write_report(Result(), tmp_path / "out", "Demo", args)
     page = tmp_path / "out/report.html"
     assert "measured" in page.read_text() and capsys.readouterr().err == ("" if quiet else f"wrote {page}\n")
+    assert json.loads((tmp_path / "out/results.json").read_text()) == {"score": 1}
 
 
 def test_columns_align_numbers_to_the_right():

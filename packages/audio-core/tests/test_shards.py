@@ -284,3 +284,12 @@ def test_a_folder_without_tars_is_one_line(tmp_path):
         Shards(tmp_path)
     with pytest.raises(InputError, match=r"none\.tar: No such file"):
         Shards(tmp_path / "none.tar")
+
+
+def test_what_a_killed_process_left_beside_the_shards_is_no_foreign_tar(tmp_path):
+    for name in "ab":
+        audio.write(tmp_path / f"in/{name}.wav", noise(1, 0.2).numpy(), 16000)
+    scan(tmp_path / "in", tmp_path / "list.jsonl", progress=False)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/.shard-000000.0123-1.part.tar").write_bytes(b"half")
+    assert shard(tmp_path / "list.jsonl", tmp_path / "out", progress=False).tars

@@ -59,7 +59,8 @@ class Summary(NamedTuple):
         return 1 if any(failure.ours for failure in self.failed) else 2 if self.failed else 0
 
     def __str__(self) -> str:
-        return f"{self.done} done, {self.skipped} skipped, {len(self.failed)} failed"
+        text = f"{self.done} done, {self.skipped} skipped, {len(self.failed)} failed"
+        return text + ("; skipped are those whose results exist (--force does them again)" if self.skipped else "")
 
 
 def find(inputs: str | Path | Iterable[str | Path], extension: str | None = None) -> list[Found]:

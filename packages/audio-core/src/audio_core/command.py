@@ -258,15 +258,18 @@ def recipes(package: str) -> dict[str, str]:
     return summaries
 
 
-def load_recipe(cls: type[T], package: str, name: str, overrides: Sequence[str] = ()) -> T:
-    """The recipe called `name` in the wheel of `package`, or in the YAML or JSON file with this path."""
+def load_recipe(cls: type[T], package: str, name: str, overrides: Sequence[str] = (), kinds: str = "recipe") -> T:
+    """The recipe called `name` in the wheel of `package`, or in the YAML or JSON file with this path.
+
+    `kinds` says what else the name could have been, for the message that nothing is called so.
+    """
     if Path(name).suffix in (".yaml", ".yml", ".json"):
         return config.load(cls, name, overrides)
     names = recipes(package)
     if name not in names:
         near = difflib.get_close_matches(name, names, 1, 0.5)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
-        raise InputError(f"no recipe is called {name}; {hint} (or give the path of a .yaml file)")
+        hint = f"did you mean {near[0]}?" if near else f"recipes are {', '.join(names) or 'none'}"
+        raise InputError(f"no {kinds} is called {name}; {hint} (or give the path of a .yaml file)")
     text = (importlib.resources.files(package) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     return config.build(cls, config.parse(text, name) or {}, overrides)
 

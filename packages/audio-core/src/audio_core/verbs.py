@@ -24,12 +24,13 @@ The work is done by functions that every package has in the same chapters. A cha
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import command
-from .files import InputError, note
+from .files import InputError, note, write_text
 from .package import Package
 
 if TYPE_CHECKING:
@@ -128,7 +129,9 @@ def evaluate(
 
     parser = command.verb(verbs, "evaluate", run, summary, alone=True)
     add_bundle(parser, package)
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="a folder for report.html and its files")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="a folder for report.html, results.json and their files"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite a report")
     command.add_device(parser)
     command.add_json(parser)
@@ -152,6 +155,7 @@ def write_report(result: Result, folder: Path, title: str, args: argparse.Namesp
     result.page(report, folder)
     report.foot(args.program, args.line)
     report.save(folder / "report.html")
+    write_text(folder / "results.json", json.dumps(result.plain(), indent=1, ensure_ascii=False) + "\n")
     if not args.quiet:
         note(f"wrote {folder / 'report.html'}")
 
@@ -276,7 +280,8 @@ def describe(verbs: Any, package: Package, summary: str) -> None:
             config = package.chapter("model").load(args.model).config
         else:
             recipe_class = package.chapter("recipe").Recipe
-            config = command.load_recipe(recipe_class, package.module, args.model, args.settings).model
+            kinds = "bundle, run or recipe"
+            config = command.load_recipe(recipe_class, package.module, args.model, args.settings, kinds).model
         cost = package.chapter("cost")
         facts = cost.describe(config)
         command.show(facts, args.json, cost.table(facts))

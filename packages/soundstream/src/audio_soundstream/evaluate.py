@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -113,7 +112,7 @@ class Result:
         return [(type(self.model).__name__, one) for one in self.bitrates] + [("Opus", one) for one in self.opus]
 
     def page(self, report: Report, folder: Path) -> None:
-        """Numbers, curves, codebooks and players; `results.json` goes into the folder."""
+        """Numbers, curves, codebooks and players; nothing else goes into the folder."""
         kind, config = type(self.model).__name__, self.model.config
         facts = cost.describe(self.model.config)
         seconds, frame = self.frames / facts["frames_per_second"], 1000 / facts["frames_per_second"]
@@ -158,7 +157,6 @@ class Result:
             report.heading("To hear")
             for sounds in self.sounds:
                 report.row(sounds)
-        (folder / "results.json").write_text(json.dumps(self.plain(), indent=1) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()

@@ -108,7 +108,7 @@ def _source(group: Sequence[tuple[str, File]]) -> str:
 
 def _claim(out: Path, sources: Mapping[Path, str], force: bool) -> None:
     """Refuse a folder with other tars than these. With `force`, tars of earlier shards are deleted."""
-    for tar in sorted(out.glob("*.tar")):
+    for tar in sorted(out.glob("[!.]*.tar")):  # hidden ones are what a killed process left, and are cleared soon
         index = read_index(tar)
         if tar in sources and index and index.source == sources[tar] and not force:
             continue

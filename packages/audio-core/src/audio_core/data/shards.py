@@ -83,7 +83,7 @@ class Shards:
 
     def __init__(self, path: str | Path):
         path = Path(path)
-        tars = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+        tars = sorted(path.glob("[!.]*.tar")) if path.is_dir() else [path]
         if not tars:
             raise InputError(f"{path}: holds no .tar files; `audio-core shard` writes them")
         self.samples: list[Sample] = []
@@ -202,7 +202,7 @@ def _files(tar: Path) -> Iterator[tuple[str, str, int, int]]:
                     raise InputError(f"{tar}: is truncated inside {info.name!r}")
                 if info.isreg() and (parts := split(info.name)):
                     yield *parts, info.offset_data, info.size
-                archive.members.clear()  # else tarfile keeps every header it has read
+                archive.members.clear()  # type: ignore[attr-defined]  # else every header stays in memory
             end = archive.offset
         with tar.open("rb") as file:
             file.seek(end)

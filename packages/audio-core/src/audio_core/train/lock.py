@@ -3,7 +3,6 @@
 import os
 import socket
 from pathlib import Path
-from typing import IO
 
 from ..files import InputError, reason
 
@@ -12,8 +11,8 @@ try:
 except ImportError:  # Windows: nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-# One open file for each folder: closing a second handle of the file would release the lock of the first.
-_held: dict[Path, IO[str]] = {}
+# One open descriptor for each folder: closing a second one of the file would release the lock of the first.
+_held: dict[Path, int] = {}
 
 
 def lock(folder: Path) -> bool:
@@ -27,30 +26,28 @@ def lock(folder: Path) -> bool:
         return False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {reason(error)}") from error
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        file.seek(0)
-        holder = " ".join(file.read(200).split()) or "another process"
-        file.close()
+        holder = " ".join(os.read(file, 200).decode(errors="replace").split()) or "another process"
+        os.close(file)
         raise InputError(f"{folder}: {holder} is training here; wait for its end or choose another folder") from None
     except OSError:  # a file system without locks
-        file.close()
+        os.close(file)
         return False
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        os.truncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     except OSError as error:
-        file.close()
+        os.close(file)
         raise InputError(f"{path}: cannot be written: {reason(error)}") from error
     _held[key] = file
     return True
 
 
 def unlock(folder: Path) -> None:
-    if file := _held.pop(folder.resolve(), None):
-        file.close()
+    if (file := _held.pop(folder.resolve(), None)) is not None:
+        os.close(file)

@@ -70,10 +70,11 @@ class Journal:
 
         folder = self.run.folder / "audio" / f"step-{self.run.step:08d}"
         pixels = spectrogram_image(samples, rate)
-        audio.write(folder / f"{name}.wav", np.clip(samples, -1, 1), rate)
+        audible = np.clip(samples, -1, 1)
+        audio.write(folder / f"{name}.wav", audible, rate)
         (folder / f"{name}.png").write_bytes(png(pixels))
         if self.board:
-            self.board.add_audio(name, torch.from_numpy(samples.mean(0)), self.run.step, sample_rate=rate)
+            self.board.add_audio(name, torch.from_numpy(audible.mean(0)), self.run.step, sample_rate=rate)
             self.board.add_image(name, pixels, self.run.step, dataformats="HWC")
 
 
