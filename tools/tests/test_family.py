@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audio_core import latents
+from audio_core import bundle, latents
 from audio_core.files import InputError
 from workspace import ROOT, Package, packages
 
@@ -157,6 +157,14 @@ def test_a_run_s_folder_stands_for_the_bundle_inside(package, capsys, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/bundle").symlink_to(shipped)
     code, out, _ = run(package, capsys, "describe", tmp_path / "run", "--json")
+    assert code == 0 and json.loads(out) == json.loads(run(package, capsys, "describe", "default", "--json")[1])
+
+
+@every(FAMILY)
+def test_a_hub_id_names_a_model(package, capsys, monkeypatch):
+    shipped: Path = importlib.import_module(package.module).PACKAGE.shipped["default"]
+    monkeypatch.setattr(bundle, "download", lambda identity: shipped if identity == "owner/name" else None)
+    code, out, _ = run(package, capsys, "describe", "owner/name", "--json")
     assert code == 0 and json.loads(out) == json.loads(run(package, capsys, "describe", "default", "--json")[1])
 
 

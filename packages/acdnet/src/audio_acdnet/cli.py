@@ -170,7 +170,7 @@ def _compress(args: argparse.Namespace) -> int:
     from .compress.run import compress, plain, table
 
     out = args.out or args.run / "compressed"
-    rows = compress(args.run, settings, out, args.device, args.quiet)
+    rows = compress(args.run, settings, out, args.device, args.quiet, args.line)
     if rows is None:
         note(f"{out}: stopped; the same command goes on")
         return 130

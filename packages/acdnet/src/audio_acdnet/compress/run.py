@@ -26,7 +26,7 @@ from audio_core.train.results import journal, states
 from audio_core.train.run import Run
 from torch import Tensor
 
-from .. import cost
+from .. import PACKAGE, cost
 from ..config import CONVOLUTIONS, MICRO
 from ..data.clips import Dataset, read
 from ..data.listing import listed
@@ -55,11 +55,17 @@ class Row(NamedTuple):
 
 
 def compress(
-    run: str | Path, settings: Compression, out: str | Path | None = None, device: str = "auto", quiet: bool = False
+    run: str | Path,
+    settings: Compression,
+    out: str | Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+    line: str = "",
 ) -> list[Row] | None:
     """Compress the network of a training run, into the folder `out` or `compressed` inside the run's.
 
-    The rows tell of the run and of each stage; None when it was asked to stop before the last.
+    The rows are those of the run and of each stage; None when it was asked to stop before the last. `line` is the
+    command line, for the foot of the report.
     """
     job = _open(Path(run), settings, Path(out) if out else Path(run) / "compressed", device, quiet)
     net, rows = job.net, [_row("run", job.net, job.run)]
@@ -74,7 +80,7 @@ def compress(
         write_text(job.out / "stages.json", json.dumps(plain(rows), indent=1) + "\n")
     origin = f"Compressed from a model of {rows[0].parameters:,} parameters."
     release(folder, job.out / "bundle", force=True, origin=origin)
-    _report(job, rows, net)
+    _report(job, rows, net, line)
     return rows
 
 
@@ -276,7 +282,7 @@ def _distil(job: _Job, net: ACDNet) -> Path:
 # --- the page ----------------------------------------------------------------------------------------------
 
 
-def _report(job: _Job, rows: Sequence[Row], net: ACDNet) -> None:
+def _report(job: _Job, rows: Sequence[Row], net: ACDNet, line: str) -> None:
     page = Report(f"Compression of {job.run}")
     page.table(HEADER, _lines(rows))
     tested = f"fold {job.tested.folds[0]}" if job.tested.clips else ""
@@ -290,6 +296,7 @@ def _report(job: _Job, rows: Sequence[Row], net: ACDNet) -> None:
     if tested:
         page.heading(f"The result on {tested}")
         evaluate(net, job.tested, crops=job.recipe.crops).page(page)
+    page.foot(f"{PACKAGE.name} {PACKAGE.version}", line)
     page.save(job.out / "report.html")
 
 
