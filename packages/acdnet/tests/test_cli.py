@@ -99,8 +99,8 @@ def test_windows_of_one_class_that_meet_are_one_event():
     sure = {label: np.eye(10)[model.config.labels.index(label)] * 0.8 for label in ("rain", "dog")}
     unsure = np.full(10, 0.1)
     heard = [sure["rain"], unsure, sure["rain"], unsure, unsure, None, sure["rain"], sure["dog"]]
-    found = joined(model.config.labels, (Window(at, at + 2, scores) for at, scores in enumerate(heard)))
-    assert list(found) == [(0, 4, "rain", 0.8), (6, 8, "rain", 0.8), (7, 9, "dog", 0.8)]
+    events = joined(model.config.labels, (Window(at, at + 2, scores) for at, scores in enumerate(heard)))
+    assert list(events) == [(0, 4, "rain", 0.8), (6, 8, "rain", 0.8), (7, 9, "dog", 0.8)]
 
 
 @pytest.mark.parametrize("samples", [np.zeros((1, RATE), np.float32), np.full((1, 1), 0.5, np.float32)])

@@ -27,7 +27,7 @@ def table(path: Path, columns: list[str], rows: list[list]) -> Path:
     return path
 
 
-def told(listing: Listing) -> set[tuple[str, str, int]]:
+def facts(listing: Listing) -> set[tuple[str, str, int]]:
     assert all(entry.path.is_file() for entry in listing.entries)
     return {(entry.path.name, entry.label, entry.fold) for entry in listing.entries}
 
@@ -44,9 +44,9 @@ def test_esc50_is_found_with_its_classes_in_the_order_of_its_numbers(tmp_path):
     table(tmp_path / "meta/esc50.csv", ESC50_COLUMNS, rows)
     for row in rows:
         sound(tmp_path / "audio" / row[0])
-    found = find(tmp_path)
-    assert found.labels == ("dog", "rooster", "rain") and found.folds == (1, 2)
-    assert told(found) == {("1-1-A-10.wav", "rain", 1), ("2-2-A-0.wav", "dog", 2), ("2-3-A-1.wav", "rooster", 2)}
+    listing = find(tmp_path)
+    assert listing.labels == ("dog", "rooster", "rain") and listing.folds == (1, 2)
+    assert facts(listing) == {("1-1-A-10.wav", "rain", 1), ("2-2-A-0.wav", "dog", 2), ("2-3-A-1.wav", "rooster", 2)}
 
 
 def test_urbansound8k_is_found_with_its_classes_in_the_order_of_its_numbers(tmp_path):
@@ -55,17 +55,17 @@ def test_urbansound8k_is_found_with_its_classes_in_the_order_of_its_numbers(tmp_
     table(tmp_path / "metadata/UrbanSound8K.csv", columns, rows)
     for row in rows:
         sound(tmp_path / f"audio/fold{row[5]}" / row[0])
-    found = find(tmp_path)
-    assert found.labels == ("car_horn", "dog_bark")
-    assert told(found) == {("9-3-0-0.wav", "dog_bark", 10), ("8-1-0-0.wav", "car_horn", 2)}
+    listing = find(tmp_path)
+    assert listing.labels == ("car_horn", "dog_bark")
+    assert facts(listing) == {("9-3-0-0.wav", "dog_bark", 10), ("8-1-0-0.wav", "car_horn", 2)}
 
 
 def test_the_first_release_gets_the_labels_of_esc50(tmp_path):
     for folder in ("001 - Dog bark", "002 - Rain", "010 - Fire crackling"):
         sound(tmp_path / folder / "3-17-A.ogg")
-    found = find(tmp_path)
-    assert found.labels == ("dog", "rain", "crackling_fire")
-    assert {(label, fold) for _, label, fold in told(found)} == {("dog", 3), ("rain", 3), ("crackling_fire", 3)}
+    listing = find(tmp_path)
+    assert listing.labels == ("dog", "rain", "crackling_fire")
+    assert {(label, fold) for _, label, fold in facts(listing)} == {("dog", 3), ("rain", 3), ("crackling_fire", 3)}
     sound(tmp_path / "001 - Dog bark/woof.ogg")
     assert "does not begin with a fold" in refused(tmp_path)
 
@@ -75,8 +75,8 @@ def test_folders_of_classes_inside_folders_of_folds(tmp_path, names, folds):
     for name in names:
         for label in ("bell", "applause"):
             sound(tmp_path / name / label / "deep" / f"{name}.wav")
-    found = find(tmp_path)
-    assert found.labels == ("applause", "bell") and found.folds == folds
+    listing = find(tmp_path)
+    assert listing.labels == ("applause", "bell") and listing.folds == folds
     (tmp_path / "notes").mkdir()
     assert "notes is no fold" in refused(tmp_path)
 
@@ -85,21 +85,21 @@ def test_folders_of_classes_alone_have_no_folds_until_they_are_divided(tmp_path)
     for take in range(4):
         for label in ("bell", "applause"):
             sound(tmp_path / label / f"{take}.wav")
-    found = find(tmp_path)
-    assert found.folds == ()
+    listing = find(tmp_path)
+    assert listing.folds == ()
     with pytest.raises(InputError, match="has no fold 1; it has no folds"):
-        found.of_folds([1])
-    divided = found.divided(2)
-    assert told(divided.of_folds([2])) == {(f"{n}.wav", label, 2) for n in (1, 3) for label in ("bell", "applause")}
+        listing.of_folds([1])
+    divided = listing.divided(2)
+    assert facts(divided.of_folds([2])) == {(f"{n}.wav", label, 2) for n in (1, 3) for label in ("bell", "applause")}
 
 
 def test_a_table_of_files_may_have_folds(tmp_path):
     sound(tmp_path / "clips/a.wav"), sound(tmp_path / "clips/b.wav")
     rows = [["clips/a.wav", "yes", 1], ["clips/b.wav", "no", 2]]
-    found = find(table(tmp_path / "list.csv", ["filename", "label", "fold"], rows))
-    assert told(found) == {("a.wav", "yes", 1), ("b.wav", "no", 2)}
-    found = find(table(tmp_path / "list.csv", ["filename", "label"], [row[:2] for row in rows]))
-    assert found.folds == ()
+    listing = find(table(tmp_path / "list.csv", ["filename", "label", "fold"], rows))
+    assert facts(listing) == {("a.wav", "yes", 1), ("b.wav", "no", 2)}
+    listing = find(table(tmp_path / "list.csv", ["filename", "label"], [row[:2] for row in rows]))
+    assert listing.folds == ()
 
 
 def test_a_missing_clip_is_named_by_table_and_line(tmp_path):
@@ -175,8 +175,8 @@ def test_clips_are_16_bits_mono_at_the_wanted_rate_without_zeros_at_the_ends(tmp
 
 
 def test_levels_are_rounded_and_full_scale_is_cut_off():
-    found = audio.to_int16(np.array([0.0, 1.4 / 32768, 1.6 / 32768, 1.0, -1.0, 2.0], np.float32))
-    assert found.tolist() == [0, 1, 2, 32767, -32768, 32767]
+    integers = audio.to_int16(np.array([0.0, 1.4 / 32768, 1.6 / 32768, 1.0, -1.0, 2.0], np.float32))
+    assert integers.tolist() == [0, 1, 2, 32767, -32768, 32767]
 
 
 def test_clips_that_cannot_be_used_are_named_together(tmp_path):
