@@ -48,6 +48,10 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "cost": ("live",),  # latency is that of the streams
         "model": ("original",),  # codebooks that learn as the originals' did
     },
+    "audio_semamba": {
+        "pcs": (),
+        "data": ("pcs",),  # stretched targets
+    },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
 TRAINING = ("accelerate", "audio_core.train", "{}.recipe", "{}.data", "{}.task", "{}.train")

@@ -1,0 +1,1 @@
+"""Clean and noisy recordings: found and matched in `pairs`, made into samples in `samples`, noises in `noises`."""

@@ -1,0 +1,209 @@
+"""Clean recordings and their noisy partners, found in manifests, folders and the original's JSON lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from audio_core import audio
+from audio_core.data.headers import scan_cached
+from audio_core.data.manifest import File, Manifest, Scan, Unreadable, find_audio, inspect_file, inspect_files, scan
+from audio_core.files import InputError, note, read_json
+
+from ..recipe import Data
+
+MOST_APART = 0.1  # seconds by which the lengths of partners may differ
+
+
+class Pair(NamedTuple):
+    clean: Path
+    noisy: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.noisy)
+
+
+class Corpus(NamedTuple):
+    """Recordings to train or to validate on: pairs, and clean speech that noise is mixed with."""
+
+    pairs: list[Pair]
+    clean: list[File]
+    noise: list[File]
+
+    @property
+    def files(self) -> int:
+        return len(self.pairs) + len(self.clean)
+
+
+def corpora(data: Data, cache: Path, quiet: bool = False) -> tuple[Corpus, Corpus]:
+    """What to train on and what to validate on; `cache` remembers the headers of folders."""
+    noise = [file for path in data.noise for file in listed(path, cache, quiet)]
+    pairs, clean = _source(data.train, data.noisy, cache, quiet)
+    for path in data.more:
+        further = _source(path, None, cache, quiet)
+        pairs, clean = pairs + further[0], clean + further[1]
+    held = [pair for pair in pairs if _held(pair.clean, data)], [file for file in clean if _held(file.path, data)]
+    if data.held_out and not any(held):
+        raise InputError(f"data.held_out: no file of the training data begins with {' or '.join(data.held_out)}")
+    train = Corpus(
+        [pair for pair in pairs if not _held(pair.clean, data)],
+        [file for file in clean if not _held(file.path, data)],
+        noise,
+    )
+    if not train.files:
+        raise InputError("data.held_out: leaves no file to train on")
+    if data.valid is not None:
+        further = _source(data.valid, data.valid_noisy, cache, quiet)
+        held = held[0] + further[0], held[1] + further[1]
+    valid_noise = [file for path in data.valid_noise for file in listed(path, cache, quiet)]
+    valid = Corpus(*held, valid_noise or noise)
+    for corpus in (train, valid):
+        if corpus.clean and not corpus.noise and not data.made:
+            raise InputError(
+                f"{corpus.clean[0].name}: has no noisy partner; give these as data.noisy, or noise to mix as "
+                "data.noise or data.made"
+            )
+    return train, valid
+
+
+def _held(path: Path, data: Data) -> bool:
+    return path.name.startswith(data.held_out)
+
+
+def _source(path: Path, noisy: Path | None, cache: Path, quiet: bool) -> tuple[list[Pair], list[File]]:
+    """The pairs and the clean recordings without partner that `path` gives."""
+    if noisy is not None:
+        return matched(path, noisy, cache, quiet), []
+    files = listed(path, cache, quiet)
+    partners = _partners(files, path)
+    return partners, [file for file in files if "noisy" not in file.facts]
+
+
+def listed(path: Path, cache: Path | None, quiet: bool = False) -> list[File]:
+    """The readable audio files of a folder, of a manifest or of a .json list; those that cannot be read are named."""
+    if path.suffix == ".jsonl":
+        return Manifest.load(path).items
+    if path.suffix == ".json":
+        items, unreadable = _divided(inspect_files(_json_list(path), inspect_file, progress=not quiet))
+    elif path.is_dir() and cache:
+        items, unreadable = scan_cached(path, cache, progress=not quiet)
+    elif path.is_dir():
+        items, unreadable = _divided(inspect_files(find_audio(path), inspect_file, progress=not quiet))
+    else:
+        raise InputError(f"{path}: is no folder, no .jsonl that `scan` wrote and no .json list of files")
+    for name, cause in [] if quiet else unreadable:
+        note(f"left out: {name}: {cause}")
+    if not items:
+        raise InputError(f"{path}: holds no audio that can be read")
+    return items
+
+
+def _divided(results: Sequence[File | Unreadable]) -> Scan:
+    items = [result for result in results if isinstance(result, File)]
+    return Scan(items, [result for result in results if isinstance(result, Unreadable)])
+
+
+def _json_list(path: Path) -> list[Path]:
+    """The paths in one of the original's lists; relative ones start at the folder of the list."""
+    names = read_json(path)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{path}: expected a list of file names in JSON, such as the original's train_clean.json")
+    return [path.parent / name for name in names]
+
+
+# --- matching --------------------------------------------------------------------------------------------
+
+
+def matched(clean: Path, noisy: Path, cache: Path | None = None, quiet: bool = False) -> list[Pair]:
+    """Each clean file with its noisy partner, in the order of the clean ones; files without partner are named."""
+    keyed = _keyed(clean, listed(clean, cache, quiet)), _keyed(noisy, listed(noisy, cache, quiet))
+    pairs, problems = _match(*keyed)
+    for name, cause in [] if quiet else problems:
+        note(f"left out: {name}: {cause}")
+    if not pairs:
+        one, other = (str(next(iter(files.values())).path) for files in keyed)
+        raise InputError(f"{clean} and {noisy}: no two names match; the first are {one} and {other}")
+    return pairs
+
+
+def _keyed(source: Path, files: Sequence[File]) -> dict[str, File]:
+    """Files by what partners share: the path below a folder without extension, or of lists the base name."""
+    keyed: dict[str, File] = {}
+    for file in files:
+        path = Path(os.path.relpath(file.path, source)) if source.is_dir() else Path(file.path.name)
+        key = path.with_suffix("").as_posix()
+        if key in keyed:
+            raise InputError(f"{keyed[key].name} and {file.name}: share the name by which partners are matched")
+        keyed[key] = file
+    return keyed
+
+
+def _match(clean: Mapping[str, File], noisy: Mapping[str, File]) -> tuple[list[Pair], list[Unreadable]]:
+    pairs, problems = [], []
+    for key, file in clean.items():
+        partner = noisy.get(key)
+        apart = abs(file.frames / file.rate - partner.frames / partner.rate) if partner else 0.0
+        if partner is None:
+            problems.append(Unreadable(file.name, "has no noisy partner"))
+        elif apart > MOST_APART:
+            problems.append(Unreadable(file.name, f"differs from {partner.name} in length, by {apart:.3g} s"))
+        else:
+            pairs.append(Pair(file.path, partner.path))
+    problems += [Unreadable(file.name, "has no clean partner") for key, file in noisy.items() if key not in clean]
+    return pairs, problems
+
+
+def _partners(files: Sequence[File], manifest: Path) -> list[Pair]:
+    """The pairs of a manifest, whose rows name the noisy partner relative to the manifest's folder."""
+    pairs = []
+    for file in files:
+        name: Any = file.facts.get("noisy")
+        if name is None:
+            continue
+        if not isinstance(name, str) or not name or "\0" in name:
+            raise InputError(f"{manifest}: the noisy partner of {file.name} is no file name: {name!r:.40}")
+        pairs.append(Pair(file.path, manifest.parent / name))
+    missing = [pair.noisy for pair in pairs if not pair.noisy.is_file()]
+    if missing:
+        raise InputError(f"{manifest}: {len(missing)} of {len(pairs)} noisy files are missing, the first: {missing[0]}")
+    return pairs
+
+
+# --- scanning --------------------------------------------------------------------------------------------
+
+
+class Paired(NamedTuple):
+    """What `scan_pairs` wrote, and the files that it left out."""
+
+    pairs: list[Pair]
+    unreadable: list[Unreadable]
+
+
+def scan_pairs(clean: Path, noisy: Path, manifest: Path, progress: bool = True) -> Paired:
+    """Write a manifest of the clean files of two folders, each row with its noisy partner as the fact `noisy`."""
+    sides, problems = [], []
+    for folder in (clean, noisy):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is no folder; give a folder of clean files and one of noisy files")
+        items, unreadable = _divided(inspect_files(find_audio(folder), inspect_file, progress=progress))
+        sides.append(_keyed(folder, items))
+        problems += unreadable
+    broken = {Path(name).with_suffix("").name for name, _ in problems}
+    pairs, unmatched = _match(*sides)
+    problems += [each for each in unmatched if Path(each.name).with_suffix("").name not in broken]
+    if not pairs:
+        first = f"; the first: {problems[0].name}: {problems[0].cause}" if problems else ""
+        raise InputError(f"{clean} and {noisy}: no two audio files match{first}")
+    partner = {pair.clean: os.path.relpath(pair.noisy, manifest.parent) for pair in pairs}
+    scan(partner, manifest, progress=False, facts=lambda path: {"noisy": Path(partner[path]).as_posix()})
+    return Paired(pairs, problems)
+
+
+def read_pair(pair: Pair, rate: int) -> tuple[audio.Samples, audio.Samples]:
+    """Clean and noisy as (1, T) at `rate`, cut to the shorter of both."""
+    clean, noisy = (audio.read(path, rate=rate, channels=1).samples for path in pair)
+    length = min(clean.shape[1], noisy.shape[1])
+    return clean[:, :length], noisy[:, :length]
