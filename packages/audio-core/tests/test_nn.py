@@ -102,11 +102,11 @@ def test_impossible_layers_and_inputs_say_what_is_wrong():
 # Streams
 
 
-@pytest.mark.parametrize("kernel", [1, 2, 3, 7, 8])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 8])
 @pytest.mark.parametrize("stride", [1, 2, 3, 4])
 def test_a_stream_equals_the_whole(kernel, stride):
     x = torch.randn(2, 2, 97)
-    for dilation, padding in product((1, 3, 9), ("same", "causal", 2, (9, 0), (0, 5))):
+    for dilation, padding in product((1, 9), ("same", "causal", 2, (9, 0), (0, 5))):
         check_stream(Conv1d(2, 2, kernel, stride, dilation, padding), x)
         check_stream(ConvTranspose1d(2, 2, kernel, stride, dilation, padding), x)
         extra = max(stride, dilation) - 1

@@ -2,8 +2,8 @@
 
 import importlib.util
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 import tracemalloc
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from audio_core import config
 from audio_core.files import InputError
 from audio_core.train.fit import fit, running_statistics
@@ -31,20 +32,19 @@ spec.loader.exec_module(toys)
 
 def test_a_second_training_in_the_same_folder_is_refused_until_the_first_is_gone(tmp_path):
     """Also after kill -9, while loader workers of the killed one still live."""
-    command = [sys.executable, str(SCRIPT), "Language", str(tmp_path), "steps=1000000", "workers=1", "save_every=5"]
-    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = [SCRIPT, "Language", tmp_path, "steps=1000000", "workers=1", "save_every=5"]
+    first, *_ = warm.start(command)
     deadline = time.monotonic() + 240
-    while not states(tmp_path) and first.poll() is None and time.monotonic() < deadline:
+    while not states(tmp_path) and first.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert states(tmp_path)
-    first.send_signal(signal.SIGSTOP)  # alive, but it leaves the processor to the others
+    os.kill(first.pid, signal.SIGSTOP)  # alive, but it leaves the processor to the others
     with pytest.raises(InputError, match=rf"{tmp_path.name}: process {first.pid} on \S+ is training here; wait"):
         toys.train("Language", tmp_path, toys.Recipe())
-    second = subprocess.run(command, capture_output=True, text=True)
+    second = warm.run(*command)
     assert second.returncode == 2 and second.stderr.count("\n") == 1, second.stderr
     first.kill()
-    first.wait()
-    first.stderr.close()
+    first.join()
     reached = max(states(tmp_path))
     _, run = toys.train("Language", tmp_path, toys.Recipe(steps=reached + 1))
     assert run.step == reached + 1

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import math
-import os
 import random
 import signal
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from audio_core import config
 from audio_core.data.seeds import mix
 from audio_core.files import InputError
@@ -34,11 +34,8 @@ ALL = ["Supervised", "VaeGan", "MetricGan", "Diffusion", "Language"]
 
 
 def launch(kind: str, folder: Path, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess:
-    """One training in its own process, or under torchrun in several."""
-    many = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *many, str(SCRIPT), kind, str(folder), *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    """One training in its own process, or in several that know each other."""
+    return warm.run(SCRIPT, kind, folder, *arguments, processes=processes)
 
 
 def steps_of(log: Path, kind: str = "train") -> list[int]:
@@ -285,7 +282,9 @@ def test_what_the_task_sounds_like_is_written_and_shown(tmp_path):
 
 def test_processes_join_on_a_cpu_without_being_told(tmp_path):
     """`torchrun` with --device auto on a machine without a GPU is one training, not one for each process."""
-    result = launch("Supervised", tmp_path, "device=auto", "steps=2", processes=2)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*torchrun, str(SCRIPT), "Supervised", str(tmp_path), "device=auto", "steps=2"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
     assert [one["processes"] for one in ranks] == [2, 2] and ranks[0]["weights"] == ranks[1]["weights"]

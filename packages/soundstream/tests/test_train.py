@@ -1,12 +1,11 @@
 """Training: it learns, goes on to the bit, keeps codebooks the same in all processes, and ends in a bundle."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+import warm
 from audio_core import audio, config
 from audio_core.files import InputError
 from audio_core.loss.spectral import MelLoss
@@ -118,22 +117,8 @@ def test_two_processes_train_one_codec(sounds, tmp_path):
     settings = ["model.channels=4", "model.width=8", "model.layers=2", "model.size=8", f"model.rate={RATE}"]
     settings += [f"data.root={sounds}", "data.seconds=0.5", "data.held_out=3", "steps=3", "batch=2", "workers=0"]
     settings += ["discriminators.wave=4", "discriminators.stft=0", "discriminators.begin=1", "save_every=3"]
-    program = "import sys; from audio_soundstream.cli import main; sys.exit(main())"
-    script = tmp_path / "program.py"
-    script.write_text(program)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [
-        *launch,
-        str(script),
-        "train",
-        "tinystream-tiny",
-        *settings,
-        "-o",
-        str(tmp_path / "run"),
-        "--device",
-        "cpu",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    command = ["-m", "audio_soundstream", "train", "tinystream-tiny", *settings]
+    result = warm.run(*command, "-o", tmp_path / "run", "--device", "cpu", processes=2)
     assert result.returncode == 0, result.stderr[-2000:]
     assert load(tmp_path / "run/bundle").quantizer.codebooks.abs().max() > 0
 
