@@ -1,8 +1,23 @@
-"""SEMamba speech enhancement with Mamba blocks.
+"""SEMamba: speech enhancement with Mamba blocks, on any device.
 
-Not built yet: this distribution holds the name only.
+`model = load(path)` gives the model of a bundle. `model.enhance(audio)` takes noisy speech (B, T) at
+`model.config.rate` to clean speech of the same length and level.
 """
+
+from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
-__all__ = ["__version__"]
+__all__ = ["PACKAGE", "SEMambaConfig", "__version__"]
+PACKAGE = Package(
+    name="audio-semamba",
+    version=__version__,
+    about="Speech enhancement: train, enhance, measure.",
+    tags=("speech-enhancement",),
+)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "SEMambaConfig": ".config",
+    },
+)

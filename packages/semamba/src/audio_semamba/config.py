@@ -1,0 +1,60 @@
+"""The configuration of SEMamba. Importing it needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SEMambaConfig:
+    """The defaults are those of the published model."""
+
+    rate: int = 16000
+    n_fft: int = 400
+    """A multiple of 4: the encoder halves the bins, and the decoders double them again."""
+    hop: int = 100
+    window: int = 400
+    compress: float = 0.3
+    """The power to which magnitudes are raised."""
+    channels: int = 64
+    blocks: int = 4
+    """TF-Mamba blocks, each with a scan over time and one over frequency."""
+    state: int = 16
+    """Values in the state of a scan, for each of its channels."""
+    conv: int = 4
+    """Taps of the convolution before a scan."""
+    expand: int = 4
+    """Channels in a scan for each channel outside."""
+    eps: float = 1e-5
+    """Of the RMSNorm before a scan."""
+    beta: float = 2.0
+    """The largest value of the mask."""
+    phase: Literal["absolute", "correction"] = "absolute"
+    """`absolute`, as in the original: the network sees the noisy phase as an angle and estimates the clean one.
+    `correction`: it sees real and imaginary part and estimates by how much to rotate them, which small models learn
+    far faster."""
+    causal: bool = False
+    """No look-ahead beyond the frame: one direction over time, norms of single frames, a running level."""
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "hop", "channels", "blocks", "state", "conv", "expand"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.n_fft < 8 or self.n_fft % 4:
+            raise ValueError(f"n_fft must be a multiple of 4 from 8 on, got {self.n_fft}")
+        if not self.hop <= self.window <= self.n_fft:
+            raise ValueError(f"hop <= window <= n_fft is expected, got {self.hop}, {self.window}, {self.n_fft}")
+        if not 0 < self.compress <= 1:
+            raise ValueError(f"compress must lie above 0 and up to 1, got {self.compress}")
+        if self.eps <= 0 or self.beta <= 0:
+            raise ValueError(f"eps and beta must be above 0, got {self.eps} and {self.beta}")
+
+    @property
+    def bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+    @property
+    def bands(self) -> int:
+        """Bins after the encoder has halved them."""
+        return (self.bins - 1) // 2
