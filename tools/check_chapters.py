@@ -51,6 +51,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     "audio_semamba": {
         "pcs": (),
         "data": ("pcs",),  # stretched targets
+        "discriminator": (),
+        "loss": ("model",),
+        "original": ("discriminator",),  # is among the checkpoints
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
