@@ -18,8 +18,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 HEAVY = ["torch", "audio_core.train.fit", "audio_core.train.watch", "audio_core.data.segments", "torch._dynamo"]
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(HEAVY)
+if sys.platform == "win32":  # which cannot fork: every program imports what it needs
+    CONTEXT = multiprocessing.get_context("spawn")
+else:
+    CONTEXT = multiprocessing.get_context("forkserver")
+    CONTEXT.set_forkserver_preload(HEAVY)
 
 
 def run(*program: object, processes: int = 1, timeout: float = 240) -> subprocess.CompletedProcess[str]:
