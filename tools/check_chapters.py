@@ -54,6 +54,10 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "discriminator": (),
         "loss": ("model",),
         "original": ("discriminator",),  # is among the checkpoints
+        "measures": (),
+        "scores": (),  # PESQ in worker processes
+        "task": ("scores",),
+        "evaluate": ("data", "measures", "pcs", "scores"),  # pairs are matched as for training
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

@@ -32,7 +32,8 @@ def coloured(samples: int, rate: int, rng: Generator) -> np.ndarray:
 
 def babble(voice: Voice, rng: Generator) -> np.ndarray:
     """Three to eight voices at once, of slightly different levels."""
-    return sum(_levelled(voice(rng)) * 10 ** (rng.uniform(-6, 6) / 20) for _ in range(rng.integers(3, 9)))
+    voices = [_levelled(voice(rng)) * 10 ** (rng.uniform(-6, 6) / 20) for _ in range(rng.integers(3, 9))]
+    return np.sum(voices, 0)
 
 
 def hum(samples: int, rate: int, rng: Generator) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,34 +76,40 @@ def _held(path: Path, data: Data) -> bool:
 def _source(path: Path, noisy: Path | None, cache: Path, quiet: bool) -> tuple[list[Pair], list[File]]:
     """The pairs and the clean recordings without partner that `path` gives."""
     if noisy is not None:
-        return matched(path, noisy, cache, quiet), []
+        pairs, problems = paired(path, noisy, cache, quiet)
+        _name(problems, quiet)
+        return pairs, []
     files = listed(path, cache, quiet)
-    partners = _partners(files, path)
-    return partners, [file for file in files if "noisy" not in file.facts]
+    return _partners(files, path), [file for file in files if "noisy" not in file.facts]
 
 
 def listed(path: Path, cache: Path | None, quiet: bool = False) -> list[File]:
     """The readable audio files of a folder, of a manifest or of a .json list; those that cannot be read are named."""
-    if path.suffix == ".jsonl":
-        return Manifest.load(path).items
-    if path.suffix == ".json":
-        items, unreadable = _divided(inspect_files(_json_list(path), inspect_file, progress=not quiet))
-    elif path.is_dir() and cache:
-        items, unreadable = scan_cached(path, cache, progress=not quiet)
-    elif path.is_dir():
-        items, unreadable = _divided(inspect_files(find_audio(path), inspect_file, progress=not quiet))
-    else:
-        raise InputError(f"{path}: is no folder, no .jsonl that `scan` wrote and no .json list of files")
-    for name, cause in [] if quiet else unreadable:
-        note(f"left out: {name}: {cause}")
-    if not items:
-        raise InputError(f"{path}: holds no audio that can be read")
+    items, unreadable = _inspected(path, cache, quiet)
+    _name(unreadable, quiet)
     return items
 
 
-def _divided(results: Sequence[File | Unreadable]) -> Scan:
-    items = [result for result in results if isinstance(result, File)]
-    return Scan(items, [result for result in results if isinstance(result, Unreadable)])
+def _name(problems: Sequence[Unreadable], quiet: bool) -> None:
+    for name, cause in [] if quiet else problems:
+        note(f"left out: {name}: {cause}")
+
+
+def _inspected(path: Path, cache: Path | None, quiet: bool) -> Scan:
+    if path.suffix == ".jsonl":
+        return Scan(Manifest.load(path).items, [])
+    if path.is_dir() and cache:
+        found = scan_cached(path, cache, progress=not quiet)
+    elif path.is_dir() or path.suffix == ".json":
+        paths = find_audio(path) if path.is_dir() else _json_list(path)
+        results = inspect_files(paths, inspect_file, progress=not quiet)
+        items = [result for result in results if isinstance(result, File)]
+        found = Scan(items, [result for result in results if isinstance(result, Unreadable)])
+    else:
+        raise InputError(f"{path}: is no folder, no .jsonl that `scan` wrote and no .json list of files")
+    if not found.items:
+        raise InputError(f"{path}: holds no audio that can be read")
+    return found
 
 
 def _json_list(path: Path) -> list[Path]:
@@ -117,43 +123,63 @@ def _json_list(path: Path) -> list[Path]:
 # --- matching --------------------------------------------------------------------------------------------
 
 
-def matched(clean: Path, noisy: Path, cache: Path | None = None, quiet: bool = False) -> list[Pair]:
-    """Each clean file with its noisy partner, in the order of the clean ones; files without partner are named."""
-    keyed = _keyed(clean, listed(clean, cache, quiet)), _keyed(noisy, listed(noisy, cache, quiet))
-    pairs, problems = _match(*keyed)
-    for name, cause in [] if quiet else problems:
-        note(f"left out: {name}: {cause}")
+class Paired(NamedTuple):
+    """Pairs, and the files that were left out, each with the cause."""
+
+    pairs: list[Pair]
+    unreadable: list[Unreadable]
+
+
+def paired(clean: Path, noisy: Path | None = None, cache: Path | None = None, quiet: bool = False) -> Paired:
+    """Each clean file with its noisy partner, in the order of the clean ones.
+
+    Partners have the same path below two folders, but for the extension; of lists and manifests the same base name.
+    Without `noisy`, `clean` is a manifest of pairs.
+    """
+    if noisy is None:
+        files = listed(clean, cache, quiet)
+        alone = [Unreadable(file.name, "has no noisy partner") for file in files if "noisy" not in file.facts]
+        if len(alone) == len(files):
+            raise InputError(f"{clean}: names no noisy partners; give a folder or a list of these, too")
+        return Paired(_partners(files, clean), alone)
+    sides, problems, broken = [], [], set()
+    for source in (clean, noisy):
+        files, unreadable = _inspected(source, cache, quiet)
+        problems += unreadable
+        broken |= {_key(source, Path(name)) for name, _ in unreadable}
+        sides.append(_keyed(source, files))
+    pairs = []
+    for key, file in sides[0].items():
+        partner = sides[1].get(key)
+        if partner is None:
+            problems += [] if key in broken else [Unreadable(file.name, "has no noisy partner")]
+            continue
+        apart = abs(file.frames / file.rate - partner.frames / partner.rate)
+        if apart > MOST_APART:
+            problems.append(Unreadable(file.name, f"and {partner.name} differ in length by {apart:.3g} s"))
+        else:
+            pairs.append(Pair(file.path, partner.path))
+    rest = [file.name for key, file in sides[1].items() if key not in sides[0] and key not in broken]
+    problems += [Unreadable(name, "has no clean partner") for name in rest]
     if not pairs:
-        one, other = (str(next(iter(files.values())).path) for files in keyed)
+        one, other = (next(iter(files.values())).name for files in sides)
         raise InputError(f"{clean} and {noisy}: no two names match; the first are {one} and {other}")
-    return pairs
+    return Paired(pairs, problems)
 
 
 def _keyed(source: Path, files: Sequence[File]) -> dict[str, File]:
-    """Files by what partners share: the path below a folder without extension, or of lists the base name."""
     keyed: dict[str, File] = {}
     for file in files:
-        path = Path(os.path.relpath(file.path, source)) if source.is_dir() else Path(file.path.name)
-        key = path.with_suffix("").as_posix()
+        key = _key(source, file.path)
         if key in keyed:
             raise InputError(f"{keyed[key].name} and {file.name}: share the name by which partners are matched")
         keyed[key] = file
     return keyed
 
 
-def _match(clean: Mapping[str, File], noisy: Mapping[str, File]) -> tuple[list[Pair], list[Unreadable]]:
-    pairs, problems = [], []
-    for key, file in clean.items():
-        partner = noisy.get(key)
-        apart = abs(file.frames / file.rate - partner.frames / partner.rate) if partner else 0.0
-        if partner is None:
-            problems.append(Unreadable(file.name, "has no noisy partner"))
-        elif apart > MOST_APART:
-            problems.append(Unreadable(file.name, f"differs from {partner.name} in length, by {apart:.3g} s"))
-        else:
-            pairs.append(Pair(file.path, partner.path))
-    problems += [Unreadable(file.name, "has no clean partner") for key, file in noisy.items() if key not in clean]
-    return pairs, problems
+def _key(source: Path, path: Path) -> str:
+    """What partners share."""
+    return (path.relative_to(source) if source.is_dir() else Path(path.name)).with_suffix("").as_posix()
 
 
 def _partners(files: Sequence[File], manifest: Path) -> list[Pair]:
@@ -172,34 +198,15 @@ def _partners(files: Sequence[File], manifest: Path) -> list[Pair]:
     return pairs
 
 
-# --- scanning --------------------------------------------------------------------------------------------
+# --- scanning and reading --------------------------------------------------------------------------------
 
 
-class Paired(NamedTuple):
-    """What `scan_pairs` wrote, and the files that it left out."""
-
-    pairs: list[Pair]
-    unreadable: list[Unreadable]
-
-
-def scan_pairs(clean: Path, noisy: Path, manifest: Path, progress: bool = True) -> Paired:
-    """Write a manifest of the clean files of two folders, each row with its noisy partner as the fact `noisy`."""
-    sides, problems = [], []
-    for folder in (clean, noisy):
-        if not folder.is_dir():
-            raise InputError(f"{folder}: is no folder; give a folder of clean files and one of noisy files")
-        items, unreadable = _divided(inspect_files(find_audio(folder), inspect_file, progress=progress))
-        sides.append(_keyed(folder, items))
-        problems += unreadable
-    broken = {Path(name).with_suffix("").name for name, _ in problems}
-    pairs, unmatched = _match(*sides)
-    problems += [each for each in unmatched if Path(each.name).with_suffix("").name not in broken]
-    if not pairs:
-        first = f"; the first: {problems[0].name}: {problems[0].cause}" if problems else ""
-        raise InputError(f"{clean} and {noisy}: no two audio files match{first}")
-    partner = {pair.clean: os.path.relpath(pair.noisy, manifest.parent) for pair in pairs}
-    scan(partner, manifest, progress=False, facts=lambda path: {"noisy": Path(partner[path]).as_posix()})
-    return Paired(pairs, problems)
+def scan_pairs(clean: Path, noisy: Path, manifest: Path, quiet: bool = False) -> Paired:
+    """Write a manifest of the clean files, each row with its noisy partner as the fact `noisy`."""
+    result = paired(clean, noisy, quiet=quiet)
+    partners = {pair.clean: os.path.relpath(pair.noisy, manifest.parent) for pair in result.pairs}
+    scan(partners, manifest, progress=False, facts=lambda path: {"noisy": Path(partners[path]).as_posix()})
+    return result
 
 
 def read_pair(pair: Pair, rate: int) -> tuple[audio.Samples, audio.Samples]:

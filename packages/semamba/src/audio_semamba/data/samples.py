@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from audio_core import audio
@@ -84,17 +82,17 @@ class Mixer:
         """(1, samples) of noise from a file or made in code."""
         is_made = self.data.made and (not self.corpus.noise or rng.random() < self.data.made_share)
         if is_made:
-            kind = self.data.made[rng.integers(len(self.data.made))]
+            kind = self.data.made[int(rng.integers(len(self.data.made)))]
             return noise(kind, samples, self.rate, rng, lambda rng: self._voice(samples, rng))
         for _ in range(4):  # recordings of noise hold silence, too
-            sound = piece_of(self.corpus.noise[rng.integers(len(self.corpus.noise))], samples, self.rate, rng)
+            sound = piece_of(self.corpus.noise[int(rng.integers(len(self.corpus.noise)))], samples, self.rate, rng)
             if power(sound) > SILENT:
                 break
         return sound
 
     def _voice(self, samples: int, rng: Generator) -> np.ndarray:
-        speech: Sequence[Any] = self.corpus.clean
-        return piece_of(speech[rng.integers(len(speech))], samples, self.rate, rng)[0]
+        speech = self.corpus.clean
+        return piece_of(speech[int(rng.integers(len(speech)))], samples, self.rate, rng)[0]
 
 
 class Held:
