@@ -225,7 +225,7 @@ def test_validation_is_the_same_each_time_and_has_its_ratios_in_turn(folder, tmp
         assert clean.shape == (1, RATE)
         assert 10 * math.log10(power(clean) / power(noisy - clean)) == pytest.approx(ratio, abs=0.01)
         np.testing.assert_array_equal(noisy, again[index]["noisy"].numpy())
-    centre = Held(build(**values, valid_seconds=0.5, valid_snr_db=[0, 10]), valid, RATE)
+    centre = Held(build(**values, valid_seconds=0.5, valid_snr_db=[0, 10], made=["hum"]), valid, RATE)
     torch.testing.assert_close(centre[1]["noisy"], held[1]["noisy"][:, 4000:12000])
 
 

@@ -194,7 +194,7 @@ def _measured(jobs: Iterator[Job], count: int) -> Iterator[Measured]:
     if count <= _FEW:
         yield from map(measure, jobs)
         return
-    size = min(4, os.cpu_count() or 1)
+    size = min(4, count, os.cpu_count() or 1)
     with workers(size) as pool:
         pending: deque = deque()
         for job in jobs:

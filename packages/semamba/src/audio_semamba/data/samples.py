@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from audio_core import audio
@@ -96,11 +97,14 @@ class Mixer:
 
 
 class Held:
-    """Validation items, always the same: whole files or the middle of each, with noise at fixed ratios in turn."""
+    """Validation items, always the same: whole files or the middle of each, with noise at fixed ratios in turn.
+
+    Noise made in code is used where there are no files with noise.
+    """
 
     def __init__(self, data: Data, corpus: Corpus, rate: int):
         self.data, self.corpus, self.rate = data, corpus, rate
-        self.mixer = Mixer(data, corpus, rate)
+        self.mixer = Mixer(replace(data, made=()) if corpus.noise else data, corpus, rate)
 
     def __len__(self) -> int:
         return self.corpus.files
