@@ -49,6 +49,8 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "model": ("original",),  # codebooks that learn as the originals' did
     },
     "audio_semamba": {
+        "scan": (),
+        "model": ("scan",),
         "pcs": (),
         "data": ("pcs",),  # stretched targets
         "discriminator": (),

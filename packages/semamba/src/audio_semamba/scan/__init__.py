@@ -1,0 +1,134 @@
+"""The selective scan of Mamba and the short convolution before it, each by the fastest way that a device has.
+
+`backend(device)` tells which way was chosen, `use("torch")` or the environment variable AUDIO_SEMAMBA_SCAN forces one.
+Tensors are time-major, (rows, L, channels), and float32 whatever autocast says; float64 is computed by the torch loop.
+"""
+
+import functools
+import importlib
+import os
+import warnings
+from types import ModuleType
+
+import torch
+from audio_core.dsp.precision import full_precision
+from audio_core.files import InputError, note, reason
+from torch import Tensor
+
+from . import loop
+
+# The ways by name, fastest first: the devices that each works on, and the module that must import.
+DEVICES = {
+    "mamba-ssm": ("cuda",),
+    "triton": ("cuda",),
+    "numba": ("cpu",),
+    "torch": ("cpu", "cuda", "mps"),
+}
+MODULES = {"mamba-ssm": "mamba_ssm", "triton": "triton_cuda", "numba": "numba_cpu", "torch": "loop"}
+VARIABLE = "AUDIO_SEMAMBA_SCAN"
+
+_forced: str | None = None
+
+
+def use(name: str | None) -> None:
+    """Force a backend for this process by its name; None leaves the choice to each device again."""
+    global _forced
+    _forced = None if name is None else known(name, "scan backend")
+    _chosen.cache_clear()
+
+
+def backend(device: torch.device | str) -> str:
+    """The name of the backend that scans on this device."""
+    return _chosen(torch.device(device).type)[0]
+
+
+@full_precision
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None = None,
+    *,
+    reverse: bool = False,
+) -> Tensor:
+    """y_t = (sum_n C_t s_t + D u_t) * silu(z_t), where s_t = exp(delta_t A) s_{t-1} + delta_t u_t B_t begins at zero.
+
+    u, z and delta (after softplus) are (rows, L, D), B and C (rows, L, N), A (D, N) negative, D (D,), y (rows, L, D).
+    Views with any strides of rows and steps are read in place. `reverse` runs from the last step to the first.
+    """
+    return _module(u).selective_scan(u, delta, A, B, C, D, z, reverse)
+
+
+@full_precision
+@torch.no_grad()
+def selective_scan_stateful(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The scan that begins at `state` (rows, N, D) and also returns the last state; for inference only."""
+    return _module(u).selective_scan_stateful(u, delta, A, B, C, D, z, state)
+
+
+@full_precision
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
+    """silu of a depthwise convolution: x (rows, L, D), weight (D, K), of which the last column multiplies x_t.
+
+    Step t sees t - K + 1 to t, with zeros before the first step; in reverse it sees t to t + K - 1.
+    """
+    return _module(x).causal_conv_silu(x, weight, bias, reverse)
+
+
+@full_precision
+@torch.no_grad()
+def causal_conv_silu_stateful(x: Tensor, weight: Tensor, bias: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    """The convolution that begins after `past`, the K - 1 inputs before x, and also returns the last K - 1 inputs."""
+    window = torch.cat([past, x], 1)
+    return _module(x).conv_silu(window, weight, bias), window[:, x.shape[1] :]
+
+
+def known(name: str, what: str) -> str:
+    if name not in MODULES:
+        raise InputError(f"{what}: {name!r} is not one of {', '.join(MODULES)}")
+    return name
+
+
+def _module(x: Tensor) -> ModuleType:
+    return loop if x.dtype == torch.float64 else _chosen(x.device.type)[1]
+
+
+@functools.cache
+def _chosen(device: str) -> tuple[str, ModuleType]:
+    """Name and module for a device, chosen once and told in one line."""
+    forced = _forced or os.environ.get(VARIABLE)
+    if forced:
+        name = known(forced, "scan backend" if _forced else VARIABLE)
+        if device not in DEVICES[name]:
+            raise InputError(
+                f"scan backend {name}: works on {' and '.join(DEVICES[name])}, not on {device}; take torch"
+            )
+        try:
+            module = _imported(name)
+        except ImportError as error:
+            problem = f"scan backend {name}: cannot be imported ({reason(error)})"
+            raise InputError(f"{problem}; install it, or take torch") from None
+    else:
+        name, module = _fastest(device)
+    note(f"selective scan on {device}: {name}")
+    return name, module
+
+
+def _fastest(device: str) -> tuple[str, ModuleType]:
+    for name in [name for name, devices in DEVICES.items() if device in devices]:
+        try:
+            return name, _imported(name)
+        except ImportError as error:
+            if name == "numba":
+                text = f"numba cannot be imported ({reason(error)}): the scan falls back to torch, which is slow"
+                warnings.warn(text, stacklevel=2)
+    return "torch", loop
+
+
+def _imported(name: str) -> ModuleType:
+    return importlib.import_module(f".{MODULES[name]}", __name__)

@@ -1,0 +1,65 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from audio_core.testing import close
+from audio_semamba import scan
+
+NAMES = ("u", "delta", "A", "B", "C", "D", "z")
+
+
+@pytest.fixture(params=["torch", "numba"])
+def backend(request, monkeypatch):
+    scan.use(request.param)
+    yield request.param
+    scan.use(None)
+
+
+@pytest.fixture
+def case(stored_case):
+    """The stored case with its tensors time-major: (B, D, L) becomes (B, L, D)."""
+    case = stored_case("selective_scan")
+    for values in (case.inputs, case.outputs):
+        for name, value in values.items():
+            if value.ndim == 3 and name != "last_state":
+                values[name] = value.transpose(1, 2).contiguous()
+    return case
+
+
+def leaves(case) -> dict[str, torch.Tensor]:
+    return {name: case.inputs[name].clone().requires_grad_() for name in (*NAMES, "delta_bias")}
+
+
+def scanned(x: dict[str, torch.Tensor], **options) -> torch.Tensor:
+    delta = F.softplus(x["delta"] + x["delta_bias"])
+    return scan.selective_scan(x["u"], delta, *(x[name] for name in NAMES[2:]), **options)
+
+
+def test_values_and_gradients_are_those_of_the_original_in_float64(case, backend):
+    x = leaves(case)
+    out = scanned(x)
+    out.backward(case.inputs["grad_out"])
+    close(out, case.outputs["out"])
+    for name, value in x.items():
+        close(value.grad, case.outputs[f"grad_{name}"])
+
+
+def test_a_reversed_scan_is_the_scan_of_flipped_inputs(case, backend):
+    x = {name: value.flip(1) if value.ndim == 3 else value for name, value in case.inputs.items()}
+    x = {name: x[name].clone().requires_grad_() for name in (*NAMES, "delta_bias")}
+    out = scanned(x, reverse=True)
+    out.backward(case.inputs["grad_out"].flip(1))
+    close(out.flip(1), case.outputs["out"])
+    for name, value in x.items():
+        close(value.grad.flip(1) if value.ndim == 3 else value.grad, case.outputs[f"grad_{name}"])
+
+
+def test_a_scan_in_pieces_carries_its_state(case, backend):
+    x = case.inputs
+    x["delta"] = F.softplus(x["delta"] + x["delta_bias"])
+    state, pieces = torch.zeros(2, 16, 40), []
+    for piece in torch.arange(80).split([1, 1, 0, 30, 48]):
+        inputs = (x[name][:, piece] if x[name].ndim == 3 else x[name] for name in NAMES)
+        y, state = scan.selective_scan_stateful(*inputs, state)
+        pieces.append(y)
+    close(torch.cat(pieces, 1), case.outputs["out"])
+    close(state.transpose(1, 2), case.outputs["last_state"])
