@@ -12,7 +12,7 @@ from audio_core.dsp.stft import CompressedSTFT
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
 from audio_semamba.data import noises, samples
-from audio_semamba.data.pairs import MOST_APART, Corpus, Pair, corpora, scan_pairs
+from audio_semamba.data.pairs import MOST_APART, Corpus, Pair, corpora, paired, scan_pairs
 from audio_semamba.data.samples import Held, Pairs, mixed, normalised, power, training
 from audio_semamba.recipe import Data
 
@@ -79,6 +79,21 @@ def test_files_without_partner_and_unreadable_ones_are_named(folder, tmp_path, c
     (tmp_path / "more").mkdir()
     corpora(build(train=tmp_path / "clean", noisy=tmp_path / "noisy"), tmp_path / "more/headers.jsonl")
     assert capsys.readouterr().err.count("left out") == 4
+
+
+def test_partners_in_subfolders_are_matched_by_path_and_beside_a_list_by_name(tmp_path):
+    for side, where in (("clean", "one"), ("clean", "two"), ("noisy", "one"), ("noisy", "two"), ("flat", "")):
+        for name in ("a", "b") if where != "two" else ("a",):
+            audio.write(tmp_path / side / where / f"{name}.wav", tone(300, 0.1, RATE).numpy(), RATE)
+    pairs = paired(tmp_path / "clean", tmp_path / "noisy", quiet=True).pairs
+    assert [[str(path.relative_to(tmp_path)) for path in pair] for pair in pairs] == [
+        [f"{side}/{name}.wav" for side in ("clean", "noisy")] for name in ("one/a", "one/b", "two/a")
+    ]
+    (tmp_path / "flat.json").write_text('["flat/b.wav"]')
+    by_list = paired(tmp_path / "flat.json", tmp_path / "noisy/one", quiet=True)
+    assert by_list.pairs == [Pair(tmp_path / "flat/b.wav", tmp_path / "noisy/one/b.wav")]
+    with pytest.raises(InputError, match="share the name"):
+        paired(tmp_path / "flat.json", tmp_path / "noisy", quiet=True)
 
 
 def test_wrong_sources_are_explained_in_one_line(folder, tmp_path):

@@ -133,7 +133,7 @@ class Paired(NamedTuple):
 def paired(clean: Path, noisy: Path | None = None, cache: Path | None = None, quiet: bool = False) -> Paired:
     """Each clean file with its noisy partner, in the order of the clean ones.
 
-    Partners have the same path below two folders, but for the extension; of lists and manifests the same base name.
+    Partners have the same path below two folders, but for the extension; beside a list the same name.
     Without `noisy`, `clean` is a manifest of pairs.
     """
     if noisy is None:
@@ -144,10 +144,11 @@ def paired(clean: Path, noisy: Path | None = None, cache: Path | None = None, qu
         return Paired(_partners(files, clean), alone)
     sides, problems, broken = [], [], set()
     for source in (clean, noisy):
+        root = source if clean.is_dir() and noisy.is_dir() else None
         files, unreadable = _inspected(source, cache, quiet)
         problems += unreadable
-        broken |= {_key(source, Path(name)) for name, _ in unreadable}
-        sides.append(_keyed(source, files))
+        broken |= {_key(Path(name), root) for name, _ in unreadable}
+        sides.append(_keyed(files, root))
     pairs = []
     for key, file in sides[0].items():
         partner = sides[1].get(key)
@@ -167,19 +168,19 @@ def paired(clean: Path, noisy: Path | None = None, cache: Path | None = None, qu
     return Paired(pairs, problems)
 
 
-def _keyed(source: Path, files: Sequence[File]) -> dict[str, File]:
+def _keyed(files: Sequence[File], root: Path | None) -> dict[str, File]:
     keyed: dict[str, File] = {}
     for file in files:
-        key = _key(source, file.path)
+        key = _key(file.path, root)
         if key in keyed:
             raise InputError(f"{keyed[key].name} and {file.name}: share the name by which partners are matched")
         keyed[key] = file
     return keyed
 
 
-def _key(source: Path, path: Path) -> str:
+def _key(path: Path, root: Path | None) -> str:
     """What partners share."""
-    return (path.relative_to(source) if source.is_dir() else Path(path.name)).with_suffix("").as_posix()
+    return (path.relative_to(root) if root else Path(path.name)).with_suffix("").as_posix()
 
 
 def _partners(files: Sequence[File], manifest: Path) -> list[Pair]:
