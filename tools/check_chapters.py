@@ -50,7 +50,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "audio_semamba": {
         "scan": (),
-        "model": ("scan",),
+        "mamba": ("scan",),
+        "layers": (),
+        "model": ("layers", "mamba"),
         "pcs": (),
         "data": ("pcs",),  # stretched targets
         "discriminator": (),

@@ -8,7 +8,7 @@ from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
-__all__ = ["PACKAGE", "SEMambaConfig", "__version__"]
+__all__ = ["PACKAGE", "SEMamba", "SEMambaConfig", "__version__", "load"]
 PACKAGE = Package(
     name="audio-semamba",
     version=__version__,
@@ -18,6 +18,8 @@ PACKAGE = Package(
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "SEMamba": ".model",
         "SEMambaConfig": ".config",
+        "load": ".model",
     },
 )
