@@ -55,9 +55,10 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "model": ("layers", "mamba"),
         "pcs": (),
         "data": ("pcs",),  # stretched targets
-        "discriminator": (),
+        "discriminator": ("config",),
         "loss": ("model",),
-        "original": ("discriminator",),  # is among the checkpoints
+        "original_recipe": ("config",),
+        "original": ("discriminator", "original_recipe"),  # both are among its files
         "measures": (),
         "scores": (),  # PESQ in worker processes
         "task": ("scores",),

@@ -3,11 +3,12 @@
 import torch
 from audio_core.testing import close
 from audio_semamba import original
+from audio_semamba.config import DiscriminatorConfig
 from audio_semamba.discriminator import MetricDiscriminator
 
 
 def filled(case):
-    net = MetricDiscriminator(case.config["dim"])
+    net = MetricDiscriminator(DiscriminatorConfig(case.config["dim"]))
     net.load_state_dict(dict(original.renamed(case.state(), original.discriminator_names())))
     return net.eval()
 
@@ -25,7 +26,7 @@ def test_the_discriminator_equals_the_original(stored_case):
 
 
 def test_training_divides_weights_by_their_largest_singular_value():
-    net = MetricDiscriminator(4).train()
+    net = MetricDiscriminator(DiscriminatorConfig(4)).train()
     with torch.no_grad():
         for _ in range(100):
             net(torch.rand(1, 32, 32), torch.rand(1, 32, 32))
@@ -37,7 +38,7 @@ def test_training_divides_weights_by_their_largest_singular_value():
 
 def test_several_passes_come_before_one_backward():
     """As in the step of a discriminator: the vectors that a pass used outlive the next pass."""
-    net = MetricDiscriminator(4).train()
+    net = MetricDiscriminator(DiscriminatorConfig(4)).train()
     net.dropout.p = 0.0
     magnitudes = torch.rand(2, 32, 32), torch.rand(2, 32, 32)
     first = net(*magnitudes)
@@ -46,7 +47,7 @@ def test_several_passes_come_before_one_backward():
 
 
 def test_half_precision_keeps_the_norm_exact():
-    net = MetricDiscriminator(4).eval()
+    net = MetricDiscriminator(DiscriminatorConfig(4)).eval()
     exact = net.hidden.weight
     with torch.autocast("cpu", torch.bfloat16):
         assert net.hidden.weight.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""The configuration of SEMamba. Importing it needs no torch."""
+"""The configurations of SEMamba and of its discriminator. Importing it needs no torch."""
 
 from __future__ import annotations
 
@@ -58,3 +58,15 @@ class SEMambaConfig:
     def bands(self) -> int:
         """Bins after the encoder has halved them."""
         return (self.bins - 1) // 2
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """The default is that of the published discriminator."""
+
+    width: int = 16
+    """Channels of the first layer; each of the next three doubles them."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, got {self.width}")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
+
+from . import PACKAGE
+from .config import DiscriminatorConfig
 
 
 class SpectralNorm(nn.Module):
@@ -41,8 +46,11 @@ class MetricDiscriminator(nn.Module):
     A pair of equal ones should get 1, any other (PESQ - 1) / 3.5.
     """
 
-    def __init__(self, width: int = 16):
+    Config = DiscriminatorConfig
+
+    def __init__(self, config: DiscriminatorConfig):
         super().__init__()
+        self.config, width = config, config.width
         channels = [2, *(width * 2**at for at in range(4))]
         self.convs = nn.Sequential(*map(_stage, channels[:-1], channels[1:]))
         self.hidden = _normed(nn.Linear(8 * width, 4 * width))
@@ -71,3 +79,8 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 def _normed(layer: nn.Module) -> nn.Module:
     register_parametrization(layer, "weight", SpectralNorm(layer.weight))
     return layer
+
+
+def load(path: str | Path, device: str = "cpu") -> MetricDiscriminator:
+    """The discriminator of a bundle, such as `convert` writes of an original's."""
+    return PACKAGE.load(path, [MetricDiscriminator], device)
