@@ -96,7 +96,7 @@ def test_training_and_inference_agree(model):
     inputs = spectrum(model, noise(seconds=0.2))
     trained = model(*inputs)
     with torch.no_grad():
-        close(model(*inputs).parts, trained.parts, 1e-5)
+        close(model(*inputs).parts, trained.parts, 1e-4)
 
 
 def test_half_precision_stays_close(model):

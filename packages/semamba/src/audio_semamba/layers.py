@@ -31,22 +31,21 @@ class CausalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         first, second, third = self._products(x)
         later = [F.pad(tap, (0, 0, d, 0)) for tap, d in ((second, self.dilation), (first, 2 * self.dilation))]
-        return third + later[0][:, :, : x.shape[2]] + later[1][:, :, : x.shape[2]]
+        return third + later[0][:, :, : x.shape[2]] + later[1][:, :, : x.shape[2]] + self.bias.view(-1, 1, 1)
 
     def start(self, batch: int, bins: int) -> Tensor:
         return self.weight.new_zeros(batch, self.outputs, 2 * self.dilation, bins)
 
     def stream(self, x: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-        count, first_to_last = x.shape[2], self._products(x)
-        sums = F.pad(sums, (0, 0, 0, count))
-        for ahead, tap in zip((2, 1, 0), first_to_last, strict=True):
-            sums.narrow(2, ahead * self.dilation, count).add_(tap)
-        return sums[:, :, :count], sums[:, :, count:]
+        count = x.shape[2]
+        first, second, third = self._products(x)
+        sums = torch.cat([sums, first], 2)
+        sums.narrow(2, self.dilation, count).add_(second)
+        return sums[:, :, :count].add_(third).add_(self.bias.view(-1, 1, 1)), sums[:, :, count:]
 
     def _products(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, inputs, T, F) -> (B, outputs, T, F) for each tap; the bias is with the last."""
-        bias = F.pad(self.bias, (2 * self.outputs, 0))
-        return F.conv2d(x, self.weight, bias, 1, (0, 1)).chunk(3, 1)
+        """(B, inputs, T, F) -> (B, outputs, T, F) for each tap."""
+        return F.conv2d(x, self.weight, None, 1, (0, 1)).chunk(3, 1)
 
 
 class FrameNorm(nn.Module):
@@ -98,21 +97,22 @@ class DenseBlock(nn.Module):
 
         self.units = nn.ModuleList(Unit(conv((at + 1) * channels, 2**at), channels, causal) for at in range(4))
 
-    def forward(self, x: Tensor) -> Tensor:
-        inputs = x
-        for unit in self.units:
-            x = unit(inputs)
+    def forward(self, inputs: Tensor) -> Tensor:
+        x = self.units[0](inputs)
+        for unit in self.units[1:]:
             inputs = torch.cat([x, inputs], 1)
+            x = unit(inputs)
         return x
 
     def start(self, batch: int, bins: int) -> Sums:
         return tuple(unit.conv.start(batch, bins) for unit in self.units)
 
-    def stream(self, x: Tensor, sums: Sums) -> tuple[Tensor, Sums]:
-        inputs, following = x, []
-        for unit, before in zip(self.units, sums, strict=True):
-            x, after = unit.stream(inputs, before)
+    def stream(self, inputs: Tensor, sums: Sums) -> tuple[Tensor, Sums]:
+        x, after = self.units[0].stream(inputs, sums[0])
+        following = [after]
+        for unit, before in zip(self.units[1:], sums[1:], strict=True):
             inputs = torch.cat([x, inputs], 1)
+            x, after = unit.stream(inputs, before)
             following.append(after)
         return x, tuple(following)
 

@@ -200,7 +200,7 @@ def _dense(ours: str, theirs: str) -> dict[str, str]:
 
 
 def _block(ours: str, theirs: str) -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for axis, mamba, linear in (("time", "time_mamba", "tlinear"), ("frequency", "freq_mamba", "flinear")):
         for at, direction in enumerate(("forward_blocks", "backward_blocks")):
             layers = f"{ours}.{axis}.mixers.{at}", f"{theirs}.{mamba}.{direction}.0"
