@@ -63,3 +63,37 @@ def test_a_scan_in_pieces_carries_its_state(case, backend):
         pieces.append(y)
     close(torch.cat(pieces, 1), case.outputs["out"])
     close(state.transpose(1, 2), case.outputs["last_state"])
+
+
+def convolved(x, weight, bias, reverse):
+    """The convolution and its SiLU in float64, by PyTorch's own operations."""
+    x, weight = (x.flip(1) if reverse else x).double(), weight.double()
+    size = weight.shape[1]
+    y = F.silu(F.conv1d(F.pad(x.transpose(1, 2), (size - 1, 0)), weight[:, None], bias.double(), groups=len(weight)))
+    return y.transpose(1, 2).flip(1) if reverse else y.transpose(1, 2)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("length", "width", "size"), [(50, 40, 4), (2, 64, 4), (9, 3, 1)])
+def test_the_convolution_is_causal_and_has_the_gradients_of_float64(backend, reverse, length, width, size):
+    wide = torch.randn(2, length, 2 * width)  # x is the first half of what a projection returns
+    weight, bias = torch.randn(width, size), torch.randn(width)
+    grad = torch.randn(2, length, width)
+    results = []
+    for function in (scan.causal_conv_silu, convolved):
+        x = [value.clone().requires_grad_() for value in (wide, weight, bias)]
+        y = function(x[0][..., :width], *x[1:], reverse=reverse)
+        y.backward(grad.to(y.dtype))
+        results.append([y, *(value.grad for value in x)])
+    for value, expected in zip(*results, strict=True):
+        close(value, expected)
+
+
+def test_a_convolution_in_pieces_carries_its_inputs(backend):
+    x, weight, bias = torch.randn(2, 20, 40), torch.randn(40, 4), torch.randn(40)
+    past, pieces = torch.zeros(2, 3, 40), []
+    for piece in x.split([1, 1, 0, 10, 8], 1):
+        y, past = scan.causal_conv_silu_stateful(piece, weight, bias, past)
+        pieces.append(y)
+    close(torch.cat(pieces, 1), scan.causal_conv_silu(x, weight, bias))
+    assert torch.equal(past, x[:, -3:])

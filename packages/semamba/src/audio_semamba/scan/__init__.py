@@ -8,6 +8,7 @@ import functools
 import importlib
 import os
 import warnings
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
@@ -17,14 +18,9 @@ from torch import Tensor
 
 from . import loop
 
-# The ways by name, fastest first: the devices that each works on, and the module that must import.
-DEVICES = {
-    "mamba-ssm": ("cuda",),
-    "triton": ("cuda",),
-    "numba": ("cpu",),
-    "torch": ("cpu", "cuda", "mps"),
-}
+# The backends by name, fastest first: the module of each, and the only kind of device that it works on.
 MODULES = {"mamba-ssm": "mamba_ssm", "triton": "triton_cuda", "numba": "numba_cpu", "torch": "loop"}
+DEVICES = {"mamba-ssm": "cuda", "triton": "cuda", "numba": "cpu"}
 VARIABLE = "AUDIO_SEMAMBA_SCAN"
 
 _forced: str | None = None
@@ -59,6 +55,7 @@ def selective_scan(
     u, z and delta (after softplus) are (rows, L, D), B and C (rows, L, N), A (D, N) negative, D (D,), y (rows, L, D).
     Views with any strides of rows and steps are read in place. `reverse` runs from the last step to the first.
     """
+    _check_scan(u, delta, A, B, C, D, z)
     return _module(u).selective_scan(u, delta, A, B, C, D, z, reverse)
 
 
@@ -68,6 +65,7 @@ def selective_scan_stateful(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The scan that begins at `state` (rows, N, D) and also returns the last state; for inference only."""
+    _check_scan(u, delta, A, B, C, D, z, state)
     return _module(u).selective_scan_stateful(u, delta, A, B, C, D, z, state)
 
 
@@ -77,6 +75,7 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool =
 
     Step t sees t - K + 1 to t, with zeros before the first step; in reverse it sees t to t + K - 1.
     """
+    _check_conv(x, weight, bias)
     return _module(x).causal_conv_silu(x, weight, bias, reverse)
 
 
@@ -85,7 +84,29 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool =
 def causal_conv_silu_stateful(x: Tensor, weight: Tensor, bias: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
     """The convolution that begins after `past`, the K - 1 inputs before x, and also returns the last K - 1 inputs."""
     window = torch.cat([past, x], 1)
+    _check_conv(window, weight, bias)
     return _module(x).conv_silu(window, weight, bias), window[:, x.shape[1] :]
+
+
+def _check_scan(*inputs: Tensor | None) -> None:
+    (rows, length, width), N = inputs[0].shape, inputs[2].shape[-1]
+    steps, mixes = (rows, length, width), (rows, length, N)
+    shapes = (steps, steps, (width, N), mixes, mixes, (width,), steps, (rows, N, width))
+    _check(("u", "delta", "A", "B", "C", "D", "z", "state"), inputs, shapes)
+
+
+def _check_conv(x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    width, size = x.shape[2], weight.shape[-1]
+    _check(("x", "weight", "bias"), (x, weight, bias), (x.shape, (width, size), (width,)))
+
+
+def _check(names: Sequence[str], inputs: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Kernels read by addresses, so that nothing else would notice what does not fit together."""
+    first = inputs[0]
+    for name, x, shape in zip(names, inputs, shapes, strict=False):
+        if x is not None and (x.shape != shape or x.dtype != first.dtype or x.device != first.device):
+            expected = f"{tuple(shape)} of {first.dtype} on {first.device}"
+            raise InputError(f"{name}: expected {expected}, got {tuple(x.shape)} of {x.dtype} on {x.device}")
 
 
 def known(name: str, what: str) -> str:
@@ -104,10 +125,8 @@ def _chosen(device: str) -> tuple[str, ModuleType]:
     forced = _forced or os.environ.get(VARIABLE)
     if forced:
         name = known(forced, "scan backend" if _forced else VARIABLE)
-        if device not in DEVICES[name]:
-            raise InputError(
-                f"scan backend {name}: works on {' and '.join(DEVICES[name])}, not on {device}; take torch"
-            )
+        if DEVICES.get(name, device) != device:
+            raise InputError(f"scan backend {name}: works on {DEVICES[name]}, not on {device}; take torch")
         try:
             module = _imported(name)
         except ImportError as error:
@@ -120,7 +139,7 @@ def _chosen(device: str) -> tuple[str, ModuleType]:
 
 
 def _fastest(device: str) -> tuple[str, ModuleType]:
-    for name in [name for name, devices in DEVICES.items() if device in devices]:
+    for name in [name for name in DEVICES if DEVICES[name] == device]:
         try:
             return name, _imported(name)
         except ImportError as error:

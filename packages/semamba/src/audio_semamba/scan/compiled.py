@@ -1,4 +1,8 @@
-"""What the kernels compiled by Numba share: how they are compiled, and an exp2 that LLVM can vectorise."""
+"""What the kernels compiled by Numba share: how they are compiled, pointers, and an exp2 that LLVM can vectorise.
+
+Kernels take addresses, not arrays: an array costs its conversion at each call, a check for a negative index at each
+element, and counted references at each call within the kernel.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +12,8 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-LANES = 32  # channels that a kernel works on at once: loops of this constant length become vector instructions
-LOG2E = np.float32(1.4426950408889634)
-ONE = np.float32(1)
+LANES = 32
+LOG2E, LN2, ONE = np.float32(1.4426950408889634), np.float32(0.6931471805599453), np.float32(1)
 
 ROUND = np.float32(1.5 * 2**23)  # a float32 as large as this has no fraction bits: adding it rounds to a whole number
 SMALLEST, LARGEST = np.float32(ROUND - 126), np.float32(126)  # exponents of float32 end here
@@ -19,16 +22,32 @@ C1, C2, C3, C4, C5 = (np.float32(c) for c in (0.69314698, 0.24022242, 0.05550734
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call and keep the result: beside this file, else in the user's cache, else in memory.
+    """A kernel: compiled at its first call and kept beside its file, else in the user's cache, else in memory.
 
-    Without the lock of the interpreter, so that threads can share the rows. Products and sums may become one
-    instruction, but nothing is reordered: the rounding in `exp2` depends on the order.
+    It runs without the lock of the interpreter, so that threads can share the rows. What Numba keeps does not notice
+    when another file changes that it was compiled from: after an edit of this file, delete the folder __pycache__.
     """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **OPTIONS)(function)
     except RuntimeError:  # no folder can be written
-        return numba.njit(**options)(function)
+        return numba.njit(**OPTIONS)(function)
+
+
+# A product and a sum may become one instruction, but sums keep their order: the rounding in `exp2` depends on it.
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+inner = numba.njit(**OPTIONS)
+# An inner part of a kernel whose sums may be reordered, so that sums over lanes become vector instructions as well.
+summing = numba.njit(**OPTIONS | {"fastmath": {"contract", "reassoc", "nsz"}})
+
+
+@intrinsic
+def floats(typing, address):
+    """The pointer to float32 at an address."""
+
+    def convert(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.int64), convert
 
 
 def _bitcast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -47,8 +66,8 @@ def float_of(typing, value):
     return types.float32(types.int32), _bitcast
 
 
-@numba.njit(inline="always")
-def exp2(x: float) -> float:
+@inner
+def exp2(x):
     """2^x = 2^whole 2^fraction: a polynomial for the fraction, the whole number added to the bits of the exponent."""
     whole = x + ROUND
     f = x - (whole - ROUND)
@@ -57,7 +76,13 @@ def exp2(x: float) -> float:
     return float_of(np.int32(bits_of(power) + np.int32(bits_of(whole) << np.int32(23))))
 
 
-@numba.njit(inline="always")
-def sigmoid(x: float) -> float:
+@inner
+def sigmoid(x):
     x = -x * LOG2E
     return ONE / (ONE + exp2(x if x < LARGEST else LARGEST))
+
+
+@inner
+def copy(source, source_at, target, target_at, count):
+    for i in range(count):
+        target[target_at + i] = source[source_at + i]

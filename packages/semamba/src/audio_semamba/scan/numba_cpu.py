@@ -5,72 +5,146 @@ its own queue does not allow calls from two threads.
 """
 
 import functools
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from . import forward, loop
+from . import backward, conv, forward
+from .compiled import LANES
+from .forward import EVERY
 
-EMPTY = np.empty(0, np.float32)
 WORTH_A_THREAD = 200_000  # state updates; fewer take less time than handing them over
 
 
 def selective_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, reverse: bool
 ) -> Tensor:
-    inputs = (u, delta, A, B, C, D, z)
+    inputs = readable(u, delta, A.contiguous(), B, C, D, z)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
-        return loop.selective_scan(*inputs, reverse)
-    return run_forward(*inputs, reverse)
+        return SelectiveScan.apply(*inputs, reverse)
+    return run_forward(inputs, reverse)
 
 
 def selective_scan_stateful(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    last_state = torch.empty_like(state, memory_format=torch.contiguous_format)
-    y = run_forward(u, delta, A, B, C, D, z, False, EMPTY, flat(state), flat(last_state))
-    return y, last_state
+    last_state = state.new_empty(state.shape)
+    return run_forward(
+        readable(u, delta, A.contiguous(), B, C, D, z), False, state.contiguous(), last_state
+    ), last_state
+
+
+class SelectiveScan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        *inputs, ctx.reverse = inputs
+        (rows, length, width), N = inputs[0].shape, inputs[2].shape[1]
+        kept = inputs[0].new_empty(rows, -(-width // LANES), -(-length // EVERY), N, LANES)
+        ctx.save_for_backward(*inputs, kept)
+        return run_forward(inputs, ctx.reverse, kept=kept)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        u, delta, A, B, C, D, z, kept = ctx.saved_tensors
+        size = (*u.shape, A.shape[1])
+        parts = threads(size)
+        (grad,) = readable(grad)
+        du, ddelta, dz = (None if x is None else x.new_empty(x.shape) for x in (u, delta, z))
+        dA, dB, dC, dD = (
+            A.new_zeros(parts, *A.shape),
+            B.new_zeros(B.shape),
+            C.new_zeros(C.shape),
+            D.new_zeros(parts, len(D)),
+        )
+        inputs = addresses((u, delta, A, B, C, D, z))
+        outputs = [address(x) for x in (kept, du, ddelta, dA, dB, dC, dD, dz)]
+        scratch = backward.scratch(*size[2:])
+        share(backward.scan, scratch, parts, size, *inputs, strided(grad), *outputs, ctx.reverse)
+        return du, ddelta, dA.sum(0), dB, dC, dD.sum(0), dz, None
 
 
 def run_forward(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    z: Tensor | None,
+    inputs: Sequence[Tensor | None],
     reverse: bool,
-    kept: np.ndarray = EMPTY,
-    first_state: np.ndarray = EMPTY,
-    last_state: np.ndarray = EMPTY,
+    first_state: Tensor | None = None,
+    last_state: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> Tensor:
+    u, A = inputs[0], inputs[2]
     y = u.new_empty(u.shape)
+    outputs = [address(x) for x in (y, first_state, last_state, kept)]
     size = (*u.shape, A.shape[1])
-    gate = (EMPTY, 0, 0) if z is None else strided(z)
-    inputs = (strided(u), strided(delta), flat(A), strided(B), strided(C), flat(D), gate)
-    share(forward.scan, size, *inputs, flat(y), first_state, last_state, kept, size, reverse)
+    scratch = forward.scratch(*size[2:])
+    share(forward.scan, scratch, threads(size), size, *addresses(inputs), *outputs, reverse)
     return y
 
 
-def share(kernel: Callable[..., None], size: tuple[int, ...], *args: Any) -> None:
-    """Run the kernel on all rows, each thread on a range of them."""
-    rows, parts = size[0], threads(size)
-    bounds = [rows * part // parts for part in range(parts + 1)]
-    waiting = [pool(os.getpid()).submit(kernel, *args, part, *bounds[part : part + 2]) for part in range(1, parts)]
-    kernel(*args, 0, *bounds[:2])
-    for each in waiting:
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
+    weight, before = (weight.flip(1), 0) if reverse else (weight, weight.shape[1] - 1)
+    inputs = readable(x, weight.contiguous(), bias)
+    if torch.is_grad_enabled() and any(each.requires_grad for each in inputs):
+        return ConvSiLU.apply(*inputs, before)
+    return run_conv(*inputs, before, x.shape[1])
+
+
+def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """(rows, L + K - 1, D) -> (rows, L, D), for inference only."""
+    return run_conv(*readable(x, weight.contiguous(), bias), 0, x.shape[1] - weight.shape[1] + 1)
+
+
+class ConvSiLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, before: int) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.before = before
+        return run_conv(x, weight, bias, before, x.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        size = (*x.shape, weight.shape[1])
+        parts = threads(size)
+        (grad,) = readable(grad)
+        dx, dweight, dbias = x.new_zeros(x.shape), x.new_zeros(parts, *weight.shape), x.new_zeros(parts, len(bias))
+        inputs = (strided(x), address(weight), address(bias), strided(grad))
+        outputs = (address(dx), address(dweight), address(dbias))
+        share(conv.backward, conv.scratch(*size[2:]), parts, size, *inputs, *outputs, ctx.before)
+        return dx, dweight.sum(0), dbias.sum(0), None
+
+
+def run_conv(x: Tensor, weight: Tensor, bias: Tensor, before: int, outputs: int) -> Tensor:
+    rows, _, width = x.shape
+    y = x.new_empty(rows, outputs, width)
+    size = (*x.shape, weight.shape[1])
+    args = (strided(x), address(weight), address(bias), address(y), before, outputs)
+    share(conv.forward, conv.scratch(*size[2:]), threads(size), size, *args)
+    return y
+
+
+def share(kernel: Callable[..., None], scratch: int, parts: int, size: tuple[int, ...], *args: Any) -> None:
+    """Run a kernel on all rows, each thread on a range of them, with `scratch` zeros of its own."""
+    bounds = [size[0] * part // parts for part in range(parts + 1)]
+    memory = torch.zeros(parts, scratch)
+
+    def run(part: int) -> None:
+        kernel(size, *args, memory[part].data_ptr(), part, bounds[part], bounds[part + 1])
+
+    others = [pool(os.getpid()).submit(run, part) for part in range(1, parts)]
+    run(0)
+    for each in others:
         each.result()
 
 
 def threads(size: tuple[int, ...]) -> int:
-    work = int(np.prod(size)) // WORTH_A_THREAD
-    return max(1, min(torch.get_num_threads(), size[0], work))
+    return max(1, min(torch.get_num_threads(), size[0], math.prod(size) // WORTH_A_THREAD))
 
 
 @functools.cache
@@ -79,17 +153,19 @@ def pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count())
 
 
-def strided(x: Tensor) -> tuple[np.ndarray, int, int]:
-    """The memory of (rows, L, D) from its first element to its last, and the strides of rows and steps in it."""
-    x = x.detach()
-    x = x if x.stride(2) == 1 else x.contiguous()
-    (rows, length, width), (row, step, _) = x.shape, x.stride()
-    span = (rows - 1) * row + (length - 1) * step + width if x.numel() else 0
-    return x.as_strided((span,), (1,)).numpy(), row, step
+def readable(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Tensors with neighbouring channels."""
+    return [x if x is None or x.stride(-1) == 1 else x.contiguous() for x in tensors]
 
 
-def flat(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().view(-1).numpy()
+def addresses(inputs: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    u, delta, A, B, C, D, z = inputs
+    return strided(u), strided(delta), address(A), strided(B), strided(C), address(D), strided(z)
 
 
-causal_conv_silu, conv_silu = loop.causal_conv_silu, loop.conv_silu
+def strided(x: Tensor | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if x is None else (x.data_ptr(), x.stride(0), x.stride(1))
+
+
+def address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()

@@ -1,0 +1,162 @@
+"""The backward pass of the selective scan on a processor, compiled. Tensors are given as in `forward`.
+
+From the last segment of a row to the first: the states of a segment are computed again from the kept one, then its
+steps are taken backwards. With G_t the gradient of the state and x_t = exp(delta_t A) G_t, which reaches step t - 1:
+    G_t = x_{t+1} + g_t C_t     dB_t = sum_d G_t delta_t u_t     dC_t = sum_d g_t s_t     q_t = x_t s_{t-1}
+    ddelta_t = sum_n q_t A + u_t sum_n G_t B_t     du_t = delta_t sum_n G_t B_t + g_t D     dA = sum_t q_t delta_t
+"""
+
+import numpy as np
+
+from .compiled import LANES, LN2, LOG2E, ONE, compiled, copy, exp2, floats, sigmoid, summing
+from .forward import EVERY
+
+# What each step of a segment holds for each lane, as offsets; what each state n, each n of each step, and each block.
+DELTA, U, INFLOW, SUM, GRAD, GATE, GRAD_EXPONENT, GRAD_INFLOW = (slot * LANES for slot in range(8))
+STEP = 8 * LANES
+EXPONENT, STATE, REACHING, GRAD_A = (slot * LANES for slot in range(4))
+OWN = 4 * LANES
+DECAY, BEFORE = (slot * LANES for slot in range(2))
+PAST = 2 * LANES
+SKIP, GRAD_SKIP = (slot * LANES for slot in range(2))
+BLOCK = 2 * LANES
+
+
+def scratch(width: int, N: int) -> int:
+    """How many zeros the kernel needs to work with."""
+    return EVERY * STEP + EVERY * N * PAST + -(-width // LANES) * (BLOCK + N * OWN)
+
+
+@compiled
+def scan(
+    size, u, delta, A, B, C, D, z, grad, kept, du, ddelta, dA, dB, dC, dD, dz, reverse, scratch, part, start, stop
+):
+    """Rows `start` to `stop`. dB and dC begin at zero; dA (parts, D, N) and dD (parts, D) have one of each thread."""
+    _, length, width, N = size
+    (u, u_row, u_step), (delta, delta_row, delta_step) = (
+        (floats(u[0]), u[1], u[2]),
+        (floats(delta[0]), delta[1], delta[2]),
+    )
+    (B, B_row, B_step), (C, C_row, C_step) = (floats(B[0]), B[1], B[2]), (floats(C[0]), C[1], C[2])
+    z, z_row, z_step, gated = floats(z[0]), z[1], z[2], z[0] != 0
+    grad, grad_row, grad_step = floats(grad[0]), grad[1], grad[2]
+    A, D, kept = floats(A), floats(D), floats(kept)
+    du, ddelta, dB, dC, dz = floats(du), floats(ddelta), floats(dB), floats(dC), floats(dz)
+    dA, dD = floats(dA + 4 * part * width * N), floats(dD + 4 * part * width)
+    blocks, segments = (width + LANES - 1) // LANES, (length + EVERY - 1) // EVERY
+    lanes, past = floats(scratch), floats(scratch + 4 * EVERY * STEP)
+    skips = floats(scratch + 4 * EVERY * (STEP + N * PAST))
+    own = floats(scratch + 4 * (EVERY * (STEP + N * PAST) + blocks * BLOCK))
+    for d in range(width):
+        block, lane = d // LANES, d % LANES
+        skips[block * BLOCK + SKIP + lane] = D[d]
+        for n in range(N):
+            own[(block * N + n) * OWN + EXPONENT + lane] = A[d * N + n] * LOG2E
+    for r in range(start, stop):
+        for block in range(blocks):
+            base, first, skip = block * LANES, block * N * OWN, block * BLOCK
+            inside = min(LANES, width - base)
+            for i in range(EVERY * STEP):
+                lanes[i] = 0
+            for n in range(N):
+                for i in range(LANES):
+                    own[first + n * OWN + REACHING + i] = 0
+            for segment in range(segments - 1, -1, -1):
+                begin = segment * EVERY
+                steps = min(EVERY, length - begin)
+                at = ((r * blocks + block) * segments + segment) * N * LANES
+                for n in range(N):
+                    copy(kept, at + n * LANES, own, first + n * OWN + STATE, LANES)
+                for step in range(steps):
+                    t = length - 1 - begin - step if reverse else begin + step
+                    here, out = step * STEP, (r * length + t) * width + base
+                    copy(delta, delta_row * r + delta_step * t + base, lanes, here + DELTA, inside)
+                    copy(u, u_row * r + u_step * t + base, lanes, here + U, inside)
+                    copy(grad, grad_row * r + grad_step * t + base, lanes, here + GRAD, inside)
+                    if gated:
+                        copy(z, z_row * r + z_step * t + base, lanes, here + GATE, inside)
+                        through_gate(lanes, here)
+                    B_at, C_at, at = B_row * r + B_step * t, C_row * r + C_step * t, (r * length + t) * N
+                    repeat_step(B, B_at, C, C_at, dC, at, N, lanes, here, own, first, past, step * N * PAST)
+                    if gated:
+                        to_gate(lanes, here, skips, skip)
+                        copy(lanes, here + GATE, dz, out, inside)
+                for step in range(steps - 1, -1, -1):
+                    t = length - 1 - begin - step if reverse else begin + step
+                    here, out = step * STEP, (r * length + t) * width + base
+                    B_at, C_at, at = B_row * r + B_step * t, C_row * r + C_step * t, (r * length + t) * N
+                    step_back(B, B_at, C, C_at, dB, at, N, lanes, here, own, first, past, step * N * PAST)
+                    to_inputs(lanes, here, skips, skip)
+                    copy(lanes, here + GRAD_INFLOW, du, out, inside)
+                    copy(lanes, here + GRAD_EXPONENT, ddelta, out, inside)
+    for d in range(width):
+        block, lane = d // LANES, d % LANES
+        dD[d] = skips[block * BLOCK + GRAD_SKIP + lane]
+        for n in range(N):
+            dA[d * N + n] = own[(block * N + n) * OWN + GRAD_A + lane]
+
+
+@summing
+def through_gate(lanes, here):
+    """The gradient of y before the gate; in the place of z, what it must be multiplied by for z's own gradient."""
+    for i in range(LANES):
+        grad, z = lanes[here + GRAD + i], lanes[here + GATE + i]
+        half = sigmoid(z)
+        lanes[here + GRAD + i] = grad * z * half
+        lanes[here + GATE + i] = grad * half * (ONE + z * (ONE - half))
+
+
+@summing
+def repeat_step(B, B_at, C, C_at, dC, at, N, lanes, here, own, first, past, now):
+    """A step forwards that remembers its decays and the states before it."""
+    for i in range(LANES):
+        lanes[here + INFLOW + i] = lanes[here + DELTA + i] * lanes[here + U + i]
+        lanes[here + SUM + i] = 0
+    for n in range(N):
+        b, c, mine, then = B[B_at + n], C[C_at + n], first + n * OWN, now + n * PAST
+        grad_c = np.float32(0)
+        for i in range(LANES):
+            decay, before = exp2(lanes[here + DELTA + i] * own[mine + EXPONENT + i]), own[mine + STATE + i]
+            state = decay * before + b * lanes[here + INFLOW + i]
+            past[then + DECAY + i] = decay
+            past[then + BEFORE + i] = before
+            own[mine + STATE + i] = state
+            lanes[here + SUM + i] += c * state
+            grad_c += lanes[here + GRAD + i] * state
+        dC[at + n] += grad_c
+
+
+@summing
+def to_gate(lanes, here, skips, skip):
+    for i in range(LANES):
+        lanes[here + GATE + i] *= lanes[here + SUM + i] + skips[skip + SKIP + i] * lanes[here + U + i]
+
+
+@summing
+def step_back(B, B_at, C, C_at, dB, at, N, lanes, here, own, first, past, now):
+    for i in range(LANES):
+        lanes[here + GRAD_EXPONENT + i] = 0
+        lanes[here + GRAD_INFLOW + i] = 0
+    for n in range(N):
+        b, c, mine, then = B[B_at + n], C[C_at + n], first + n * OWN, now + n * PAST
+        grad_b = np.float32(0)
+        for i in range(LANES):
+            grad_state = own[mine + REACHING + i] + c * lanes[here + GRAD + i]
+            grad_b += grad_state * lanes[here + INFLOW + i]
+            reaching = grad_state * past[then + DECAY + i]
+            grad_exponent = reaching * past[then + BEFORE + i]
+            own[mine + REACHING + i] = reaching
+            own[mine + GRAD_A + i] += grad_exponent * lanes[here + DELTA + i]
+            lanes[here + GRAD_EXPONENT + i] += grad_exponent * own[mine + EXPONENT + i]
+            lanes[here + GRAD_INFLOW + i] += grad_state * b
+        dB[at + n] += grad_b
+
+
+@summing
+def to_inputs(lanes, here, skips, skip):
+    """The gradients of delta and u, in the places of those of the exponent and of the inflow."""
+    for i in range(LANES):
+        grad, u, grad_inflow = lanes[here + GRAD + i], lanes[here + U + i], lanes[here + GRAD_INFLOW + i]
+        lanes[here + GRAD_EXPONENT + i] = LN2 * lanes[here + GRAD_EXPONENT + i] + u * grad_inflow
+        lanes[here + GRAD_INFLOW + i] = lanes[here + DELTA + i] * grad_inflow + grad * skips[skip + SKIP + i]
+        skips[skip + GRAD_SKIP + i] += grad * u
