@@ -13,6 +13,7 @@ PACKAGE = Package(
     name="audio-semamba",
     version=__version__,
     about="Speech enhancement: train, enhance, measure.",
+    formats={"onnx": ".onnx"},
     tags=("speech-enhancement",),
 )
 __getattr__, __dir__ = lazy(

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
 from torch import Tensor, nn
 
+FLOOR = 1e-8  # of a running level: 80 dB below 1, so that silence is not made loud
+
 Sums = tuple[Tensor, ...]  # of each CausalConv: what past frames add to its next outputs
 
 
@@ -209,5 +211,5 @@ class Level(nn.Module):
             sums.append(F.linear(piece, self.weights[:count, :count]) + state[..., None] * self.fading[:count])
             state = sums[-1][..., -1]
         power, weight = torch.cat(sums, -1).unbind(1)
-        level = power / weight + 1e-8  # 80 dB below 1, so that silence is not made loud
+        level = power / weight + FLOOR
         return level[:, None] ** (-self.compress / 2), state

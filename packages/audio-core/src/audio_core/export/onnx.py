@@ -1,13 +1,13 @@
 """ONNX files with weights and metadata inside, written only if onnxruntime computes the same as the model.
 
-`export` takes any module through PyTorch's exporter; `save` takes a graph that a package builds itself.
+`export` takes any module through PyTorch's exporter; `save` takes a graph that a package builds itself, with `Graph`.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..files import InputError
 
 _RELATIVE = 1e-3  # largest allowed error, relative to the largest value
+_OPSET, _FORMAT = 18, 10  # of 2023 and 2024: what is installed in many places by now
 _EQUAL = 0.9  # share of integers, such as codes, that must be equal: rounding may change a few
 
 
@@ -92,6 +93,51 @@ def _compare(name: str, expected: np.ndarray, result: np.ndarray) -> None:
             raise RuntimeError(f"{name}: the ONNX file is off by {error:.2g} where the model gives up to {largest:.2g}")
     elif (share := np.mean(result == expected)) < _EQUAL:
         raise RuntimeError(f"{name}: only {share:.0%} of the values in the ONNX file's output are the model's")
+
+
+class Graph:
+    """Nodes and constants in their order; a value goes by its name."""
+
+    def __init__(self, extra: str) -> None:
+        """`extra`, such as "audio-sep[onnx]", installs what is needed."""
+        with requirements(extra):
+            import onnx
+        self.helper, self.kinds, self.numpy_helper = onnx.helper, onnx.TensorProto, onnx.numpy_helper
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+
+    def node(self, kind: str, *inputs: str, name: str = "", **options: Any) -> str:
+        """The name of its output."""
+        name = name or f"{kind}{len(self.nodes)}"
+        self.nodes.append(self.helper.make_node(kind, inputs, [name], name, **options))
+        return name
+
+    def split(self, value: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """The names of the parts, `sizes` long along `axis`."""
+        name = f"Split{len(self.nodes)}"
+        parts = [f"{name}.{at}" for at in range(len(sizes))]
+        self.nodes.append(self.helper.make_node("Split", [value, self.integers(*sizes)], parts, name, axis=axis))
+        return parts
+
+    def constant(self, name: str, values: Tensor | np.ndarray) -> str:
+        """A tensor of real numbers, or an array of integers."""
+        array = values.detach().cpu().float().numpy() if isinstance(values, Tensor) else values.astype(np.int64)
+        self.constants[name] = self.numpy_helper.from_array(array, name)
+        return name
+
+    def integers(self, *values: int) -> str:
+        """A list, such as a shape or axes."""
+        return self.constant(str(list(values)), np.array(values))
+
+    def number(self, value: float) -> str:
+        return self.constant(repr(value), torch.tensor(value))
+
+    def file(self, inputs: Sequence[Any], outputs: Sequence[Any], producer: str, version: str) -> Any:
+        """The onnx.ModelProto for `save`; inputs and outputs are onnx.ValueInfoProto."""
+        graph = self.helper.make_graph(self.nodes, "main", inputs, outputs, list(self.constants.values()))
+        opset = self.helper.make_opsetid("", _OPSET)
+        made_by = {"producer_name": producer, "producer_version": version}
+        return self.helper.make_model(graph, opset_imports=[opset], ir_version=_FORMAT, **made_by)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""A causal model for other programs: ONNX."""
