@@ -19,9 +19,9 @@ from .frame import states
 def export(
     model: SEMamba, out: str | Path, format: str, calibration: list[Tensor] | None = None, force: bool = False
 ) -> dict[str, Any]:
-    """Write `model` as `format`, "onnx", to the file `out`, and a page beside it that says how to use it; return the facts.
+    """Write `model` as `format`, "onnx", to the file `out` and a page about its use beside it; return the facts.
 
-    Nothing is quantised, so there is no `calibration`.
+    No format has integers, whose scales `calibration` would set.
     """
     out = Path(out)
     page = out.with_name(f"{out.name}.md")
