@@ -218,37 +218,40 @@ class FrameGraph:
         """
         mixers = list(block.mixers)
         inner = len(mixers[0].D)
-
-        def stacked(name: str, tensors: Sequence[Tensor]) -> str:
-            return self._constant(block, name, torch.stack(list(tensors)))
-
         power = self.node("ReduceMean", self.node("Mul", x, x), self.integers(1))
         normed = self.node("Div", x, self.node("Sqrt", self.node("Add", power, self.number(block.eps))))
         orders = [normed, self._flipped(normed)][: len(mixers)]
         ordered = self.node("Concat", *(self.node("Unsqueeze", order, self.integers(0)) for order in orders), axis=0)
-        weights = stacked("in", [(mixer.in_proj.weight * mixer.norm).T for mixer in mixers])
+        weights = self._stacked(block, "in", [(mixer.in_proj.weight * mixer.norm).T for mixer in mixers])
         inputs, gate = self.split(self.node("MatMul", ordered, weights), (inner, inner), 2)
         summed = conv(inputs, torch.stack([mixer.conv_weight for mixer in mixers]))
-        u = self._silu(self.node("Add", summed, stacked("conv_bias", [mixer.conv_bias[None] for mixer in mixers])))
+        bias = self._stacked(block, "conv_bias", [mixer.conv_bias[None] for mixer in mixers])
+        u = self._silu(self.node("Add", summed, bias))
 
-        selected = self.node("MatMul", u, stacked("x_proj", [mixer.x_proj.weight.T for mixer in mixers]))
-        rank, B, C = self.split(selected, mixers[0].sizes, 2)
-        steps = self.node("MatMul", rank, stacked("dt_proj", [mixer.dt_proj.weight.T for mixer in mixers]))
-        steps = self.node("Add", steps, stacked("dt_bias", [mixer.dt_proj.bias[None] for mixer in mixers]))
-        delta = self.node("Softplus", steps)
-
-        A = stacked("A", [-mixer.A_log.exp().T[None] for mixer in mixers])
+        delta, B, C = self._select(block, u)
+        A = self._stacked(block, "A", [-mixer.A_log.exp().T[None] for mixer in mixers])
         decays = self.node("Exp", self.node("Mul", self.node("Unsqueeze", delta, self.integers(2)), A))
         flow = self.node("Unsqueeze", self.node("Mul", delta, u), self.integers(2))
         B, C = (self.node("Unsqueeze", value, self.integers(3)) for value in (B, C))
         values = scan(decays, self.node("Mul", flow, B))
         y = self.node("ReduceSum", self.node("Mul", values, C), self.integers(2), keepdims=0)
-        y = self.node("Add", y, self.node("Mul", u, stacked("D", [mixer.D[None] for mixer in mixers])))
-        y = self.node("Mul", y, self._silu(gate))
+        y = self.node("Add", y, self.node("Mul", u, self._stacked(block, "D", [mixer.D[None] for mixer in mixers])))
+        return self._project(block, self.node("Mul", y, self._silu(gate)), x)
 
+    def _select(self, block: MambaBlock, u: str) -> tuple[str, str, str]:
+        """Step sizes (directions, bands, inner), B and C (directions, bands, N)."""
+        mixers = list(block.mixers)
+        weights = self._stacked(block, "x_proj", [mixer.x_proj.weight.T for mixer in mixers])
+        rank, B, C = self.split(self.node("MatMul", u, weights), mixers[0].sizes, 2)
+        weights = self._stacked(block, "dt_proj", [mixer.dt_proj.weight.T for mixer in mixers])
+        bias = self._stacked(block, "dt_bias", [mixer.dt_proj.bias[None] for mixer in mixers])
+        return self.node("Softplus", self.node("Add", self.node("MatMul", rank, weights), bias)), B, C
+
+    def _project(self, block: MambaBlock, y: str, x: str) -> str:
+        """x + project(out_proj(y) + x of each direction), as one product."""
+        mixers = list(block.mixers)
         outputs = [self.node("Squeeze", part, self.integers(0)) for part in self.split(y, (1,) * len(mixers), 0)]
         outputs[1:] = [self._flipped(output) for output in outputs[1:]]
-        # x + project(out_proj(y) + x of each direction) as one product.
         parts = block.project.weight.chunk(len(mixers), 1)
         matrices = [part @ mixer.out_proj.weight for part, mixer in zip(parts, mixers, strict=True)]
         matrices.append(sum(parts, torch.eye(len(parts[0]))))
@@ -287,6 +290,10 @@ class FrameGraph:
 
     def _weight(self, module: nn.Module, field: str) -> str:
         return self._constant(module, field, getattr(module, field))
+
+    def _stacked(self, block: MambaBlock, name: str, tensors: list[Tensor]) -> str:
+        """One tensor of each direction."""
+        return self._constant(block, name, torch.stack(tensors))
 
     def _constant(self, module: nn.Module, field: str, values: Tensor) -> str:
         return self.graph.constant(f"{self.names[module]}.{field}", values)
