@@ -46,7 +46,11 @@ OWNERS = {
     "torchaudio": "tests only, since its wheels do not load beside every torch",
 }
 FROM_CORE = {"torch", "numpy", "tqdm"}  # what whoever depends on audio-core has
-DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow"}  # where the import is named unlike the distribution
+DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "PIL": "pillow",
+    "selective_scan_cuda": "mamba-ssm",
+}  # where the import is named unlike the distribution
 FILE_LINES, CLI_LINES = 400, 250
 # Of code. It was 4500 while two packages held for themselves what all seven share; since then the core has the common
 # verbs, the frame of exports, latents, shards, several outputs of a pass, aligned sources and the checks of what users
