@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from audio_core.dsp.precision import full_precision
 from torch import Tensor, nn
 
 from .scan import causal_conv_silu, causal_conv_silu_stateful, selective_scan, selective_scan_stateful
@@ -63,7 +64,12 @@ class Mixer(nn.Module):
     def select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Step sizes (rows, L, inner), B and C (rows, L, state) of each step."""
         rank, B, C = self.x_proj(u).split(self.sizes, -1)
-        return F.softplus(self.dt_proj(rank).float()), B, C
+        return self._steps(rank), B, C
+
+    @full_precision
+    def _steps(self, rank: Tensor) -> Tensor:
+        """In float32 also under autocast: what a step adds and what it forgets are small numbers."""
+        return F.softplus(self.dt_proj(rank))
 
 
 class MambaBlock(nn.Module):
