@@ -30,7 +30,7 @@ def leaves(case) -> dict[str, torch.Tensor]:
 
 
 def scanned(x: dict[str, torch.Tensor], **options) -> torch.Tensor:
-    delta = F.softplus(x["delta"] + x["delta_bias"])
+    delta = scan.softplus(x["delta"] + x["delta_bias"])
     return scan.selective_scan(x["u"], delta, *(x[name] for name in NAMES[2:]), **options)
 
 
@@ -97,3 +97,19 @@ def test_a_convolution_in_pieces_carries_its_inputs(backend):
         pieces.append(y)
     close(torch.cat(pieces, 1), scan.causal_conv_silu(x, weight, bias))
     assert torch.equal(past, x[:, -3:])
+
+
+def test_step_sizes_keep_their_digits_however_small(backend):
+    x = torch.linspace(-80, 80, 3202).reshape(2, 1, -1)
+    results = []
+    for function, dtype in ((scan.softplus, torch.float32), (log_of_sum, torch.float64)):
+        value = x.clone().to(dtype).requires_grad_()
+        y = function(value)
+        y.sum().backward()
+        results.append(torch.stack([y.detach(), value.grad]))
+    assert ((results[0] / results[1] - 1).abs() < 1e-5).all()
+    assert scan.softplus(torch.full((1, 1, 40), torch.nan)).isnan().all()
+
+
+def log_of_sum(x):
+    return torch.logaddexp(x, torch.zeros_like(x))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
 from torch import Tensor, nn
 
-from .scan import causal_conv_silu, causal_conv_silu_stateful, selective_scan, selective_scan_stateful
+from .scan import causal_conv_silu, causal_conv_silu_stateful, selective_scan, selective_scan_stateful, softplus
 
 _POSITIONS = 1024  # that are processed at once, for each thread
 
@@ -69,7 +69,7 @@ class Mixer(nn.Module):
     @full_precision
     def _steps(self, rank: Tensor) -> Tensor:
         """In float32 also under autocast: what a step adds and what it forgets are small numbers."""
-        return F.softplus(self.dt_proj(rank))
+        return softplus(self.dt_proj(rank))
 
 
 class MambaBlock(nn.Module):

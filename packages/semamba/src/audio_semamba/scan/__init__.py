@@ -88,6 +88,12 @@ def causal_conv_silu_stateful(x: Tensor, weight: Tensor, bias: Tensor, past: Ten
     return _module(x).conv_silu(window, weight, bias), window[:, x.shape[1] :]
 
 
+@full_precision
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x) for the step sizes of a scan, (rows, L, D)."""
+    return _module(x).softplus(x)
+
+
 def _check_scan(*inputs: Tensor | None) -> None:
     (rows, length, width), N = inputs[0].shape, inputs[2].shape[-1]
     steps, mixes = (rows, length, width), (rows, length, N)

@@ -101,3 +101,6 @@ class SelectiveScan(torch.autograd.Function):
 def times(u: Tensor, reverse: bool) -> Iterator[int]:
     length = u.shape[1]
     return reversed(range(length)) if reverse else iter(range(length))
+
+
+softplus = F.softplus

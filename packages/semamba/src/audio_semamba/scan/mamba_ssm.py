@@ -4,9 +4,9 @@ import selective_scan_cuda  # noqa: F401  the compiled part, without which mamba
 from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 from torch import Tensor
 
-from .loop import causal_conv_silu, conv_silu, selective_scan_stateful
+from .loop import causal_conv_silu, conv_silu, selective_scan_stateful, softplus
 
-__all__ = ["causal_conv_silu", "conv_silu", "selective_scan", "selective_scan_stateful"]
+__all__ = ["causal_conv_silu", "conv_silu", "selective_scan", "selective_scan_stateful", "softplus"]
 
 
 def selective_scan(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import backward, conv, forward
+from . import backward, conv, forward, steps
 from .compiled import LANES
 from .forward import EVERY
 
@@ -126,6 +126,32 @@ def run_conv(x: Tensor, weight: Tensor, bias: Tensor, before: int, outputs: int)
     size = (*x.shape, weight.shape[1])
     args = (strided(x), address(weight), address(bias), address(y), before, outputs)
     share(conv.forward, conv.scratch(*size[2:]), threads(size), size, *args)
+    return y
+
+
+def softplus(x: Tensor) -> Tensor:
+    x = x.contiguous()
+    return Softplus.apply(x) if torch.is_grad_enabled() and x.requires_grad else run_softplus(x)
+
+
+class Softplus(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = run_softplus(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors  # whose slope is 1 - e^-y
+        return torch.expm1(-y).neg_().mul_(grad)
+
+
+def run_softplus(x: Tensor) -> Tensor:
+    y = torch.empty_like(x)
+    rows, length, width = x.shape
+    share(steps.forward, 0, threads(x.shape), (rows, length * width), address(x), address(y))
     return y
 
 

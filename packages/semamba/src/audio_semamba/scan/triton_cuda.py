@@ -13,9 +13,9 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .loop import causal_conv_silu, conv_silu, selective_scan_stateful
+from .loop import causal_conv_silu, conv_silu, selective_scan_stateful, softplus
 
-__all__ = ["causal_conv_silu", "conv_silu", "selective_scan", "selective_scan_stateful"]
+__all__ = ["causal_conv_silu", "conv_silu", "selective_scan", "selective_scan_stateful", "softplus"]
 
 TILE = 64  # channels of a program
 EVERY = 8  # steps from one kept state to the next
