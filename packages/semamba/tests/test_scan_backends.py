@@ -111,11 +111,14 @@ def test_states_that_hardly_decay_and_that_vanish_at_once(scale):
         close(value, expected)
 
 
-def test_nan_stays_nan():
+def test_a_channel_that_is_nan_stays_alone():
     x = inputs()
     x[0][1, 7, 11] = torch.nan
-    nan = scan.selective_scan(*x).isnan()
-    assert nan[1, 7:, 11].all() and nan.sum() == 13
+    y, grad_u, grad_delta, *_ = gradients(x)
+    for value in (y, grad_u, grad_delta):
+        rows, _, channels = value.isnan().nonzero(as_tuple=True)
+        assert set(rows.tolist()) == {1} and set(channels.tolist()) == {11}
+    assert y.isnan().sum() == 13 and y[1, 7:, 11].isnan().all()
 
 
 def test_the_loop_has_exact_gradients():

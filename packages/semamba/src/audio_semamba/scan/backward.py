@@ -8,7 +8,7 @@ steps are taken backwards. With G_t the gradient of the state and x_t = exp(delt
 
 import numpy as np
 
-from .compiled import LANES, LN2, LOG2E, ONE, compiled, copy, exp2, floats, sigmoid, summing
+from .compiled import LANES, LN2, LOG2E, ONE, TABLE, compiled, copy, exp2, fill, floats, sigmoid, strided, summing
 from .forward import EVERY
 
 # What each step of a segment holds for each lane, as offsets; what each state n, each n of each step, and each block.
@@ -24,7 +24,7 @@ BLOCK = 2 * LANES
 
 def scratch(width: int, N: int) -> int:
     """How many zeros the kernel needs to work with."""
-    return EVERY * STEP + EVERY * N * PAST + -(-width // LANES) * (BLOCK + N * OWN)
+    return TABLE + EVERY * STEP + EVERY * N * PAST + -(-width // LANES) * (BLOCK + N * OWN)
 
 
 @compiled
@@ -33,40 +33,43 @@ def scan(
 ):
     """Rows `start` to `stop`. dB and dC begin at zero; dA (parts, D, N) and dD (parts, D) have one of each thread."""
     _, length, width, N = size
-    (u, u_row, u_step), (delta, delta_row, delta_step) = (
-        (floats(u[0]), u[1], u[2]),
-        (floats(delta[0]), delta[1], delta[2]),
-    )
-    (B, B_row, B_step), (C, C_row, C_step) = (floats(B[0]), B[1], B[2]), (floats(C[0]), C[1], C[2])
-    z, z_row, z_step, gated = floats(z[0]), z[1], z[2], z[0] != 0
-    grad, grad_row, grad_step = floats(grad[0]), grad[1], grad[2]
+    u, u_row, u_step = strided(u)
+    delta, delta_row, delta_step = strided(delta)
+    B, B_row, B_step = strided(B)
+    C, C_row, C_step = strided(C)
+    gated = z[0] != 0
+    z, z_row, z_step = strided(z)
+    grad, grad_row, grad_step = strided(grad)
     A, D, kept = floats(A), floats(D), floats(kept)
     du, ddelta, dB, dC, dz = floats(du), floats(ddelta), floats(dB), floats(dC), floats(dz)
     dA, dD = floats(dA + 4 * part * width * N), floats(dD + 4 * part * width)
     blocks, segments = (width + LANES - 1) // LANES, (length + EVERY - 1) // EVERY
-    lanes, past = floats(scratch), floats(scratch + 4 * EVERY * STEP)
-    skips = floats(scratch + 4 * EVERY * (STEP + N * PAST))
-    own = floats(scratch + 4 * (EVERY * (STEP + N * PAST) + blocks * BLOCK))
+    table, lanes = floats(scratch), floats(scratch + 4 * TABLE)
+    rest = scratch + 4 * (TABLE + EVERY * STEP)
+    past, skips = floats(rest), floats(rest + 4 * EVERY * N * PAST)
+    own = floats(rest + 4 * (EVERY * N * PAST + blocks * BLOCK))
+    fill(table)
     for d in range(width):
         block, lane = d // LANES, d % LANES
         skips[block * BLOCK + SKIP + lane] = D[d]
         for n in range(N):
             own[(block * N + n) * OWN + EXPONENT + lane] = A[d * N + n] * LOG2E
     for r in range(start, stop):
-        for block in range(blocks):
-            base, first, skip = block * LANES, block * N * OWN, block * BLOCK
-            inside = min(LANES, width - base)
-            for i in range(EVERY * STEP):
-                lanes[i] = 0
-            for n in range(N):
-                for i in range(LANES):
-                    own[first + n * OWN + REACHING + i] = 0
-            for segment in range(segments - 1, -1, -1):
-                begin = segment * EVERY
-                steps = min(EVERY, length - begin)
-                at = ((r * blocks + block) * segments + segment) * N * LANES
+        for n in range(blocks * N):
+            for i in range(LANES):
+                own[n * OWN + REACHING + i] = 0
+        for segment in range(segments - 1, -1, -1):
+            begin = segment * EVERY
+            steps = min(EVERY, length - begin)
+            for block in range(blocks):
+                base, first, skip = block * LANES, block * N * OWN, block * BLOCK
+                inside = min(LANES, width - base)
+                if inside < LANES:  # the other lanes add nothing to the sums over lanes
+                    for i in range(EVERY * STEP):
+                        lanes[i] = 0
                 for n in range(N):
-                    copy(kept, at + n * LANES, own, first + n * OWN + STATE, LANES)
+                    at = (((r * blocks + block) * segments + segment) * N + n) * LANES
+                    copy(kept, at, own, first + n * OWN + STATE, LANES)
                 for step in range(steps):
                     t = length - 1 - begin - step if reverse else begin + step
                     here, out = step * STEP, (r * length + t) * width + base
@@ -75,18 +78,20 @@ def scan(
                     copy(grad, grad_row * r + grad_step * t + base, lanes, here + GRAD, inside)
                     if gated:
                         copy(z, z_row * r + z_step * t + base, lanes, here + GATE, inside)
-                        through_gate(lanes, here)
+                        through_gate(lanes, here, inside)
                     B_at, C_at, at = B_row * r + B_step * t, C_row * r + C_step * t, (r * length + t) * N
-                    repeat_step(B, B_at, C, C_at, dC, at, N, lanes, here, own, first, past, step * N * PAST)
+                    repeat_step(
+                        B, B_at, C, C_at, dC, at, N, inside, table, lanes, here, own, first, past, step * N * PAST
+                    )
                     if gated:
-                        to_gate(lanes, here, skips, skip)
+                        to_gate(lanes, here, inside, skips, skip)
                         copy(lanes, here + GATE, dz, out, inside)
                 for step in range(steps - 1, -1, -1):
                     t = length - 1 - begin - step if reverse else begin + step
                     here, out = step * STEP, (r * length + t) * width + base
                     B_at, C_at, at = B_row * r + B_step * t, C_row * r + C_step * t, (r * length + t) * N
-                    step_back(B, B_at, C, C_at, dB, at, N, lanes, here, own, first, past, step * N * PAST)
-                    to_inputs(lanes, here, skips, skip)
+                    step_back(B, B_at, C, C_at, dB, at, N, inside, lanes, here, own, first, past, step * N * PAST)
+                    to_inputs(lanes, here, inside, skips, skip)
                     copy(lanes, here + GRAD_INFLOW, du, out, inside)
                     copy(lanes, here + GRAD_EXPONENT, ddelta, out, inside)
     for d in range(width):
@@ -97,9 +102,9 @@ def scan(
 
 
 @summing
-def through_gate(lanes, here):
+def through_gate(lanes, here, inside):
     """The gradient of y before the gate; in the place of z, what it must be multiplied by for z's own gradient."""
-    for i in range(LANES):
+    for i in range(inside):
         grad, z = lanes[here + GRAD + i], lanes[here + GATE + i]
         half = sigmoid(z)
         lanes[here + GRAD + i] = grad * z * half
@@ -107,16 +112,17 @@ def through_gate(lanes, here):
 
 
 @summing
-def repeat_step(B, B_at, C, C_at, dC, at, N, lanes, here, own, first, past, now):
+def repeat_step(B, B_at, C, C_at, dC, at, N, inside, table, lanes, here, own, first, past, now):
     """A step forwards that remembers its decays and the states before it."""
-    for i in range(LANES):
+    for i in range(inside):
         lanes[here + INFLOW + i] = lanes[here + DELTA + i] * lanes[here + U + i]
         lanes[here + SUM + i] = 0
     for n in range(N):
         b, c, mine, then = B[B_at + n], C[C_at + n], first + n * OWN, now + n * PAST
         grad_c = np.float32(0)
         for i in range(LANES):
-            decay, before = exp2(lanes[here + DELTA + i] * own[mine + EXPONENT + i]), own[mine + STATE + i]
+            decay = exp2(lanes[here + DELTA + i] * own[mine + EXPONENT + i], table, i)
+            before = own[mine + STATE + i]
             state = decay * before + b * lanes[here + INFLOW + i]
             past[then + DECAY + i] = decay
             past[then + BEFORE + i] = before
@@ -127,14 +133,14 @@ def repeat_step(B, B_at, C, C_at, dC, at, N, lanes, here, own, first, past, now)
 
 
 @summing
-def to_gate(lanes, here, skips, skip):
-    for i in range(LANES):
+def to_gate(lanes, here, inside, skips, skip):
+    for i in range(inside):
         lanes[here + GATE + i] *= lanes[here + SUM + i] + skips[skip + SKIP + i] * lanes[here + U + i]
 
 
 @summing
-def step_back(B, B_at, C, C_at, dB, at, N, lanes, here, own, first, past, now):
-    for i in range(LANES):
+def step_back(B, B_at, C, C_at, dB, at, N, inside, lanes, here, own, first, past, now):
+    for i in range(inside):
         lanes[here + GRAD_EXPONENT + i] = 0
         lanes[here + GRAD_INFLOW + i] = 0
     for n in range(N):
@@ -153,9 +159,9 @@ def step_back(B, B_at, C, C_at, dB, at, N, lanes, here, own, first, past, now):
 
 
 @summing
-def to_inputs(lanes, here, skips, skip):
+def to_inputs(lanes, here, inside, skips, skip):
     """The gradients of delta and u, in the places of those of the exponent and of the inflow."""
-    for i in range(LANES):
+    for i in range(inside):
         grad, u, grad_inflow = lanes[here + GRAD + i], lanes[here + U + i], lanes[here + GRAD_INFLOW + i]
         lanes[here + GRAD_EXPONENT + i] = LN2 * lanes[here + GRAD_EXPONENT + i] + u * grad_inflow
         lanes[here + GRAD_INFLOW + i] = lanes[here + DELTA + i] * grad_inflow + grad * skips[skip + SKIP + i]

@@ -18,7 +18,8 @@ LOG2E, LN2, ONE = np.float32(1.4426950408889634), np.float32(0.6931471805599453)
 ROUND = np.float32(1.5 * 2**23)  # a float32 as large as this has no fraction bits: adding it rounds to a whole number
 SMALLEST, LARGEST = np.float32(ROUND - 126), np.float32(126)  # exponents of float32 end here
 # 2^f on [-1/2, 1/2] to 1e-7, and exact at 0, since most decays are close to 1.
-C1, C2, C3, C4, C5 = (np.float32(c) for c in (0.69314698, 0.24022242, 0.05550734, 0.00967151, 0.00132647))
+COEFFICIENTS = tuple(np.float32(c) for c in (0.69314698, 0.24022242, 0.05550734, 0.00967151, 0.00132647))
+TABLE = 5 * LANES
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,6 +51,12 @@ def floats(typing, address):
     return types.CPointer(types.float32)(types.int64), convert
 
 
+@inner
+def strided(tensor):
+    """Pointer and strides of a tensor that was passed as (address, row, step)."""
+    return floats(tensor[0]), tensor[1], tensor[2]
+
+
 def _bitcast(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return builder.bitcast(args[0], context.get_value_type(signature.return_type))
 
@@ -67,19 +74,33 @@ def float_of(typing, value):
 
 
 @inner
-def exp2(x):
+def power(x, c1, c2, c3, c4, c5):
     """2^x = 2^whole 2^fraction: a polynomial for the fraction, the whole number added to the bits of the exponent."""
     whole = x + ROUND
     f = x - (whole - ROUND)
-    power = ONE + f * (C1 + f * (C2 + f * (C3 + f * (C4 + f * C5))))
+    fraction = ONE + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * c5))))
     whole = whole if whole > SMALLEST else SMALLEST
-    return float_of(np.int32(bits_of(power) + np.int32(bits_of(whole) << np.int32(23))))
+    return float_of(np.int32(bits_of(fraction) + np.int32(bits_of(whole) << np.int32(23))))
+
+
+@inner
+def exp2(x, table, i):
+    """2^x for lane i. A coefficient from memory is an operand; a constant would first need one of few registers."""
+    return power(x, table[i], table[LANES + i], table[2 * LANES + i], table[3 * LANES + i], table[4 * LANES + i])
+
+
+@inner
+def fill(table):
+    """The coefficients of `exp2` for each lane."""
+    for k in range(5):
+        for i in range(LANES):
+            table[k * LANES + i] = COEFFICIENTS[k]
 
 
 @inner
 def sigmoid(x):
     x = -x * LOG2E
-    return ONE / (ONE + exp2(x if x < LARGEST else LARGEST))
+    return ONE / (ONE + power(x if x < LARGEST else LARGEST, *COEFFICIENTS))
 
 
 @inner

@@ -3,7 +3,7 @@
 Output t is made of the inputs t - before to t - before + K - 1, as far as these exist.
 """
 
-from .compiled import ONE, compiled, floats, inner, sigmoid
+from .compiled import ONE, compiled, floats, inner, sigmoid, strided
 
 
 def scratch(width: int, K: int) -> int:
@@ -15,7 +15,7 @@ def scratch(width: int, K: int) -> int:
 def forward(size, x, weight, bias, y, before, outputs, scratch, part, start, stop):
     """Rows `start` to `stop` of x, of which `size` is (rows, L, D, K), to y (rows, outputs, D)."""
     _, length, width, K = size
-    x, x_row, x_step = floats(x[0]), x[1], x[2]
+    x, x_row, x_step = strided(x)
     weight, bias, y = floats(weight), floats(bias), floats(y)
     sums, taps = floats(scratch), floats(scratch + 4 * width)
     load_taps(weight, width, K, taps)
@@ -32,8 +32,8 @@ def forward(size, x, weight, bias, y, before, outputs, scratch, part, start, sto
 def backward(size, x, weight, bias, grad, dx, dweight, dbias, before, scratch, part, start, stop):
     """Rows `start` to `stop`. dx begins at zero; dweight (parts, D, K) and dbias (parts, D) have one of each thread."""
     _, length, width, K = size
-    x, x_row, x_step = floats(x[0]), x[1], x[2]
-    grad, grad_row, grad_step = floats(grad[0]), grad[1], grad[2]
+    x, x_row, x_step = strided(x)
+    grad, grad_row, grad_step = strided(grad)
     weight, bias, dx = floats(weight), floats(bias), floats(dx)
     dweight, dbias = floats(dweight + 4 * part * width * K), floats(dbias + 4 * part * width)
     sums, taps = floats(scratch), floats(scratch + 4 * width)
