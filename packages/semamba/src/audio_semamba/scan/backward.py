@@ -8,7 +8,21 @@ steps are taken backwards. With G_t the gradient of the state and x_t = exp(delt
 
 import numpy as np
 
-from .compiled import LANES, LN2, LOG2E, ONE, TABLE, compiled, copy, exp2, fill, floats, sigmoid, strided, summing
+from .compiled import (
+    LANES,
+    LN2,
+    LOG2E,
+    ONE,
+    TABLE,
+    compiled,
+    copy,
+    exp2_of_lane,
+    fill,
+    floats,
+    sigmoid,
+    strided,
+    summing,
+)
 from .forward import EVERY
 
 # What each step of a segment holds for each lane, as offsets; what each state n, each n of each step, and each block.
@@ -121,7 +135,7 @@ def repeat_step(B, B_at, C, C_at, dC, at, N, inside, table, lanes, here, own, fi
         b, c, mine, then = B[B_at + n], C[C_at + n], first + n * OWN, now + n * PAST
         grad_c = np.float32(0)
         for i in range(LANES):
-            decay = exp2(lanes[here + DELTA + i] * own[mine + EXPONENT + i], table, i)
+            decay = exp2_of_lane(lanes[here + DELTA + i] * own[mine + EXPONENT + i], table, i)
             before = own[mine + STATE + i]
             state = decay * before + b * lanes[here + INFLOW + i]
             past[then + DECAY + i] = decay

@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-LANES = 32
+LANES = 32  # channels that a kernel works on at once: loops of this constant length become vector instructions
 LOG2E, LN2, ONE = np.float32(1.4426950408889634), np.float32(0.6931471805599453), np.float32(1)
 
 ROUND = np.float32(1.5 * 2**23)  # a float32 as large as this has no fraction bits: adding it rounds to a whole number
@@ -34,7 +34,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(**OPTIONS)(function)
 
 
-# A product and a sum may become one instruction, but sums keep their order: the rounding in `exp2` depends on it.
+# A product and a sum may become one instruction, but sums keep their order: the rounding in `power` depends on it.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 inner = numba.njit(**OPTIONS)
 # An inner part of a kernel whose sums may be reordered, so that sums over lanes become vector instructions as well.
@@ -84,14 +84,19 @@ def power(x, c1, c2, c3, c4, c5):
 
 
 @inner
-def exp2(x, table, i):
-    """2^x for lane i. A coefficient from memory is an operand; a constant would first need one of few registers."""
+def exp2(x):
+    return power(x, *COEFFICIENTS)
+
+
+@inner
+def exp2_of_lane(x, table, i):
+    """A coefficient from memory is an operand of its instruction; a constant would first need one of few registers."""
     return power(x, table[i], table[LANES + i], table[2 * LANES + i], table[3 * LANES + i], table[4 * LANES + i])
 
 
 @inner
 def fill(table):
-    """The coefficients of `exp2` for each lane."""
+    """The table for `exp2_of_lane`."""
     for k in range(5):
         for i in range(LANES):
             table[k * LANES + i] = COEFFICIENTS[k]
@@ -100,7 +105,7 @@ def fill(table):
 @inner
 def sigmoid(x):
     x = -x * LOG2E
-    return ONE / (ONE + power(x if x < LARGEST else LARGEST, *COEFFICIENTS))
+    return ONE / (ONE + exp2(x if x < LARGEST else LARGEST))
 
 
 @inner

@@ -3,9 +3,9 @@
 A tensor is (address, row, step): element (r, t, i) lies at address + 4 (r row + t step + i). An address of 0: absent.
 """
 
-from .compiled import LANES, LOG2E, TABLE, compiled, copy, exp2, fill, floats, inner, sigmoid, strided
+from .compiled import LANES, LOG2E, TABLE, compiled, copy, exp2_of_lane, fill, floats, inner, sigmoid, strided
 
-EVERY = 16
+EVERY = 16  # steps from one kept state to the next
 # What a step holds for each lane, as offsets; and what is held for each state n.
 DELTA, INFLOW, SUM, U, GATE, SKIP = (slot * LANES for slot in range(6))
 STEP = 6 * LANES
@@ -86,7 +86,7 @@ def take_step(B, B_at, C, C_at, N, inside, table, lanes, own, first):
     for n in range(N):
         b, c, mine = B[B_at + n], C[C_at + n], first + n * OWN
         for i in range(LANES):
-            decay = exp2(lanes[DELTA + i] * own[mine + EXPONENT + i], table, i)
+            decay = exp2_of_lane(lanes[DELTA + i] * own[mine + EXPONENT + i], table, i)
             state = decay * own[mine + STATE + i] + b * lanes[INFLOW + i]
             own[mine + STATE + i] = state
             lanes[SUM + i] += c * state
