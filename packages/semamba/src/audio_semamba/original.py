@@ -65,7 +65,7 @@ def summary(model: SEMamba | MetricDiscriminator) -> tuple[str, str]:
 
 def discriminator_weights(path: str | Path) -> dict[str, Tensor]:
     """The state of a discriminator to begin a training with: of an original's file, or of a bundle."""
-    model = load(path) if Path(path).is_dir() else convert(path)
+    model = convert(path) if Path(path).is_file() else load(path)
     if not isinstance(model, MetricDiscriminator):
         raise InputError(f"{path}: holds a generator, where a discriminator is expected")
     return model.state_dict()
