@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
+
+from audio_core.train.optimize import AdamW, Constant, Cosine
+from audio_core.train.plan import Plan
+
+from .config import SEMambaConfig
 
 Noise = Literal["coloured", "babble", "hum", "clicks", "music"]
 
@@ -72,3 +77,90 @@ class Data:
             raise ValueError("silence and clean are shares of the same samples, and add up to more than 1")
         if not self.valid_snr_db:
             raise ValueError("valid_snr_db: expected at least one ratio")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of the parts of the generator's loss; 0 leaves a part out."""
+
+    metric: float = 0.05
+    """The discriminator's estimate of PESQ; 0 trains without a discriminator."""
+    magnitude: float = 0.9
+    phase: float = 0.3
+    complex: float = 0.1
+    """Real and imaginary parts of the compressed spectrogram; twice their mean squared error, as in the original."""
+    time: float = 0.2
+    consistency: float = 0.1
+    """Whether the spectrogram is that of any audio; twice the mean squared error, as in the original."""
+    spectral: float = 0.0
+    """Distance of spectrograms with several windows; not in the original."""
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    width: int = 16
+    """Channels of the first layer."""
+    begin: int = 0
+    """The step with which it begins to learn, and its loss to count."""
+    pretrained: str = ""
+    """A bundle or an original checkpoint of a discriminator to begin with."""
+    workers: int = 2
+    """Processes that compute the PESQ it learns from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponential(Constant):
+    """The learning rate is multiplied by `factor` after each epoch."""
+
+    factor: float = 0.99
+    epoch: int = 0
+    """Updates in an epoch; 0: as many as the training data have."""
+
+    def after(self, update: int) -> float:
+        return self.factor ** (update // max(1, self.epoch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Plan):
+    """The original's training; its batch of 4 is over all processes, ours is that of each."""
+
+    data: Data = field(default_factory=Data)
+    model: SEMambaConfig = field(default_factory=SEMambaConfig)
+    weights: Weights = field(default_factory=Weights)
+    discriminator: Discriminator = field(default_factory=Discriminator)
+    optimizer: AdamW = field(default_factory=lambda: AdamW(5e-4, (0.8, 0.99)))
+    """It shrinks all weights, those of the scan included, as the original's does."""
+    discriminator_optimizer: AdamW = field(default_factory=lambda: AdamW(5e-4, (0.8, 0.99)))
+    schedule: Exponential | Cosine | Constant = field(default_factory=Exponential)
+    """Of both learning rates, in updates from the first one of each network."""
+    clip: float = 0.0
+    """Largest norm of the generator's gradient; 0: no limit."""
+    average: float = 0.0
+    """Decay of averaged weights, which are then tested and released; 0: the last weights are."""
+    checkpointing: bool = False
+    """Each block computes its inside again for the gradients: less memory, a third more work."""
+
+    epochs: float | None = 200
+    batch: int = 4
+    seed: int = 1234
+    evaluate_every: int = 1000
+    save_every: int = 1000
+
+    FIRST: ClassVar[tuple[str, ...]] = (
+        *("data.train", "data.noisy", "data.noise", "data.made", "data.snr_db", "data.held_out", "data.valid"),
+        *("data.seconds", "epochs", "steps", "batch", "optimizer", "schedule", "weights.metric", "evaluate_every"),
+    )
+    FREE: ClassVar[frozenset[str]] = Plan.FREE | {
+        *("data.train", "data.noisy", "data.more", "data.noise", "data.valid", "data.valid_noisy", "data.valid_noise"),
+        *("discriminator.workers", "checkpointing"),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.average < 1 or self.clip < 0:
+            raise ValueError(f"average is from 0 to below 1 and clip from 0 on, got {self.average} and {self.clip}")
+        if self.discriminator.begin < 0 or self.discriminator.workers < 1 or self.discriminator.width < 1:
+            raise ValueError("discriminator: begin must be 0 or more, workers and width 1 or more")
+        frames = 1 + int(self.data.seconds * self.model.rate) // self.model.hop
+        if self.weights.metric and frames < 16:
+            raise ValueError(f"data.seconds: the discriminator needs 16 frames, {self.data.seconds} s have {frames}")

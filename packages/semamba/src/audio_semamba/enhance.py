@@ -1,0 +1,161 @@
+"""Speech enhancement of recordings of any length, rate and number of channels, in flat memory.
+
+Arrays and files take one way. Each channel is enhanced alone, at the model's rate. What lies above half of that rate is
+noise to the model: it is removed, and only `mix` and `atten_limit` leave some of it. Recordings of up to `WHOLE` seconds
+go through the model at once. Longer ones go in overlapping pieces that share one level, with cross-fades; a causal
+model instead streams, which gives the same as the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from audio_core import audio
+from audio_core.audio import Samples
+from audio_core.chunk import process_blocks
+from audio_core.files import InputError
+from numpy.typing import ArrayLike
+from torch import Tensor
+from tqdm import tqdm
+
+from .live import Stream
+from .model import SEMamba
+from .pcs import stretch
+
+WHOLE, SEGMENT, OVERLAP = 16.0, 8.0, 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is done besides the model's work."""
+
+    pcs: bool = False
+    """Perceptual contrast stretching, which raises PESQ and sounds sharper. The level is kept."""
+    mix: float = 1.0
+    """The share of the enhanced audio in the result; the rest is the input."""
+    atten_limit: float | None = None
+    """Noise is softened by so many decibels at most."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix <= 1:
+            raise InputError(f"mix: expected a share from 0 to 1, got {self.mix:g}")
+        if self.atten_limit is not None and not 0 <= self.atten_limit < float("inf"):
+            raise InputError(f"atten_limit: expected decibels from 0 on, got {self.atten_limit:g}")
+
+    @property
+    def share(self) -> float:
+        """Of the enhanced audio in the result."""
+        kept = 0.0 if self.atten_limit is None else 10 ** (-self.atten_limit / 20)
+        return self.mix * (1 - kept)
+
+
+class Recording(NamedTuple):
+    """Audio to enhance."""
+
+    rate: int
+    channels: int
+    frames: int
+    blocks: Callable[[int], Iterator[Samples]]
+    """The audio at a rate, from its beginning, in blocks (C, any)."""
+
+
+# --- the verb ----------------------------------------------------------------------------------------------
+
+
+def enhance(
+    model: SEMamba,
+    samples: ArrayLike | Tensor,
+    rate: int,
+    pcs: bool = False,
+    mix: float = 1.0,
+    atten_limit: float | None = None,
+) -> np.ndarray:
+    """The enhanced recording of noisy speech (T,) or (C, T) of floats at `rate`, of the same shape, rate and level."""
+    noisy = audio.samples(samples, "samples")
+
+    def blocks(wanted: int) -> Iterator[Samples]:
+        return iter([audio.resample(noisy, rate, wanted)])
+
+    recording = Recording(rate, *noisy.shape, blocks)
+    enhanced = np.concatenate(list(enhanced_blocks(model, recording, Options(pcs, mix, atten_limit))), 1)
+    return enhanced[0] if np.ndim(samples) == 1 else enhanced
+
+
+def enhance_file(
+    model: SEMamba,
+    source: Path,
+    target: Path,
+    options: Options = Options(),  # noqa: B008 (frozen)
+    force: bool = False,
+    quiet: bool = False,
+) -> str:
+    """From file to file, with the source's rate, channels, length and bit depth; returns a remark on what got lost."""
+    header = audio.info(source)
+    encoding, lost = audio.encoding_like(header.encoding, target.suffix)
+    recording = Recording(
+        header.rate, header.channels, header.frames, lambda rate: audio.blocks(source, rate=rate)
+    )
+    seconds = round(header.seconds)
+    with (
+        audio.Writer(target, header.rate, header.channels, encoding, header.frames, force) as writer,
+        tqdm(total=seconds, desc=source.name, unit="s", leave=False, disable=quiet or seconds < WHOLE or None) as bar,
+    ):
+        for block in enhanced_blocks(model, recording, options):
+            writer.write(block)
+            bar.update(writer.frames // header.rate - bar.n)
+    clipped = f"{writer.clipped} samples were beyond full scale and cut off" if writer.clipped else ""
+    return "; ".join(filter(None, (lost, clipped)))
+
+
+def enhanced_blocks(model: SEMamba, recording: Recording, options: Options) -> Iterator[Samples]:
+    """The result in blocks (C, any), as long as the recording."""
+    own_rate = model.config.rate
+    result: Iterable[Samples] = _at_own_rate(model, recording, options.pcs)
+    if recording.rate != own_rate:
+        result = audio.resampled(result, own_rate, recording.rate, recording.channels)
+    inputs = audio.regroup(recording.blocks(recording.rate), audio.BLOCK)
+    share = np.float32(options.share)
+    for enhanced, noisy in zip(audio.regroup(result, audio.BLOCK), inputs, strict=False):
+        enhanced = enhanced[:, : noisy.shape[1]]  # resampling there and back rounds the length up
+        yield enhanced if share == 1 else share * enhanced + (1 - share) * noisy
+
+
+# --- at the model's rate -----------------------------------------------------------------------------------
+
+
+def _at_own_rate(model: SEMamba, recording: Recording, pcs: bool) -> Iterator[Samples]:
+    rate, device = model.config.rate, next(model.parameters()).device
+    long = recording.frames > WHOLE * recording.rate
+    noisy = (torch.from_numpy(block).to(device) for block in recording.blocks(rate))
+    finished = (lambda block: stretch(block, rate, keep_level=True)) if pcs else (lambda block: block)
+    if model.config.causal and long:
+        stream = Stream(model, recording.channels)
+        for block in noisy:
+            yield finished(stream.feed(block).cpu().numpy())
+        yield finished(stream.finish().cpu().numpy())
+    elif long:
+        level = _level(recording.blocks(rate), recording.channels).to(device)
+        pieces = process_blocks(
+            lambda batch: model.enhance(batch[0], level)[None],
+            (block[None] for block in noisy),
+            round(SEGMENT * rate),
+            round(OVERLAP * rate),
+        )
+        for block in pieces:
+            yield finished(block[0].cpu().numpy())
+    else:
+        yield finished(model.enhance(torch.cat(list(noisy), 1)).cpu().numpy())
+
+
+def _level(blocks: Iterator[Samples], channels: int) -> Tensor:
+    """The root mean square (C, 1) of each channel."""
+    power, frames = np.zeros((channels, 1)), 0
+    for block in blocks:
+        power += np.square(block, dtype=np.float64).sum(1, keepdims=True)
+        frames += block.shape[1]
+    return torch.from_numpy(np.sqrt(power / frames)).float()

@@ -1,0 +1,150 @@
+"""Training by a recipe: a run that goes on where it stood, and the bundle it ends in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from audio_core.files import note
+from audio_core.train.average import Average, warming
+from audio_core.train.fit import fit
+from audio_core.train.player import Player
+from audio_core.train.results import load_best, load_state, recipe_of, results
+from audio_core.train.run import Run
+from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
+from torch import Tensor
+
+from . import PACKAGE
+from .data.pairs import corpora
+from .data.samples import Held, training
+from .model import SEMamba
+from .original import discriminator_weights
+from .recipe import Exponential, Recipe
+from .scores import PesqPool
+from .task import Enhancement, discriminator
+
+
+class Outcome(NamedTuple):
+    """A training that came to its end."""
+
+    folder: Path
+    steps: int
+
+    @property
+    def bundles(self) -> list[Path]:
+        return [self.folder / "bundle"]
+
+    def plain(self) -> dict[str, Any]:
+        """The last evaluation, for JSON."""
+        return results(self.folder)
+
+    def table(self) -> str:
+        """The last evaluation, for people."""
+        values = {name: value for name, value in self.plain().items() if isinstance(value, float) and name != "time"}
+        lines = [f"{name} {value:.4g}" for name, value in values.items()]
+        return "\n".join(lines) or f"{self.steps} steps done; nothing was held out to validate on"
+
+
+def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
+    """Train by `recipe` into `out`, from where it stands; None when it was asked to stop before its end."""
+    out = Path(out)
+    learned, held = corpora(recipe.data, out / "headers.jsonl", quiet)
+    source = training(recipe.data, learned, recipe.model.rate, recipe.seed)
+    pool = PesqPool(recipe.model.rate, recipe.discriminator.workers) if recipe.weights.metric else None
+    run = Run(out, recipe, device, learned.files, quiet)
+    torch.manual_seed(recipe.seed)  # the weights it begins with
+    task = _task(recipe, learned.files, pool)
+    journal = Journal(run)
+    watchers: list[Any] = [Log(journal, quiet)]
+    if held.files:
+        items = Held(recipe.data, held, recipe.model.rate)
+        watchers.append(Evaluate(journal, items, 1, _best(quiet or not run.main), quiet=quiet))  # of many lengths
+        watchers.append(Listen(journal, lambda: _sounds(task, items, run), recipe.model.rate))
+    try:
+        with journal:
+            fit(task, source, run, [*watchers, Save()])
+    finally:
+        if pool:
+            pool.close()
+    if run.main and run.finished:
+        release(out, out / "bundle", force=True)  # a run that went on makes it anew
+    run.close()
+    return Outcome(out, run.step) if run.finished else None
+
+
+def _best(quiet: bool) -> str:
+    """The metric that decides which weights are best."""
+    if find_spec("pesq"):
+        return "pesq"
+    if not quiet:
+        note('PESQ is not installed, so SI-SDR decides which weights are best: pip install "audio-semamba[metrics]"')
+    return "si_sdr"
+
+
+def _task(recipe: Recipe, files: int, pool: PesqPool | None) -> Enhancement:
+    schedule = recipe.schedule
+    if isinstance(schedule, Exponential) and not schedule.epoch:
+        schedule = replace(schedule, epoch=recipe.epoch_steps(files))
+    net = SEMamba(recipe.model)
+    net.checkpointing = recipe.checkpointing
+    average = Average(net, warming(recipe.average)) if recipe.average else None
+    generator = Player(net, recipe.optimizer.build(net.parameters()), schedule, recipe.clip or None, average)
+    judge = discriminator(recipe)
+    if judge is None:
+        return Enhancement(generator, None, recipe)
+    if recipe.discriminator.pretrained:
+        judge.load_state_dict(discriminator_weights(recipe.discriminator.pretrained))
+    optimizer = recipe.discriminator_optimizer.build(judge.parameters())
+    return Enhancement(generator, Player(judge, optimizer, schedule), recipe, pool)
+
+
+def _sounds(task: Enhancement, items: Held, run: Run) -> Mapping[str, Tensor]:
+    """The first recordings of the validation: noisy, enhanced, clean."""
+    sounds: dict[str, Tensor] = {}
+    for at in range(min(3, len(items))):
+        clean, noisy = items[at]["clean"], items[at]["noisy"]
+        enhanced = task.release().enhance(noisy.to(run.accelerator.device)).cpu()
+        scale = 0.9 / max(1e-8, *(float(x.abs().max()) for x in (clean, noisy, enhanced)))  # samples have an RMS of 1
+        named = {"noisy": noisy, "enhanced": enhanced, "clean": clean}
+        sounds |= {f"clip{at}-{name}": scale * x for name, x in named.items()}
+    return sounds
+
+
+# --- releasing ---------------------------------------------------------------------------------------------
+
+
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> SEMamba:
+    """The model of a run as a bundle: its last weights, or those of its best evaluation."""
+    recipe, model = trained(folder, best)
+    PACKAGE.save(model, out, _card(Path(folder), recipe, best), force)
+    return model
+
+
+def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, SEMamba]:
+    """The recipe of a run and its model, with the last weights or those of its best evaluation."""
+    recipe = recipe_of(folder, Recipe)
+    model = SEMamba(recipe.model)
+    if best:
+        load_best(model, folder)
+    else:
+        load_state(model, folder, "generator")
+    return recipe, model.eval()
+
+
+def _card(folder: Path, recipe: Recipe, best: bool) -> str:
+    settings, measured, data = recipe.model, results(folder, best), recipe.data
+    names = {"pesq": "PESQ, wide band", "si_sdr": "SI-SDR, dB"}
+    kind = "causal, one frame at a time" if settings.causal else "bidirectional"
+    speech = ", ".join(path.name for path in (data.train, *data.more))
+    noise = ", ".join([*(path.name for path in data.noise), *(f"{kind} made in code" for kind in data.made)])
+    return PACKAGE.card(
+        f"SEMamba, {settings.channels} channels, {settings.blocks} blocks",
+        f"Speech enhancement at {settings.rate / 1000:g} kHz, {kind}.",
+        f"Trained on {speech}{' with ' + noise if noise else ''} for {measured.get('step', recipe.steps)} steps; "
+        "the numbers are of its validation. The recordings have licences of their own.",
+        {text: measured[name] for name, text in names.items() if measured.get(name) is not None},
+    )
