@@ -1,9 +1,9 @@
 """Speech enhancement of recordings of any length, rate and number of channels, in flat memory.
 
-Arrays and files take one way. Each channel is enhanced alone, at the model's rate. What lies above half of that rate is
-noise to the model: it is removed, and only `mix` and `atten_limit` leave some of it. Recordings of up to `WHOLE` seconds
-go through the model at once. Longer ones go in overlapping pieces that share one level, with cross-fades; a causal
-model instead streams, which gives the same as the whole.
+Arrays and files take one way. Each channel is enhanced alone, at the model's rate. What lies above half of that rate
+the model cannot hear: it is removed, and only `mix` and `atten_limit` leave some of it. Recordings of up to `WHOLE`
+seconds go through the model at once. Longer ones go in overlapping pieces that share one level, with cross-fades; a
+causal model streams them instead, which gives the same as the whole.
 """
 
 from __future__ import annotations
@@ -97,9 +97,7 @@ def enhance_file(
     """From file to file, with the source's rate, channels, length and bit depth; returns a remark on what got lost."""
     header = audio.info(source)
     encoding, lost = audio.encoding_like(header.encoding, target.suffix)
-    recording = Recording(
-        header.rate, header.channels, header.frames, lambda rate: audio.blocks(source, rate=rate)
-    )
+    recording = Recording(header.rate, header.channels, header.frames, lambda rate: audio.blocks(source, rate=rate))
     seconds = round(header.seconds)
     with (
         audio.Writer(target, header.rate, header.channels, encoding, header.frames, force) as writer,
@@ -132,24 +130,33 @@ def _at_own_rate(model: SEMamba, recording: Recording, pcs: bool) -> Iterator[Sa
     rate, device = model.config.rate, next(model.parameters()).device
     long = recording.frames > WHOLE * recording.rate
     noisy = (torch.from_numpy(block).to(device) for block in recording.blocks(rate))
-    finished = (lambda block: stretch(block, rate, keep_level=True)) if pcs else (lambda block: block)
-    if model.config.causal and long:
-        stream = Stream(model, recording.channels)
-        for block in noisy:
-            yield finished(stream.feed(block).cpu().numpy())
-        yield finished(stream.finish().cpu().numpy())
-    elif long:
-        level = _level(recording.blocks(rate), recording.channels).to(device)
-        pieces = process_blocks(
-            lambda batch: model.enhance(batch[0], level)[None],
-            (block[None] for block in noisy),
-            round(SEGMENT * rate),
-            round(OVERLAP * rate),
-        )
-        for block in pieces:
-            yield finished(block[0].cpu().numpy())
+    if not long:
+        result = iter([model.enhance(torch.cat(list(noisy), 1))])
+    elif model.config.causal:
+        result = _streamed(Stream(model, recording.channels), noisy)
     else:
-        yield finished(model.enhance(torch.cat(list(noisy), 1)).cpu().numpy())
+        level = _level(recording.blocks(rate), recording.channels).to(device)
+        result = _in_pieces(lambda piece: model.enhance(piece, level), noisy, SEGMENT, rate)
+    if pcs:
+        result = _in_pieces(lambda piece: torch.from_numpy(stretch(piece.cpu().numpy(), rate)), result, WHOLE, rate)
+    return (block.cpu().numpy() for block in result)
+
+
+def _streamed(stream: Stream, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    for block in blocks:
+        yield stream.feed(block)
+    yield stream.finish()
+
+
+def _in_pieces(
+    function: Callable[[Tensor], Tensor], blocks: Iterable[Tensor], seconds: float, rate: int
+) -> Iterator[Tensor]:
+    """Blocks (C, any) through a function of (C, T) that sees `seconds` at once."""
+    batches = (block[None] for block in blocks)
+    results = process_blocks(
+        lambda batch: function(batch[0])[None], batches, round(seconds * rate), round(OVERLAP * rate)
+    )
+    return (block[0] for block in results)
 
 
 def _level(blocks: Iterator[Samples], channels: int) -> Tensor:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from audio_core import audio
+from audio_core.audio import Samples
 from audio_core.dsp.stft import hann
-from audio_core.files import InputError
+from audio_core.files import InputError, note
 from torch import Tensor
 
 from .model import SEMamba
+
+NAME = "standard input"
 
 
 class Stream:
@@ -72,8 +82,7 @@ class Stream:
 
     def _frames(self) -> Tensor:
         """Enhances all frames that are complete; returns the samples that no later frame changes."""
-        channels, count = self.arrived.shape
-        frames = (count - self.n_fft) // self.hop + 1
+        frames = (self.arrived.shape[1] - self.n_fft) // self.hop + 1
         if frames < 1:
             return self.arrived[:, :0]
         pieces = self.arrived[:, : (frames - 1) * self.hop + self.n_fft].unfold(1, self.n_fft, self.hop)
@@ -97,3 +106,29 @@ class Stream:
         output = output[:, dropped:]
         self.given += output.shape[1]
         return output
+
+
+def pipe(model: SEMamba, source: BinaryIO, out: Path | None, force: bool = False, quiet: bool = False) -> None:
+    """Enhance live mono audio, raw 16-bit samples or a WAV file, to an audio file, or to raw samples on standard
+    output."""
+    rate = model.config.rate
+    stream = Stream(model)
+    if not quiet:
+        note(f"{NAME}: enhanced with a delay of {1000 * (stream.latency + 1) / rate:g} ms at {rate} Hz")
+    blocks = _enhanced(stream, audio.arriving(source, rate, model.config.hop, NAME))
+    if out is None:
+        for block in blocks:
+            sys.stdout.buffer.write(audio.to_int16(block[0]).astype("<i2").tobytes())
+            sys.stdout.buffer.flush()
+        return
+    with audio.Writer(out, rate, 1, force=force) as writer:
+        for block in blocks:
+            writer.write(np.clip(block, -1, 1))
+
+
+def _enhanced(stream: Stream, blocks: Iterator[Samples]) -> Iterator[Samples]:
+    for block in blocks:
+        yield stream.feed(torch.from_numpy(block)).cpu().numpy()
+    if not stream.taken:
+        raise InputError(f"{NAME}: holds no audio (0 samples)")
+    yield stream.finish().cpu().numpy()

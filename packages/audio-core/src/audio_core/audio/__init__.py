@@ -6,7 +6,7 @@ Samples are float32 numpy arrays (C, T).
 from .arrays import Samples, batch, samples, to_int16
 from .converting import convert_channels, mixing, regroup, resample, resampled
 from .formats import BLOCK, FOREIGN, FORMATS, encoding_like, supported
-from .piped import Piped, piped
+from .piped import Piped, arriving, piped
 from .reading import Audio, Info, blocks, differing, info, read
 from .section import Section
 from .writing import Writer, write
@@ -21,6 +21,7 @@ __all__ = [
     "Samples",
     "Section",
     "Writer",
+    "arriving",
     "batch",
     "blocks",
     "convert_channels",

@@ -1,18 +1,20 @@
-"""A WAV file that comes through a pipe: its header is read once, its samples are taken as they arrive."""
+"""Audio that comes through a pipe: a WAV file, whose header is read once, or raw samples; taken as they arrive."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..files import InputError
+from ..files import InputError, note
 from .arrays import Samples
+from .converting import convert_channels
 
 _UNKNOWN = 0x7FFF0000  # sizes from here on, and 0, are written by programs that cannot seek back in a pipe
 _INTEGER, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_OTHERS = {b"fLaC": "a FLAC file", b"OggS": "an Ogg file"}
 
 
 class Piped(NamedTuple):
@@ -23,7 +25,7 @@ class Piped(NamedTuple):
     blocks: Iterator[Samples]
 
 
-def piped(stream: BinaryIO, frames: int = 4096, name: str = "standard input") -> Piped:
+def piped(stream: BinaryIO | _Begun, frames: int = 4096, name: str = "standard input") -> Piped:
     """The WAV file that `stream` gives, in blocks of `frames` samples; only the last may be shorter.
 
     A file that ends before the length in its header is an error at its end; a header without a length is none.
@@ -50,7 +52,64 @@ def piped(stream: BinaryIO, frames: int = 4096, name: str = "standard input") ->
     return Piped(rate, channels, _blocks(stream, frames, code, channels, width, total, name))
 
 
-def _exactly(stream: BinaryIO, count: int, name: str) -> bytes:
+def arriving(
+    stream: BinaryIO, rate: int, frames: int, name: str = "standard input", others: Mapping[bytes, str] | None = None
+) -> Iterator[Samples]:
+    """Live mono audio at `rate`: raw 16-bit samples, or a WAV file, as blocks (1, up to `frames`) of what is there.
+
+    Ctrl-C ends a recording. `others` names further formats, by their first four bytes, that are refused.
+    """
+    try:
+        begun = _Begun(stream)
+        if kind := {**_OTHERS, **(others or {})}.get(begun.first):
+            raise InputError(f"{name}: is {kind}; a live stream is raw samples or a WAV file")
+        yield from _wav(begun, rate, frames, name) if begun.first == b"RIFF" else _raw(begun, frames, name)
+    except KeyboardInterrupt:
+        return
+
+
+def _wav(stream: _Begun, rate: int, frames: int, name: str) -> Iterator[Samples]:
+    recording = piped(stream, frames, name)
+    if recording.rate != rate:
+        how = f"a live stream for this model has {rate} Hz; resample it, as with ffmpeg -ar"
+        raise InputError(f"{name}: is a WAV file of {recording.rate} Hz; {how}")
+    if recording.channels != 1:
+        note(f"{name}: {recording.channels} channels mixed to one")
+    for block in recording.blocks:
+        yield convert_channels(block, 1)
+
+
+def _raw(stream: _Begun, frames: int, name: str) -> Iterator[Samples]:
+    rest = b""
+    while data := stream.read1(2 * frames):
+        data = rest + data
+        whole = len(data) - len(data) % 2
+        rest = data[whole:]
+        yield np.frombuffer(data[:whole], "<i2").astype(np.float32)[None] / 2**15
+    if rest:
+        note(f"{name}: ends within a sample of 16 bits; its one byte was left out")
+
+
+class _Begun:
+    """A stream whose first four bytes have been looked at."""
+
+    def __init__(self, stream: BinaryIO):
+        self._read, self._read1 = stream.read, getattr(stream, "read1", stream.read)
+        self.first = self._pending = stream.read(4)
+
+    def read(self, count: int) -> bytes:
+        data, self._pending = self._pending[:count], self._pending[count:]
+        return data + self._read(count - len(data))
+
+    def read1(self, count: int) -> bytes:
+        data, self._pending = self._pending, b""
+        return data or self._read1(count)
+
+
+# --- headers and samples of WAV ----------------------------------------------------------------------------
+
+
+def _exactly(stream: BinaryIO | _Begun, count: int, name: str) -> bytes:
     data = stream.read(count)
     if len(data) < count:
         raise InputError(f"{name}: ends within the header of a WAV file" if data else f"{name}: is empty")
@@ -72,7 +131,7 @@ def _layout(part: bytes, name: str) -> tuple[int, int, int, int]:
 
 
 def _blocks(
-    stream: BinaryIO, frames: int, code: int, channels: int, width: int, total: int | None, name: str
+    stream: BinaryIO | _Begun, frames: int, code: int, channels: int, width: int, total: int | None, name: str
 ) -> Iterator[Samples]:
     taken = 0
     while total is None or taken < total:

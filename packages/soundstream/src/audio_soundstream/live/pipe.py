@@ -16,7 +16,6 @@ from ..model import NeuralCodec
 from ..sstr.bitstream import BRIDGE, Writer
 
 NAME = "standard input"
-_OTHERS = {b"fLaC": "a FLAC file", b"OggS": "an Ogg file", b"SSTR": "an .sstr stream"}
 
 
 def encode(model: NeuralCodec, source: BinaryIO, target: BinaryIO, layers: int) -> None:
@@ -25,7 +24,7 @@ def encode(model: NeuralCodec, source: BinaryIO, target: BinaryIO, layers: int) 
 
     def counted() -> Iterator[np.ndarray]:
         nonlocal samples
-        for block in _arriving(model, source):
+        for block in audio.arriving(source, model.sample_rate, model.hop, NAME, {b"SSTR": "an .sstr stream"}):
             samples += block.shape[1]
             yield block
 
@@ -76,55 +75,3 @@ def decode_to(
     how = {"conceal": conceal, "bridge": bridge, "force": force, "quiet": True}
     if text := decode_stream(model, sys.stdin.buffer, NAME, out, layers, **how):
         note(f"{NAME}: {text}")
-
-
-# --- samples that arrive -------------------------------------------------------------------------------------
-
-
-def _arriving(model: NeuralCodec, source: BinaryIO) -> Iterator[np.ndarray]:
-    """Blocks (1, any) of what is there, without waiting for more; Ctrl-C is a way to end a recording."""
-    try:
-        stream = _Begun(source)
-        if stream.first in _OTHERS:
-            raise InputError(f"{NAME}: is {_OTHERS[stream.first]}; a live stream is raw samples or a WAV file")
-        yield from _wav(model, stream) if stream.first == b"RIFF" else _raw(model, stream)
-    except KeyboardInterrupt:
-        return
-
-
-def _wav(model: NeuralCodec, stream: _Begun) -> Iterator[np.ndarray]:
-    recording = audio.piped(stream, model.hop, NAME)
-    if recording.rate != model.sample_rate:
-        how = f"a live stream for this model has {model.sample_rate} Hz; resample it, as with ffmpeg -ar"
-        raise InputError(f"{NAME}: is a WAV file of {recording.rate} Hz; {how}")
-    if recording.channels != 1:
-        note(f"{NAME}: {recording.channels} channels mixed to one")
-    for block in recording.blocks:
-        yield audio.convert_channels(block, 1)
-
-
-def _raw(model: NeuralCodec, stream: _Begun) -> Iterator[np.ndarray]:
-    rest = b""
-    while data := stream.read1(2 * model.hop):
-        data = rest + data
-        whole = len(data) - len(data) % 2
-        rest = data[whole:]
-        yield np.frombuffer(data[:whole], "<i2").astype(np.float32)[None] / 2**15
-    if rest:
-        note(f"{NAME}: ends within a sample of 16 bits; its one byte was left out")
-
-
-class _Begun:
-    """A stream whose first four bytes have been looked at."""
-
-    def __init__(self, stream: BinaryIO):
-        self._read, self._read1 = stream.read, getattr(stream, "read1", stream.read)
-        self.first = self._pending = stream.read(4)
-
-    def read(self, count: int) -> bytes:
-        data, self._pending = self._pending[:count], self._pending[count:]
-        return data + self._read(count - len(data))
-
-    def read1(self, count: int) -> bytes:
-        data, self._pending = self._pending, b""
-        return data or self._read1(count)
