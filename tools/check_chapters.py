@@ -54,6 +54,8 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "layers": (),
         "model": ("layers", "mamba"),
         "pcs": (),
+        "live": ("model",),
+        "enhance": ("live", "pcs"),  # long recordings of a causal model are streamed
         "data": ("pcs",),  # stretched targets
         "discriminator": ("config",),
         "loss": ("model",),
@@ -61,7 +63,8 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "original": ("discriminator", "original_recipe"),  # both are among its files
         "measures": (),
         "scores": (),  # PESQ in worker processes
-        "task": ("scores",),
+        "task": ("discriminator", "loss", "scores"),
+        "train": ("original",),  # a discriminator that has learnt before
         "evaluate": ("data", "measures", "pcs", "scores"),  # pairs are matched as for training
     },
 }

@@ -12,6 +12,7 @@ from audio_core.report import Report
 from audio_core.testing import noise
 from audio_semamba import evaluate as module
 from audio_semamba.data.pairs import scan_pairs
+from audio_semamba.enhance import Options
 from audio_semamba.evaluate import MEASURES, evaluate
 from audio_semamba.pcs import stretch
 from torch import nn
@@ -24,13 +25,14 @@ class Half(nn.Module):
 
     class config:
         rate = RATE
+        causal = False
 
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(0.5))
 
-    def enhance(self, audio):
-        return self.weight * audio
+    def enhance(self, audio, level=None):
+        return (self.weight * audio).detach()
 
 
 @pytest.fixture
@@ -74,7 +76,9 @@ def test_the_page_holds_means_files_and_players(folder, tmp_path):
 
 
 def test_contrast_stretching_is_applied_to_the_enhanced_side_alone(folder):
-    plain, stretched = (evaluate(Half(), folder / "clean", folder / "noisy", pcs, quiet=True) for pcs in (False, True))
+    plain, stretched = (
+        evaluate(Half(), folder / "clean", folder / "noisy", Options(pcs), quiet=True) for pcs in (False, True)
+    )
     clean, noisy = (audio.read(folder / f"{side}/p232_162.wav").samples for side in ("clean", "noisy"))
     wanted = module.values(stretch(noisy / 2, RATE)[0], clean[0])
     assert stretched.files[0].enhanced == pytest.approx(wanted, abs=1e-4)

@@ -1,14 +1,14 @@
 """SEMamba: speech enhancement with Mamba blocks, on any device.
 
-`model = load(path)` gives the model of a bundle. `model.enhance(audio)` takes noisy speech (B, T) at
-`model.config.rate` to clean speech of the same length and level.
+`model = load(path)` gives the model of a bundle, and `enhance(model, samples, rate)` the enhanced speech of a recording
+of any length. `Stream(model)` enhances live audio chunk by chunk.
 """
 
 from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
-__all__ = ["PACKAGE", "SEMamba", "SEMambaConfig", "__version__", "load"]
+__all__ = ["PACKAGE", "SEMamba", "SEMambaConfig", "Stream", "__version__", "enhance", "load"]
 PACKAGE = Package(
     name="audio-semamba",
     version=__version__,
@@ -21,6 +21,8 @@ __getattr__, __dir__ = lazy(
     {
         "SEMamba": ".model",
         "SEMambaConfig": ".config",
+        "Stream": ".live",
+        "enhance": ".enhance",
         "load": ".model",
     },
 )

@@ -52,7 +52,7 @@ def parser() -> command.Parser:
     verbs.describe(add, PACKAGE, "Show parameters, work and delay of a model.")
     verbs.recipes(add, PACKAGE)
 
-    scan = command.verb(add, "scan", _scan, "List pairs of clean and noisy files in a manifest to train on.", alone=True)
+    scan = command.verb(add, "scan", _scan, "List pairs of clean and noisy files in a manifest.", alone=True)
     scan.add_argument("clean", type=Path, help="a folder of clean files")
     scan.add_argument("noisy", type=Path, help="the folder of their noisy partners, of the same names")
     command.add_out(scan, "the manifest, a .jsonl file", required=True)

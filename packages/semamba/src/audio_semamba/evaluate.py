@@ -7,7 +7,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +17,12 @@ from audio_core import audio, metrics
 from audio_core.command import columns
 from audio_core.files import InputError, note
 from audio_core.report import Report
-from torch import nn
 from tqdm import tqdm
 
 from .data.pairs import Pair, paired, read_pair
+from .enhance import Options, enhance
 from .measures import RATE, composite, ssnr
-from .pcs import stretch
+from .model import SEMamba
 from .scores import pesq, workers
 
 MEASURES = {
@@ -54,7 +54,7 @@ class Result:
     unreadable: int
     sounds: list[list[tuple[str, np.ndarray, int]]]
     """Of the first files: clean, noisy and enhanced, with labels and rate."""
-    pcs: bool = False
+    options: Options = field(default_factory=Options)
 
     @property
     def measures(self) -> list[str]:
@@ -75,7 +75,7 @@ class Result:
             "files": len(self.files),
             "unreadable": self.unreadable,
             "seconds": round(sum(file.seconds for file in self.files), 3),
-            "pcs": self.pcs,
+            **asdict(self.options),
             "scale": "float",  # of WSS, in CSIG, CBAK and COVL
             "noisy": _plain(self.means("noisy")),
             "enhanced": _plain(self.means("enhanced")),
@@ -97,7 +97,7 @@ class Result:
     def page(self, report: Report, folder: Path) -> None:
         """Means, players of the first files and all numbers; nothing else goes into the folder."""
         seconds = sum(file.seconds for file in self.files)
-        stretched = ", with perceptual contrast stretching" if self.pcs else ""
+        stretched = ", with perceptual contrast stretching" if self.options.pcs else ""
         report.text(f"Measured on {len(self.files)} files, {seconds:.4g} s, at 16 kHz{stretched}. Higher is better.")
         names = self.measures
         rows = [[side, *self.means(side).values()] for side in ("noisy", "enhanced")]
@@ -137,10 +137,10 @@ class Job(NamedTuple):
 
 
 def evaluate(
-    model: nn.Module,
+    model: SEMamba,
     clean: str | Path,
     noisy: str | Path | None = None,
-    pcs: bool = False,
+    options: Options = Options(),  # noqa: B008 (frozen)
     files: int = 0,
     listen: int = 0,
     quiet: bool = False,
@@ -148,8 +148,7 @@ def evaluate(
     """Measure noisy and enhanced files against the clean ones, mixed down to one channel, at the rate of the model.
 
     `clean` and `noisy` are folders or .json lists, matched by name, or `clean` is a manifest of pairs. At most `files`
-    of them are measured, if given. Of the first `listen` files the sounds are kept. `pcs` stretches the contrast of
-    the enhanced audio.
+    of them are measured, if given. Of the first `listen` files the sounds are kept.
     """
     pairs, problems = paired(Path(clean), None if noisy is None else Path(noisy), quiet=quiet)
     for name, cause in problems:
@@ -159,7 +158,7 @@ def evaluate(
             wanted = ", ".join(MEASURES[name] for name in names)
             note(f'{library} is not installed, so {wanted} are left out: pip install "audio-semamba[metrics]"')
     pairs = pairs[:files] if files else pairs
-    result = Result([], len(problems), [], pcs)
+    result = Result([], len(problems), [], options)
     with tqdm(total=len(pairs), desc="evaluate", unit="file", disable=quiet or None) as bar:
         for measured in _measured(_jobs(model, pairs, result, listen), len(pairs)):
             result.files.append(measured)
@@ -169,7 +168,7 @@ def evaluate(
     return result
 
 
-def _jobs(model: nn.Module, pairs: Iterable[Pair], result: Result, listen: int) -> Iterator[Job]:
+def _jobs(model: SEMamba, pairs: Iterable[Pair], result: Result, listen: int) -> Iterator[Job]:
     """The enhanced files, one after another; those that cannot be read are named and counted."""
     rate = model.config.rate
     for pair in pairs:
@@ -179,10 +178,7 @@ def _jobs(model: nn.Module, pairs: Iterable[Pair], result: Result, listen: int) 
             note(str(error))
             result.unreadable += 1
             continue
-        with torch.inference_mode():
-            device = next(model.parameters()).device
-            enhanced = model.enhance(torch.from_numpy(noisy).to(device)).cpu().numpy()
-        enhanced = stretch(enhanced, rate) if result.pcs else enhanced
+        enhanced = enhance(model, noisy, rate, **asdict(result.options))
         sounds = {"clean": clean, "noisy": noisy, "enhanced": enhanced}
         if len(result.sounds) < listen:
             result.sounds.append([(f"{pair.noisy.name}, {label}", x, rate) for label, x in sounds.items()])

@@ -108,16 +108,22 @@ class SEMamba(nn.Module):
         return estimate, State(level, encoder, tuple(blocks), mask_state, vector_state)
 
     @torch.no_grad()
-    def enhance(self, audio: Tensor) -> Tensor:
-        """Noisy speech (B, T) -> the enhanced, of the same length and level."""
+    def enhance(self, audio: Tensor, level: Tensor | None = None) -> Tensor:
+        """Noisy speech (B, T) -> the enhanced, of the same length and level.
+
+        `level` (B, 1) is the root mean square of the recording where `audio` is a part of it. A causal model has a
+        running level of its own, since nobody knows that of what is to come.
+        """
         length = audio.shape[-1]
         shortest = self.config.n_fft // 2 + 1  # which the STFT can reflect
-        rms = audio.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-8)  # silence stays silence
-        if self.config.causal:  # it has a level of its own, since nobody knows that of what is to come
-            rms = torch.ones_like(rms)
-        noisy = self.stft(F.pad(audio / rms, (0, max(shortest - length, 0))))
+        if self.config.causal:
+            level = audio.new_ones(1)
+        elif level is None:
+            level = audio.square().mean(-1, keepdim=True).sqrt()
+        level = level.clamp(min=1e-8)  # silence stays silence
+        noisy = self.stft(F.pad(audio / level, (0, max(shortest - length, 0))))
         estimate = self(noisy.magnitude, noisy.phase)
-        return self.stft.inverse(estimate.magnitude, estimate.phase, length) * rms
+        return self.stft.inverse(estimate.magnitude, estimate.phase, length) * level
 
     @full_precision
     def _input(self, magnitude: Tensor, phase: Tensor, gain: Tensor | None) -> Tensor:

@@ -1,0 +1,134 @@
+"""Training: a run learns, resumes to the bit, joins processes, and ends in a bundle that enhances."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import warm
+from audio_core import audio, config
+from audio_core.files import InputError
+from audio_core.testing import noise
+from audio_core.train.results import results
+from audio_semamba import load
+from audio_semamba.data.pairs import scan_pairs
+from audio_semamba.recipe import Exponential, Recipe
+from audio_semamba.train import release, train, trained
+
+RATE = 16000
+MODEL = {
+    "n_fft": 64,
+    "hop": 32,
+    "window": 64,
+    "channels": 4,
+    "blocks": 1,
+    "state": 4,
+    "expand": 2,
+    "phase": "correction",
+}
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory) -> Path:
+    """Tones whose loudness rises and falls, and their noisy partners."""
+    folder = tmp_path_factory.mktemp("speech")
+    time = np.arange(RATE) / RATE
+    for at in range(6):
+        clean = 0.3 * np.sin(2 * np.pi * (200 + 90 * at) * time) * np.sin(2 * np.pi * 3 * time) ** 2
+        hiss = noise(at, 1.0, RATE)[0].numpy()
+        audio.write(folder / f"clean/{at}.wav", clean[None].astype(np.float32), RATE)
+        audio.write(folder / f"noisy/{at}.wav", (clean + 0.5 * hiss)[None].astype(np.float32), RATE)
+    scan_pairs(folder / "clean", folder / "noisy", folder / "data.jsonl", quiet=True)
+    return folder
+
+
+def toy(speech: Path, **settings) -> Recipe:
+    plain = {
+        "data": {"train": str(speech / "data.jsonl"), "held_out": ["0", "1"], "seconds": 0.5},
+        "model": MODEL,
+        "weights": {"metric": 0},
+        "epochs": None,
+        "steps": 4,
+        "batch": 2,
+        "workers": 0,
+        "evaluate_every": 2,
+        "save_every": 2,
+        "log_every": 1,
+    }
+    return config.build(Recipe, plain | settings)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return trained(folder)[1].state_dict()
+
+
+def test_the_model_learns_and_becomes_a_bundle(speech, tmp_path):
+    recipe = toy(speech, steps=60, optimizer={"lr": 0.01}, evaluate_every=60, save_every=60)
+    outcome = train(recipe, tmp_path / "run", "cpu", quiet=True)
+    assert outcome and outcome.steps == 60 and "si_sdr" in outcome.table()
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    losses = [line["total"] for line in lines if line["kind"] == "train"]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:5])
+    clean, noisy = (audio.read(speech / f"{side}/0.wav").samples for side in ("clean", "noisy"))
+    enhanced = load(tmp_path / "run/bundle").enhance(torch.from_numpy(noisy)).numpy()
+    assert np.square(enhanced - clean).sum() < 0.5 * np.square(noisy - clean).sum()
+    assert {path.name for path in (tmp_path / "run/audio/step-00000060").glob("*.wav")} >= {
+        "clip0-clean.wav",
+        "clip0-enhanced.wav",
+        "clip1-noisy.wav",
+    }
+    release(tmp_path / "run", tmp_path / "best", best=True)
+    assert "PESQ" in (tmp_path / "best/README.md").read_text()
+    with pytest.raises(InputError, match="no training run"):
+        trained(tmp_path / "nowhere")
+
+
+GAN = {"weights": {"metric": 0.05}, "discriminator": {"width": 4, "workers": 1}, "average": 0.9}
+
+
+def test_a_stopped_training_ends_in_the_same_weights(speech, tmp_path):
+    train(toy(speech, **GAN), tmp_path / "whole", "cpu", quiet=True)
+    train(toy(speech, **GAN, steps=2), tmp_path / "parts", "cpu", quiet=True)
+    outcome = train(toy(speech, **GAN), tmp_path / "parts", "cpu", quiet=True)
+    assert outcome and outcome.steps == 4
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "parts")[name]), name
+    assert 1 <= results(tmp_path / "parts")["pesq"] <= 4.7
+
+
+def test_two_processes_equal_one_with_the_joint_batch(speech, tmp_path):
+    train(toy(speech, steps=2, batch=4), tmp_path / "one", "cpu", quiet=True)
+    settings = [f"{key}={json.dumps(value)}" for key, value in {"steps": 2, "epochs": None, "batch": 2}.items()]
+    settings += [f"data.train={speech / 'data.jsonl'}", 'data.held_out=["0","1"]', "data.seconds=0.5", "workers=0"]
+    settings += [f"model.{key}={value}" for key, value in MODEL.items()] + ["weights.metric=0", "save_every=2"]
+    command = ["-m", "audio_semamba", "train", "advanced", *settings, "-o", tmp_path / "two", "--device", "cpu"]
+    result = warm.run(*command, processes=2)
+    assert result.returncode == 0, result.stderr
+    one, two = (trained(tmp_path / name)[1] for name in ("one", "two"))
+    for (name, value), other in zip(one.named_parameters(), two.parameters(), strict=True):
+        if not name.endswith(
+            ("conv.bias", "up.bias")
+        ):  # a norm follows: their gradients are rounding, which Adam makes steps of
+            torch.testing.assert_close(other, value, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_two_processes_train_a_discriminator(speech, tmp_path):
+    settings = [f"data.train={speech / 'data.jsonl'}", 'data.held_out=["0","1"]', "data.seconds=0.5", "workers=0"]
+    settings += [f"model.{key}={value}" for key, value in MODEL.items()] + ["steps=2", "epochs=null", "batch=1"]
+    settings += ["discriminator.width=4", "discriminator.workers=1", "save_every=2"]
+    command = ["-m", "audio_semamba", "train", "advanced", *settings, "-o", tmp_path / "run", "--device", "cpu"]
+    result = warm.run(*command, processes=2)
+    assert result.returncode == 0, result.stderr
+    assert results(tmp_path / "run")["step"] == 2 and (tmp_path / "run/bundle/model.safetensors").exists()
+
+
+def test_the_rate_falls_by_one_per_cent_after_each_epoch():
+    schedule = Exponential(epoch=10)
+    assert [schedule(update) for update in (0, 9, 10, 25)] == pytest.approx([1, 1, 0.99, 0.99**2])
+
+
+def test_a_training_without_validation_says_so(speech, tmp_path):
+    recipe = toy(speech, data={"train": str(speech / "data.jsonl"), "seconds": 0.5}, steps=1)
+    outcome = train(recipe, tmp_path / "run", "cpu", quiet=True)
+    assert outcome and "nothing was held out" in outcome.table()
