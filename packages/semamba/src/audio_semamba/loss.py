@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
-from audio_core.dsp.stft import Compressed, CompressedSTFT
+from audio_core.dsp.stft import Compressed, CompressedSTFT, stft
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -60,6 +60,22 @@ def generator_losses(
         time=F.l1_loss(audio, target_audio),
         consistency=2 * F.mse_loss(estimate.parts, again.parts),
     )
+
+
+@full_precision
+def spectral_loss(audio: Tensor, target: Tensor, power: float) -> Tensor:
+    """The mean distance of magnitudes^`power` of audio (B, T) with a short and a long window; silence is as good as any
+    other target."""
+    distances = []
+    for window in (256, 1024):
+        x, y = (_magnitudes(signal, window, power) for signal in (audio, target))
+        distances.append(F.l1_loss(x, y))
+    return torch.stack(distances).mean()
+
+
+def _magnitudes(audio: Tensor, window: int, power: float) -> Tensor:
+    spectrum = stft(audio, window, window // 4)
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-8) ** (power / 2)
 
 
 @full_precision

@@ -93,7 +93,7 @@ class Weights:
     consistency: float = 0.1
     """Whether the spectrogram is that of any audio; twice the mean squared error, as in the original."""
     spectral: float = 0.0
-    """Distance of spectrograms with several windows; not in the original."""
+    """Distance of compressed magnitudes with a short and a long window; not in the original."""
 
 
 @dataclass(frozen=True)

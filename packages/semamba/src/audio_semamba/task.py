@@ -8,12 +8,11 @@ from typing import NamedTuple
 import torch
 from audio_core import metrics
 from audio_core.dsp.stft import Compressed
-from audio_core.loss.spectral import MultiResolutionSTFTLoss
 from audio_core.train.player import Metrics, Player
 from torch import Tensor, nn
 
 from .discriminator import MetricDiscriminator
-from .loss import discriminator_losses, generator_losses, metric_loss
+from .loss import discriminator_losses, generator_losses, metric_loss, spectral_loss
 from .model import Estimate, SEMamba
 from .recipe import Recipe
 from .scores import PesqPool, pesq
@@ -36,7 +35,6 @@ class Enhancement:
         self.players: Mapping[str, Player] = {"generator": generator} | (
             {"discriminator": discriminator} if discriminator else {}
         )
-        self.spectral = MultiResolutionSTFTLoss((512, 1024, 2048))
 
     def step(self, batch: Batch, at: int) -> Metrics:
         """The discriminator learns first, and the generator from the discriminator as it is then, as in the original.
@@ -50,7 +48,7 @@ class Enhancement:
         pending = self.pool.submit(enhanced.audio, clean) if self.pool and learning else None
         losses = generator_losses(enhanced.estimate, enhanced.audio, target, clean, stft)._asdict()
         if weights.spectral:
-            losses["spectral"] = self.spectral.to(clean.device)(enhanced.audio[:, None], clean[:, None])
+            losses["spectral"] = spectral_loss(enhanced.audio, clean, self.recipe.model.compress)
         values = {}
         if self.discriminator and pending:
             values = self._discriminate(target, enhanced.estimate, pending.result().to(clean.device))
