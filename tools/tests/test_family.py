@@ -171,11 +171,13 @@ def test_a_hub_id_names_a_model(package, capsys, monkeypatch):
 def takers() -> dict[str, Any]:
     """Of each package what takes an array from a user: (samples, rate) -> anything."""
     import audio_acdnet
+    import audio_semamba
     import audio_soundstream
 
-    network, codec = audio_acdnet.load(), audio_soundstream.load()
+    network, enhancer, codec = audio_acdnet.load(), audio_semamba.load(), audio_soundstream.load()
     return {
         "audio-acdnet": lambda samples, rate: audio_acdnet.classify(network, samples, rate),
+        "audio-semamba": lambda samples, rate: audio_semamba.enhance(enhancer, samples, rate),
         "audio-soundstream": lambda samples, rate: latents.encode(codec, samples, rate, codes=True),
     }
 
