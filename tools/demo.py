@@ -336,8 +336,8 @@ def enhanced(page: Report) -> None:
     audio.write(FOLDER / "speech/clean/voice.wav", clean[None], RATE)
     audio.write(FOLDER / "speech/noisy/voice.wav", noisy[None], RATE)
     page.text(
-        "Six seconds of a synthetic voice with noise at 5 dB. Both models in the wheel learnt from speech; the causal one "
-        "enhances live audio with the delay of one window."
+        "Six seconds of a synthetic voice with noise at 5 dB. Both models in the wheel learnt from speech; the causal "
+        "one enhances live audio with the delay of one window."
     )
     sounds, rows, names = [("clean", clean[None], RATE), ("noisy", noisy[None], RATE)], [], []
     for name in audio_semamba.PACKAGE.shipped:
