@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from audio_core.train.player import Player
 from audio_semamba import original
-from audio_semamba.config import SEMambaConfig
+from audio_semamba.config import DiscriminatorConfig, SEMambaConfig
 from audio_semamba.discriminator import MetricDiscriminator
 from audio_semamba.model import SEMamba
 from audio_semamba.recipe import Discriminator, Recipe
@@ -64,7 +64,7 @@ PARTS = {"generator": original.names(1), "discriminator": original.discriminator
 
 def test_two_steps_equal_the_original(stored_case, monkeypatch):
     case, config = stored_case("train_step"), SEMambaConfig(channels=8, blocks=1, state=8, expand=2)
-    nets = {"generator": SEMamba(config), "discriminator": MetricDiscriminator()}
+    nets = {"generator": SEMamba(config), "discriminator": MetricDiscriminator(DiscriminatorConfig())}
     for side, net in nets.items():
         state = {k.removeprefix(f"{side}."): v for k, v in case.state().items() if k.startswith(side)}
         net.load_state_dict(dict(original.renamed(state, PARTS[side])))
@@ -101,7 +101,7 @@ def test_items_without_a_pesq_are_left_out_and_counted():
     torch.manual_seed(0)
     recipe = Recipe(model=SMALL, batch=2)
     scores = [torch.tensor([2.0, float("nan")]), torch.full((2,), float("nan"))]
-    task = enhancement(SEMamba(SMALL), MetricDiscriminator(4), recipe, scores)
+    task = enhancement(SEMamba(SMALL), MetricDiscriminator(DiscriminatorConfig(4)), recipe, scores)
     batch = {"clean": torch.randn(2, 1, 1600), "noisy": torch.randn(2, 1, 1600)}
     some, none = (task.step(batch, step) for step in (0, 1))
     assert (float(some["unscored"]), float(none["unscored"]), float(none["fake"])) == (0.5, 1.0, 0.0)
@@ -110,7 +110,7 @@ def test_items_without_a_pesq_are_left_out_and_counted():
 
 def test_the_discriminator_is_not_heard_before_it_begins():
     recipe = Recipe(model=SMALL, discriminator=Discriminator(begin=1))
-    task = enhancement(SEMamba(SMALL), MetricDiscriminator(4), recipe, [torch.tensor([2.0])])
+    task = enhancement(SEMamba(SMALL), MetricDiscriminator(DiscriminatorConfig(4)), recipe, [torch.tensor([2.0])])
     batch = {"clean": torch.randn(1, 1, 1600), "noisy": torch.randn(1, 1, 1600)}
     before = [parameter.clone() for parameter in task.discriminator.raw.parameters()]
     assert "metric" not in task.step(batch, 0)

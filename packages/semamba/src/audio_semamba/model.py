@@ -142,6 +142,6 @@ class SEMamba(nn.Module):
         return Estimate(magnitude, phase, torch.stack([magnitude * phase.cos(), magnitude * phase.sin()], -1))
 
 
-def load(path: str | Path, device: str = "cpu") -> SEMamba:
-    """The model of a bundle: a folder or a Hub id."""
+def load(path: str | Path = "default", device: str = "cpu") -> SEMamba:
+    """The model of a bundle or run, by its folder or Hub id; or of the wheel: `default`, or `causal` for live audio."""
     return PACKAGE.load(path, [SEMamba], device)

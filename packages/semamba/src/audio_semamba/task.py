@@ -11,6 +11,7 @@ from audio_core.dsp.stft import Compressed
 from audio_core.train.player import Metrics, Player
 from torch import Tensor, nn
 
+from .config import DiscriminatorConfig
 from .discriminator import MetricDiscriminator
 from .loss import discriminator_losses, generator_losses, metric_loss, spectral_loss
 from .model import Estimate, SEMamba
@@ -97,4 +98,5 @@ class Enhancement:
 
 def discriminator(recipe: Recipe) -> MetricDiscriminator | None:
     """The discriminator of a recipe, if it has one."""
-    return MetricDiscriminator(recipe.discriminator.width) if recipe.weights.metric else None
+    width = recipe.discriminator.width
+    return MetricDiscriminator(DiscriminatorConfig(width)) if recipe.weights.metric else None
