@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from audio_core import config
 from audio_core.files import InputError
-from audio_semamba import original
+from audio_semamba import cli, original
 from audio_semamba.config import SEMambaConfig
 from audio_semamba.discriminator import MetricDiscriminator
-from audio_semamba.model import SEMamba
+from audio_semamba.model import SEMamba, load
 from audio_semamba.original_recipe import read_recipe
+from audio_semamba.recipe import Recipe
 
 RECIPE = """
 env_setting: {num_gpus: 2, num_workers: 20, seed: 1234, stdout_interval: 10, checkpoint_interval: 500,
@@ -146,3 +148,18 @@ def test_what_cannot_be_read_is_one_clear_line(save, generator, critic, tmp_path
         original.convert(tmp_path)
     with pytest.raises(InputError, match="holds a generator, where a discriminator is expected"):
         original.discriminator_weights(path)
+
+
+def test_the_command_converts_checkpoints_and_recipes(save, generator, tmp_path, capsys):
+    path = save("g_00001000.pth", {"generator": generator})
+    assert cli.main(["convert", str(path), "-o", str(tmp_path / "bundle")]) == 0
+    assert load(tmp_path / "bundle").config == SEMambaConfig(channels=16, blocks=2)
+    theirs, ours = tmp_path / "theirs.yaml", tmp_path / "ours.yaml"
+    theirs.write_text(RECIPE)
+    assert cli.main(["convert", str(theirs), "-o", str(ours), "batch=2"]) == 0
+    recipe = config.load(Recipe, ours)
+    assert recipe.model.hop == 80
+    assert recipe.weights.consistency == 0.07
+    assert recipe.batch == 2
+    assert "audio-semamba train" in capsys.readouterr().err
+    assert cli.main(["convert", str(theirs), "-o", str(theirs), "--force"]) == 2
