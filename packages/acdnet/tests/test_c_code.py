@@ -18,7 +18,7 @@ from audio_acdnet.model import ACDNet
 # A height of 8 and 59 columns: pools of 2, of 1 along the height, left out ones, and an odd end that is cut off.
 TINY = ACDNetConfig(20000, 12000, (2, 8, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8), ("a", 'the "second" one\\', "ß??/"))
 GLOBAL = ACDNetConfig(20000, 13000, (3, 5, 2, 3, 4, 2, 3, 4, 2, 3, 4, 6), ("a", "b"), first_pool=49, last_pool="global")
-WARNINGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror", "-O2")
+WARNINGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror", "-O1")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g") if sys.platform == "linux" else ()
 
 

@@ -338,7 +338,7 @@ def test_workers_hear_what_we_hear(items, folder, packed):
     noise = augment.Mix(Segments(items, frames=100, seed=9), 0, 20)
     segments = Segments(items, frames=400, seed=1, augment=augment.Chain(augment.Gain(-3, 3), noise))
     expected = torch.stack([segments[index] for index in range(40, 64)])
-    for workers, context in [(0, None), (2, "fork"), (1, "spawn")]:
+    for workers, context in [(0, None), (2, "fork"), *[(1, "spawn")] * packed]:
         loader = DataLoader(Subset(segments, range(40, 64)), 4, num_workers=workers, multiprocessing_context=context)
         assert torch.equal(torch.cat(list(loader)), expected)
 

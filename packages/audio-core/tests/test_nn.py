@@ -103,7 +103,7 @@ def test_impossible_layers_and_inputs_say_what_is_wrong():
 
 
 @pytest.mark.parametrize("kernel", [1, 2, 3, 8])
-@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("stride", [1, 2, 4])
 def test_a_stream_equals_the_whole(kernel, stride):
     x = torch.randn(2, 2, 97)
     for dilation, padding in product((1, 9), ("same", "causal", 2, (9, 0), (0, 5))):
@@ -171,9 +171,9 @@ def test_a_stream_can_be_trained_through():
 
 
 @torch.no_grad()
-def one_by_one(layer, x):
-    """How much comes for each single sample, the last number for the end of the stream."""
-    pieces = streamed(layer, x, [1])
+def one_by_one(layer, x, at_once=1):
+    """How much comes for the first `at_once` samples, for each single one after them, and for the end of the stream."""
+    pieces = streamed(layer, x, [at_once, *[1] * (x.shape[-1] - at_once)])
     close(torch.cat(pieces, -1), layer(x), 1e-6)
     return [piece.shape[-1] for piece in pieces]
 
@@ -204,8 +204,8 @@ def test_soundstream_streams_with_the_delay_that_was_measured_on_the_original():
     x, codes = torch.randn(2, 1, 1300), torch.randn(2, 4, 5)
     check_stream(encoder, x, [[37], [320], [1300]])
     check_stream(decoder, codes, [[2], [0, 3]])
-    frames, samples = one_by_one(encoder, x), one_by_one(decoder, codes)
-    assert [n for n, count in enumerate(frames) if count] == [0, 320, 640, 960, 1280]
+    frames, samples = one_by_one(encoder, x, 800), one_by_one(decoder, codes)
+    assert frames[0] == 3 and [n for n, count in enumerate(frames, 799) if count] == [799, 960, 1280]
     assert samples == [139, 320, 320, 320, 320, 189]
 
 
@@ -234,8 +234,8 @@ def test_tinystream_streams_with_the_delay_that_was_measured_on_the_original():
     x, codes = torch.randn(1, 1, 1800), torch.randn(1, 2, 7)
     check_stream(encoder, x, [[37], [1000]])
     check_stream(decoder, codes, [[2], [3]])
-    frames, samples = one_by_one(encoder, x), one_by_one(decoder, codes)
-    assert [n for n, count in enumerate(frames[:-1], 1) if count] == [1532, 1788]
+    frames, samples = one_by_one(encoder, x, 1500), one_by_one(decoder, codes)
+    assert [n for n, count in enumerate(frames[:-1], 1500) if count] == [1532, 1788]
     assert frames[-1] == 5
     assert samples == [0, 0, 0, 0, 4, 256, 256, 1531]
 

@@ -33,7 +33,7 @@ def compiled(texts: dict[str, str], folder: Path, *flags: str, main: str | None 
     files = [str(folder / name) for name in texts if name.endswith(".c") and (name != "main.c" or not main)]
     files += [str(HERE / main)] if main else []
     program = folder / "program"
-    command = [compiler, *WARNINGS, "-O2", *flags, f"-I{folder}", *files, "-lm", "-o", str(program)]
+    command = [compiler, *WARNINGS, "-O1", *flags, f"-I{folder}", *files, "-lm", "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return program

@@ -153,7 +153,7 @@ def test_each_frame_is_out_before_the_next_comes_in(bundles, toy):
         for frame in samples.reshape(5, -1):
             encoder.stdin.write(frame.tobytes())
             encoder.stdin.flush()
-            packet = take(encoder.stdout, 1) + take(encoder.stdout, 100, 0.3)
+            packet = take(encoder.stdout, 1) + take(encoder.stdout, 100, 0.1)
             assert bitstream.from_packet(packet, 16)[1].shape == (4, 1)
             decoder.stdin.write(packet)
             decoder.stdin.flush()

@@ -39,13 +39,18 @@ def export(
     of free length for each input, as `torch.export.Dim`; axes with the same Dim have equal lengths.
     `extra`, such as "audio-sep[onnx]", installs what is needed.
     """
+    with torch.no_grad():
+        results = module.eval()(*inputs.values())
+    expected = dict(zip(outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
+    for name, values in expected.items():
+        _refuse_infinite(name, values)
     with quiet():
         with requirements(extra):
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
             import onnxscript  # noqa: F401 (the exporter's; all are asked for before the work begins)
         program = torch.onnx.export(
-            module.eval(),
+            module,
             tuple(inputs.values()),
             dynamo=True,
             input_names=list(inputs),
@@ -53,9 +58,6 @@ def export(
             dynamic_shapes=tuple(dict(axes.get(name, {})) for name in inputs),
             verbose=False,
         )
-    with torch.no_grad():
-        results = module(*inputs.values())
-    expected = dict(zip(outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
     save(program.model_proto, path, inputs, expected, metadata, extra)
 
 
@@ -78,13 +80,17 @@ def save(
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     results = session.run(list(expected), {name: value.cpu().numpy() for name, value in inputs.items()})
     for (name, values), result in zip(expected.items(), results, strict=True):
+        _refuse_infinite(name, values)
         _compare(name, values.cpu().numpy(), result)
     path.write_bytes(content)
 
 
-def _compare(name: str, expected: np.ndarray, result: np.ndarray) -> None:
-    if not np.isfinite(expected).all():
+def _refuse_infinite(name: str, values: Tensor) -> None:
+    if not values.isfinite().all():
         raise InputError(f"the model gives {name} that are not finite; its weights are no numbers or too large")
+
+
+def _compare(name: str, expected: np.ndarray, result: np.ndarray) -> None:
     if expected.shape != result.shape:
         raise RuntimeError(f"{name}: the ONNX file gives the shape {result.shape}, the model {expected.shape}")
     if expected.dtype.kind == "f":
