@@ -1,16 +1,24 @@
 """What audio-semamba costs: ratios measured side by side in this process, on one thread of processor time.
 
+"The original's way" is the published network with the scan that the original falls back to without CUDA, one projection
+for each direction, and PyTorch's own convolution.
+
 hatch run bench semamba [--rows 100]
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from audio_core.files import InputError
-from audio_semamba import scan
+from audio_semamba import load, mamba, scan
+from audio_semamba.config import SEMambaConfig
+from audio_semamba.live import Stream
+from audio_semamba.model import SEMamba
 from torch import Tensor
 
 WIDTH, STATES = 256, 16  # of the published configuration
@@ -90,6 +98,72 @@ def scans(rows: int, length: int, device: str, rounds: int) -> None:
     scan.use(None)
 
 
+# --- the whole network ------------------------------------------------------------------------------------------
+
+
+def original_conv(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False) -> Tensor:
+    x = x.flip(1) if reverse else x
+    taps = weight.shape[1]
+    y = F.silu(F.conv1d(F.pad(x.mT, (taps - 1, 0)), weight[:, None], bias, groups=len(weight)).mT)
+    return y.flip(1) if reverse else y
+
+
+def turned_scan(*values: Tensor, reverse: bool = False) -> Tensor:
+    """`original_scan` of (u, delta, A, B, C, D, z) from the end to the start, by turning what has steps."""
+    if not reverse:
+        return original_scan(*values)
+    return original_scan(*(x.flip(1) if x.ndim == 3 else x for x in values)).flip(1)
+
+
+@contextmanager
+def originals_way() -> Iterator[None]:
+    parts = {"selective_scan": turned_scan, "causal_conv_silu": original_conv, "softplus": F.softplus}
+    with mock.patch.multiple(mamba, **parts), mock.patch.object(mamba, "_POSITIONS", 1 << 40):
+        yield
+
+
+def network(rounds: int) -> None:
+    """CPU seconds of the published generator for a second of audio, and of a training step."""
+    torch.manual_seed(0)
+    model = SEMamba(SEMambaConfig()).eval()
+    seconds = {"": 2.0, "torch": 1.0, "the original's": 0.3}
+
+    def enhance(length: float) -> None:
+        model.enhance(torch.randn(1, round(16000 * length)))
+
+    def learn() -> None:
+        spectrum = model.stft(torch.randn(1, 6400))
+        estimate = model(spectrum.magnitude, spectrum.phase)
+        audio = model.stft.inverse(estimate.magnitude, estimate.phase, 6400)
+        (audio.square().mean() + estimate.parts.square().mean()).backward()
+
+    for name, length in seconds.items():
+        scan.use(name if name == "torch" else None)
+        with originals_way() if name == "the original's" else nullcontext():
+            enhance(0.1)  # which compiles
+            few = 1 if name == "the original's" else rounds
+            (generator,) = best([lambda length=length: enhance(length)], few)
+            (step,) = best([learn], few)
+        label = name or scan.backend("cpu")
+        print(f"  {label:15} generator {generator / length:6.2f} CPU s for a second; training step {step:6.2f} CPU s")
+    scan.use(None)
+
+
+def shipped(rounds: int) -> None:
+    """CPU seconds of the models in the wheel for a second of audio, and of the causal one as a stream."""
+    audio = 0.1 * torch.randn(1, 16000 * 4)
+    for name in ("default", "causal"):
+        model = load(name)
+        model.enhance(audio)
+        (seconds,) = best([lambda model=model: model.enhance(audio)], rounds)
+        print(f"  {name:15} {seconds / 4:.3f} CPU s for a second of audio")
+    for frames in (1, 4):
+        stream = Stream(load("causal"))
+        pieces = audio.split(frames * stream.hop, 1)
+        (seconds,) = best([lambda stream=stream, pieces=pieces: [stream.feed(piece) for piece in pieces]], rounds)
+        print(f"  causal, a stream of {frames} frames at a time: {seconds / 4:.3f} CPU s for a second of audio")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100, help="of the scan over time (default: 100)")
@@ -100,6 +174,10 @@ def main() -> None:
         for rows, length in ((args.rows, 200), (2 * args.rows, 100)):
             print(f"selective scan on {device}: {rows} rows of {length} steps, {WIDTH} channels, {STATES} states")
             scans(rows, length, device, args.rounds)
+    print("the published network, 2,258,769 parameters; a training step is 0.4 s of audio")
+    network(args.rounds)
+    print("the models in the wheel")
+    shipped(args.rounds)
 
 
 if __name__ == "__main__":
