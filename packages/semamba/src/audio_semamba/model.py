@@ -56,7 +56,7 @@ class SEMamba(nn.Module):
         self.corrects = config.phase == "correction"
         self.stft = CompressedSTFT(config.n_fft, config.hop, config.window, config.compress)
         if causal:
-            power_of_one = float(self.stft.stft.window.square().sum())  # |X|² of a signal whose RMS is 1
+            power_of_one = 0.375 * config.window  # of Hann's squares the sum: |X|² of a signal whose RMS is 1
             frames = _LEVEL_SECONDS * config.rate / config.hop
             self.level = Level(frames, power_of_one, config.compress)
         self.encoder = Encoder(3 if self.corrects else 2, channels, causal)
