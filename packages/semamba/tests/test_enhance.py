@@ -111,6 +111,26 @@ def test_arrays_that_would_be_misread_are_refused(samples, message):
         enhance(made(), samples, RATE)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_result_that_is_no_audio_is_refused(causal):
+    model, x = made(causal=causal), noise(1, 0.2).numpy()[0]
+    with pytest.raises(InputError, match="NaN or infinity"):
+        enhance(model, np.float32(1e30) * x, RATE)
+    with torch.no_grad():
+        model.encoder.first.conv.weight.fill_(torch.nan)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        enhance(model, x, RATE)
+
+
+def test_the_model_sees_one_channel_at_a_time(monkeypatch):
+    """A recording of many channels takes the memory of one."""
+    model, rows = made(), []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda x, y: (rows.append(len(x)), forward(x, y))[1])
+    enhance(model, 0.1 * torch.randn(5, 4000).numpy(), RATE)
+    assert rows == [1] * 5
+
+
 @pytest.mark.parametrize(("options", "message"), [({"mix": 1.5}, "from 0 to 1"), ({"atten_limit": -1}, "from 0 on")])
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
@@ -148,6 +168,39 @@ def test_an_output_waits_for_the_latency_and_no_longer():
         given += stream.feed(torch.zeros(1, 1)).shape[1]
         least = max(0, at - stream.latency - model.config.hop + 1)
         assert least <= given <= max(0, at - stream.latency + model.config.hop), at
+
+
+def test_chunks_may_be_arrays_and_one_channel_needs_no_axis():
+    model, x = made(causal=True), 0.1 * torch.randn(1, 300)
+    whole = model.enhance(x)
+    for chunks in (x.numpy(), x[0], x[0].double().numpy()):
+        stream = Stream(model)
+        assert not stream.feed(chunks[..., :0]).numel()
+        joined = torch.cat([stream.feed(chunks), stream.finish()], 1)
+        torch.testing.assert_close(joined, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "message"),
+    [
+        (torch.zeros(1, 100, dtype=torch.int16), "divide by 32768"),
+        (torch.zeros(100, 1), r"look like \(T, C\)"),
+        (torch.zeros(2, 100), "has 2 channels"),
+        (torch.full((1, 100), torch.nan), "NaN"),
+    ],
+)
+def test_chunks_that_would_be_misread_are_refused(chunk, message):
+    with pytest.raises(InputError, match=message):
+        Stream(made(causal=True)).feed(chunk)
+
+
+def test_a_finished_stream_takes_and_gives_nothing_more():
+    stream = Stream(made(causal=True))
+    stream.feed(torch.randn(1, 300))
+    stream.finish()
+    assert stream.finish().shape == (1, 0)
+    with pytest.raises(InputError, match="is finished"):
+        stream.feed(torch.zeros(1, 100))
 
 
 def test_a_model_that_looks_ahead_cannot_stream():

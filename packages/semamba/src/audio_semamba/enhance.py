@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
-from .live import Stream
+from .live import Stream, finite
 from .model import SEMamba
 from .pcs import stretch
 
@@ -119,7 +119,7 @@ def enhanced_blocks(model: SEMamba, recording: Recording, options: Options) -> I
     inputs = audio.regroup(recording.blocks(recording.rate), audio.BLOCK)
     share = np.float32(options.share)
     for enhanced, noisy in zip(audio.regroup(result, audio.BLOCK), inputs, strict=False):
-        enhanced = enhanced[:, : noisy.shape[1]]  # resampling there and back rounds the length up
+        enhanced = finite(enhanced[:, : noisy.shape[1]])  # resampling there and back rounds the length up
         yield enhanced if share == 1 else share * enhanced + (1 - share) * noisy
 
 
@@ -131,15 +131,21 @@ def _at_own_rate(model: SEMamba, recording: Recording, pcs: bool) -> Iterator[Sa
     long = recording.frames > WHOLE * recording.rate
     noisy = (torch.from_numpy(block).to(device) for block in recording.blocks(rate))
     if not long:
-        result = iter([model.enhance(torch.cat(list(noisy), 1))])
+        result = iter([_each_channel(model, torch.cat(list(noisy), 1))])
     elif model.config.causal:
         result = _streamed(Stream(model, recording.channels), noisy)
     else:
         level = _level(recording.blocks(rate), recording.channels).to(device)
-        result = _in_pieces(lambda piece: model.enhance(piece, level), noisy, SEGMENT, rate)
+        result = _in_pieces(lambda piece: _each_channel(model, piece, level), noisy, SEGMENT, rate)
     if pcs:
         result = _in_pieces(lambda piece: torch.from_numpy(stretch(piece.cpu().numpy(), rate)), result, WHOLE, rate)
     return (block.cpu().numpy() for block in result)
+
+
+def _each_channel(model: SEMamba, noisy: Tensor, level: Tensor | None = None) -> Tensor:
+    """(C, T), one channel after another, so that many take the memory of one."""
+    levels = [None] * len(noisy) if level is None else level.split(1)
+    return torch.cat([model.enhance(x, of_all) for x, of_all in zip(noisy.split(1), levels, strict=True)])
 
 
 def _streamed(stream: Stream, blocks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from audio_core import audio
 from audio_core.audio import Samples
+from audio_core.audio.arrays import shaped
 from audio_core.dsp.stft import hann
 from audio_core.files import InputError, note
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .model import SEMamba
@@ -45,7 +47,7 @@ class Stream:
         self.taken = self.given = 0  # samples
         self.half = self.n_fft // 2
         self.before = self.half  # samples before the first, which the STFT reflects; nobody hears them
-        self.begun = False
+        self.begun = self.finished = False
 
     @property
     def latency(self) -> int:
@@ -53,22 +55,29 @@ class Stream:
         return self.n_fft - 1
 
     @torch.no_grad()
-    def feed(self, chunk: Tensor) -> Tensor:
-        """(C, any) -> (C, any)"""
-        self.arrived = torch.cat([self.arrived, chunk.to(self.device)], 1)
-        self.taken += chunk.shape[1]
+    def feed(self, chunk: ArrayLike | Tensor) -> Tensor:
+        """(C, any) -> (C, any); of one channel (any,) as well. An empty chunk is no mistake."""
+        if self.finished:
+            raise InputError("this stream is finished; make a new one for further audio")
+        samples = shaped(chunk, "chunk", len(self.arrived))
+        if not np.isfinite(samples).all():
+            raise InputError("chunk: holds NaN or infinity")
+        self.arrived = torch.cat([self.arrived, torch.from_numpy(samples).to(self.device)], 1)
+        self.taken += samples.shape[1]
         if not self.begun:
             if self.arrived.shape[1] <= self.half:
-                return chunk[:, :0]
+                return self.arrived[:, :0]
             self._begin()
         return self._frames()
 
     @torch.no_grad()
     def finish(self) -> Tensor:
-        """The rest, as long as the input."""
+        """The rest: all that was returned is then as long as the input."""
         left = self.taken - self.given
-        if not left:
+        if self.finished or not left:
+            self.finished = True
             return self.arrived[:, :0]
+        self.finished = True
         if not self.begun:  # as `model.enhance` does with what is too short to reflect
             self.arrived = F.pad(self.arrived, (0, self.half + 1 - self.arrived.shape[1]))
             self._begin()
@@ -128,7 +137,15 @@ def pipe(model: SEMamba, source: BinaryIO, out: Path | None, force: bool = False
 
 def _enhanced(stream: Stream, blocks: Iterator[Samples]) -> Iterator[Samples]:
     for block in blocks:
-        yield stream.feed(torch.from_numpy(block)).cpu().numpy()
+        yield finite(stream.feed(block).cpu().numpy())
     if not stream.taken:
         raise InputError(f"{NAME}: holds no audio (0 samples)")
-    yield stream.finish().cpu().numpy()
+    yield finite(stream.finish().cpu().numpy())
+
+
+def finite(enhanced: Samples) -> Samples:
+    """The same, unless it is useless: weights that are not finite spoil all, and so does audio of 1e20 times full
+    scale."""
+    if not np.isfinite(enhanced).all():
+        raise InputError("the model gives NaN or infinity: its weights are damaged, or the audio is far too loud")
+    return enhanced
