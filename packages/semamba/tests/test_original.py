@@ -5,7 +5,7 @@ import torch
 from audio_core import config
 from audio_core.files import InputError
 from audio_semamba import cli, original
-from audio_semamba.config import SEMambaConfig
+from audio_semamba.config import DiscriminatorConfig, SEMambaConfig
 from audio_semamba.discriminator import MetricDiscriminator
 from audio_semamba.model import SEMamba, load
 from audio_semamba.original_recipe import read_recipe
@@ -76,7 +76,9 @@ def test_discriminators_are_read(save, critic, name):
     assert isinstance(model, MetricDiscriminator)
     assert same(model, critic, original.discriminator_names())
     assert original.summary(model)[0] == "SEMamba's metric discriminator"
-    assert original.discriminator_weights(path).keys() == model.state_dict().keys()
+    assert original.discriminator_weights(path, model.config).keys() == model.state_dict().keys()
+    with pytest.raises(InputError, match=r"has discriminator.width=16, and 4 is asked for"):
+        original.discriminator_weights(path, DiscriminatorConfig(4))
 
 
 def test_all_names_have_a_place(generator, critic, stored_case):
@@ -116,6 +118,9 @@ def test_recipes_are_read_with_either_spelling(tmp_path):
     assert training["optimizer"] == {"lr": 5e-4, "betas": [0.8, 0.99]}
     path.write_text(RECIPE.replace("consistancy", "consistency"))
     assert read_recipe(path).training["weights"]["consistency"] == 0.07
+    assert read_recipe(path).training["discriminator"]["pretrained"] == ""
+    path.write_text(RECIPE.replace("use_PCS400: true", "use_pretrainedD: true"))
+    assert read_recipe(path).training["discriminator"]["pretrained"] == "pretrained_discriminator.pth"
     with pytest.raises(InputError, match=r"recipe\.yaml: is a recipe without weights"):
         original.convert(path)
     path.write_text(RECIPE.replace("d_state", "dstate"))
@@ -147,7 +152,34 @@ def test_what_cannot_be_read_is_one_clear_line(save, generator, critic, tmp_path
     with pytest.raises(InputError, match=r"is a folder, .* newest generator is .*g_00000007\.pth"):
         original.convert(tmp_path)
     with pytest.raises(InputError, match="holds a generator, where a discriminator is expected"):
-        original.discriminator_weights(path)
+        original.discriminator_weights(path, DiscriminatorConfig())
+    with pytest.raises(InputError, match=r"discriminator.pretrained=none.pth: there is no such file"):
+        original.discriminator_weights("none.pth", DiscriminatorConfig())
+
+
+MANGLED = {
+    "a scalar": lambda x: torch.zeros(()),
+    "nothing": lambda x: x[:0],
+    "flat": torch.flatten,
+    "an axis more": lambda x: x[None],
+    "whole numbers": lambda x: x.to(torch.int64),
+    "complex": lambda x: x.to(torch.complex64),
+    "sparse": torch.Tensor.to_sparse,
+    "without values": lambda x: x.to("meta"),
+    "more than is stored": lambda x: torch.zeros(1).expand([10**4] * x.ndim),
+}
+
+
+@pytest.mark.parametrize("kind", MANGLED)
+def test_mangled_tensors_are_one_line(save, generator, critic, kind):
+    """Each has a layout of its own, which must not be taken for granted; one tensor of each suffix is tried."""
+    for state in (generator, critic):
+        for name in {name.rpartition(".")[0].rpartition(".")[2] + name[-8:]: name for name in state}.values():
+            if kind == "flat" and state[name].ndim == 1:
+                continue
+            with pytest.raises(InputError) as caught:
+                original.convert(save("file.pth", {**state, name: MANGLED[kind](state[name])}))
+            assert "\n" not in str(caught.value), name
 
 
 def test_the_command_converts_checkpoints_and_recipes(save, generator, tmp_path, capsys):

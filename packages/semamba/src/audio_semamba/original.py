@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from audio_core import config
 from audio_core.bundle import read_checkpoint
 from audio_core.files import InputError, note
-from audio_core.weights import shortened
+from audio_core.weights import no_values, shortened
 from torch import Tensor
 
 from .config import DiscriminatorConfig, SEMambaConfig
@@ -37,17 +38,19 @@ def convert(path: str | Path, settings: Sequence[str] = ()) -> SEMamba | MetricD
     path = Path(path)
     _expect_checkpoint(path)
     state = {_PREFIXES.sub("", name): tensor for name, tensor in read_checkpoint(path, _WRAPPERS).items()}
+    for name, tensor in state.items():
+        _expect_values(path, name, tensor)
     if "layers.0.weight_orig" in state:
         if settings:
             raise InputError(f"{path}: is a discriminator, which has no settings to change, and {settings[0]} is given")
-        width = len(state["layers.0.weight_orig"])
-        return _filled(MetricDiscriminator(DiscriminatorConfig(width)), state, discriminator_names(), path)
+        width = max((1, *state["layers.0.weight_orig"].shape[:1]))
+        return _filled(MetricDiscriminator, DiscriminatorConfig(width), state, discriminator_names(), path)
     given = [text.removeprefix("config=") for text in settings if text.startswith("config=")]
     overrides = [text.removeprefix("model.") for text in settings if not text.startswith("config=")]
     beside = path.with_name("config.yaml")
     recipe = Path(given[-1]) if given else beside if beside.exists() else None
     model_config = _settings(state, path, recipe, overrides)
-    return _filled(SEMamba(model_config), state, names(model_config.blocks), path)
+    return _filled(SEMamba, model_config, state, names(model_config.blocks), path)
 
 
 def summary(model: SEMamba | MetricDiscriminator) -> tuple[str, str]:
@@ -63,11 +66,15 @@ def summary(model: SEMamba | MetricDiscriminator) -> tuple[str, str]:
     return "SEMamba", f"generator of {layers}, {c.rate} Hz, STFT of {c.n_fft} points every {c.hop} samples"
 
 
-def discriminator_weights(path: str | Path) -> dict[str, Tensor]:
+def discriminator_weights(path: str | Path, wanted: DiscriminatorConfig) -> dict[str, Tensor]:
     """The state of a discriminator to begin a training with: of an original's file, or of a bundle."""
+    if Path(path).suffix == ".pth" and not Path(path).exists():
+        raise InputError(f"discriminator.pretrained={path}: there is no such file")
     model = convert(path) if Path(path).is_file() else load(path)
     if not isinstance(model, MetricDiscriminator):
         raise InputError(f"{path}: holds a generator, where a discriminator is expected")
+    if model.config != wanted:
+        raise InputError(f"{path}: has discriminator.width={model.config.width}, and {wanted.width} is asked for")
     return model.state_dict()
 
 
@@ -111,10 +118,10 @@ def _from_shapes(state: Mapping[str, Tensor], path: Path) -> dict[str, int]:
         channels, inputs = state["dense_encoder.dense_conv_1.0.weight"].shape[:2]
         inner, values = state[f"{mixer}A_log"].shape
         taps, bins = state[f"{mixer}conv1d.weight"].shape[-1], len(state["mask_decoder.lsigmoid.slope"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, IndexError, TypeError):  # IndexError and TypeError of tensors without axes
         shown = shortened(state)
         raise InputError(f"{path}: is neither a generator nor a discriminator of SEMamba; it holds {shown}") from None
-    if inputs != 2 or inner % channels:
+    if inputs != 2 or not channels or inner % channels:
         raise InputError(
             f"{path}: is no SEMamba: {inputs} input channels, and {inner} in a scan for {channels} outside"
         )
@@ -122,8 +129,21 @@ def _from_shapes(state: Mapping[str, Tensor], path: Path) -> dict[str, int]:
     return {**sizes, "state": values, "conv": taps, "expand": inner // channels}
 
 
+def _expect_values(path: Path, name: str, tensor: Tensor) -> None:
+    """A file may hold any kind of tensor, and shapes that claim more than it stores."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.is_floating_point()
+    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(f"{path}: {name} holds no plain floating-point numbers")
+    if not tensor.isfinite().all():
+        raise InputError(f"{path}: {name} holds values that are not finite")
+
+
 def _filled(
-    model: SEMamba | MetricDiscriminator, state: Mapping[str, Tensor], pairs: Mapping[str, list[str]], path: Path
+    cls: type[SEMamba] | type[MetricDiscriminator],
+    settings: Any,
+    state: Mapping[str, Tensor],
+    pairs: Mapping[str, list[str]],
+    path: Path,
 ) -> SEMamba | MetricDiscriminator:
     """The model with these weights. Each must have its place, and each place its weight."""
     known = {name for theirs in pairs.values() for name in theirs}
@@ -131,16 +151,21 @@ def _filled(
     if missing or unknown:
         lists = ((sorted(missing), "are missing"), (unknown, "are unknown"))
         wrong = " and ".join(f"{len(which)} tensors {what} ({shortened(which)})" for which, what in lists if which)
-        raise InputError(f"{path}: looks like the {type(model).__name__} of the original, but {wrong}")
-    for name, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise InputError(f"{path}: {name} holds values that are not finite")
-    expected, tensors = model.state_dict(), {}
-    for name, tensor in renamed(state, pairs):
+        raise InputError(f"{path}: looks like the {cls.__name__} of the original, but {wrong}")
+    with no_values():  # shapes first: those of a wrong file may be those of a model that no memory holds
+        expected = cls(settings).state_dict()
+    tensors = {}
+    for name in pairs:
+        try:
+            ((_, tensor),) = renamed(state, {name: pairs[name]})
+        except (RuntimeError, IndexError):  # of what has too few axes, or two that do not join
+            shapes = " and ".join(f"{each} {tuple(state[each].shape)}" for each in pairs[name])
+            raise InputError(f"{path}: has shapes that do not fit: {shapes}") from None
         if tensor.shape != expected[name].shape:
             shapes = f"{tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
             raise InputError(f"{path}: {pairs[name][0]}, which is {name} here, has the shape {shapes}")
         tensors[name] = tensor
+    model = cls(settings)
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -150,7 +175,7 @@ def renamed(state: Mapping[str, Tensor], pairs: Mapping[str, list[str]]) -> Iter
     for ours, theirs in pairs.items():
         tensor = torch.cat([state[name] for name in theirs])
         if ours.endswith(".project.weight"):  # of a transposed convolution over one step, (in, out, 1)
-            tensor = tensor[..., 0].T
+            tensor = tensor[..., 0].transpose(0, 1)
         if ours.endswith((".conv_weight", ".slope")):  # (inner, 1, taps) and (bins, 1)
             tensor = tensor.squeeze(1)
         yield ours, tensor

@@ -11,6 +11,9 @@ from audio_core.files import InputError, read_text
 
 from .config import SEMambaConfig
 
+PRETRAINED = "pretrained_discriminator.pth"
+"""The discriminator that the original begins with where its recipe has `use_pretrainedD`."""
+
 
 @dataclass(frozen=True)
 class _Loss:
@@ -119,6 +122,7 @@ class OriginalRecipe:
             "data": {**data, "seconds": seconds, "pcs": "peak" if training.use_PCS400 else "no"},
             "model": config.plain(self.model),
             "weights": training.loss.plain(),
+            "discriminator": {"pretrained": PRETRAINED if training.use_pretrainedD else ""},
             "optimizer": optimizer,
             "discriminator_optimizer": optimizer,
             "schedule": {"kind": "Exponential", "factor": training.lr_decay},

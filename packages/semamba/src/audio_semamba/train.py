@@ -97,7 +97,7 @@ def _task(recipe: Recipe, files: int, pool: PesqPool | None) -> Enhancement:
     if judge is None:
         return Enhancement(generator, None, recipe)
     if recipe.discriminator.pretrained:
-        judge.load_state_dict(discriminator_weights(recipe.discriminator.pretrained))
+        judge.load_state_dict(discriminator_weights(recipe.discriminator.pretrained, judge.config))
     optimizer = recipe.discriminator_optimizer.build(judge.parameters())
     return Enhancement(generator, Player(judge, optimizer, schedule), recipe, pool)
 
