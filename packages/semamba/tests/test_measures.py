@@ -7,8 +7,9 @@ import pytest
 import torch
 from audio_core import metrics
 from audio_core.testing import noise, tone
+from audio_semamba.loss import normalised
 from audio_semamba.measures import composite, llr, ssnr, wss
-from audio_semamba.scores import normalised, pesq
+from audio_semamba.scores import pesq
 
 RATE = 16000
 UTTERANCES = ("p257_152", "p232_162")

@@ -128,6 +128,28 @@ def test_the_rate_falls_by_one_per_cent_after_each_epoch():
     assert [schedule(update) for update in (0, 9, 10, 25)] == pytest.approx([1, 1, 0.99, 0.99**2])
 
 
+def test_recordings_shorter_than_a_window_can_be_validated_on(speech, tmp_path):
+    audio.write(tmp_path / "click.wav", np.full((1, 20), 0.1, np.float32), RATE)
+    scan_pairs(tmp_path, tmp_path, tmp_path / "valid.jsonl", quiet=True)
+    data = {"train": str(speech / "data.jsonl"), "valid": str(tmp_path / "valid.jsonl"), "seconds": 0.5}
+    assert train(toy(speech, data=data, steps=1), tmp_path / "run", "cpu", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data": {"seconds": 0.001}}, "the spectra need 33 samples"),
+        ({"data": {"seconds": 0.02}, "weights": {"metric": 0, "spectral": 1}}, "the spectra need 513 samples"),
+        ({"data": {"seconds": 0.01}, "weights": {"metric": 1}}, "the discriminator needs 16 frames"),
+        ({"model": {"n_fft": 8, "hop": 4, "window": 8}, "weights": {"metric": 1}}, "the discriminator needs 16 frames"),
+        ({"model": {"n_fft": 32, "hop": 16, "window": 32}, "data": {"seconds": 0.02}, "weights": {"metric": 1}}, "32"),
+    ],
+)
+def test_samples_too_small_for_a_loss_are_refused(speech, settings, message):
+    with pytest.raises(InputError, match=message):
+        toy(speech, **settings)
+
+
 def test_a_training_without_validation_says_so(speech, tmp_path):
     recipe = toy(speech, data={"train": str(speech / "data.jsonl"), "seconds": 0.5}, steps=1)
     outcome = train(recipe, tmp_path / "run", "cpu", quiet=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+SPECTRAL = (256, 1024)
+"""Windows of the spectral loss, in samples, the longest last."""
+
 
 @dataclass(frozen=True)
 class SEMambaConfig:

@@ -11,6 +11,8 @@ from audio_core.dsp.precision import full_precision
 from audio_core.dsp.stft import Compressed, CompressedSTFT, stft
 from torch import Tensor
 
+from .config import SPECTRAL
+
 if TYPE_CHECKING:
     from .model import Estimate
 
@@ -67,7 +69,7 @@ def spectral_loss(audio: Tensor, target: Tensor, power: float) -> Tensor:
     """The mean distance of magnitudes^`power` of audio (B, T) with a short and a long window; silence is as good as any
     other target."""
     distances = []
-    for window in (256, 1024):
+    for window in SPECTRAL:
         x, y = (_magnitudes(signal, window, power) for signal in (audio, target))
         distances.append(F.l1_loss(x, y))
     return torch.stack(distances).mean()
@@ -84,6 +86,11 @@ def metric_loss(score: Tensor) -> Tensor:
     return (score - 1).square().mean()
 
 
+def normalised(pesq: Tensor) -> Tensor:
+    """What the discriminator predicts: a little above 1 at best."""
+    return (pesq - 1) / 3.5
+
+
 class DiscriminatorLosses(NamedTuple):
     real: Tensor
     fake: Tensor
@@ -96,5 +103,5 @@ def discriminator_losses(real: Tensor, fake: Tensor, pesq: Tensor) -> Discrimina
     The mean is over the items that have a PESQ. (The original drops the whole batch for one that has none.)
     """
     known = pesq.isfinite()
-    error = torch.where(known, fake - (pesq.nan_to_num(1.0) - 1) / 3.5, 0)
+    error = torch.where(known, fake - normalised(pesq.nan_to_num(1.0)), 0)
     return DiscriminatorLosses((real - 1).square().mean(), error.square().sum() / known.sum().clamp(min=1))

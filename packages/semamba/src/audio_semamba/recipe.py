@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from audio_core.train.optimize import AdamW, Constant, Cosine
 from audio_core.train.plan import Plan
 
-from .config import SEMambaConfig
+from .config import SPECTRAL, SEMambaConfig
 
 Noise = Literal["coloured", "babble", "hum", "clicks", "music"]
 
@@ -161,6 +161,11 @@ class Recipe(Plan):
             raise ValueError(f"average is from 0 to below 1 and clip from 0 on, got {self.average} and {self.clip}")
         if self.discriminator.begin < 0 or self.discriminator.workers < 1 or self.discriminator.width < 1:
             raise ValueError("discriminator: begin must be 0 or more, workers and width 1 or more")
-        frames = 1 + int(self.data.seconds * self.model.rate) // self.model.hop
-        if self.weights.metric and frames < 16:
-            raise ValueError(f"data.seconds: the discriminator needs 16 frames, {self.data.seconds} s have {frames}")
+        samples, bins = round(self.data.seconds * self.model.rate), self.model.n_fft // 2 + 1
+        least = max(bins, SPECTRAL[-1] // 2 + 1 if self.weights.spectral else 0)
+        if samples < least:
+            raise ValueError(f"data.seconds: the spectra need {least} samples, {self.data.seconds} s have {samples}")
+        frames = 1 + samples // self.model.hop
+        if self.weights.metric and (frames // 16) * (bins // 16) < 2:
+            enough = "16 frames and 16 bins, and 32 of one of them"
+            raise ValueError(f"weights.metric: the discriminator needs {enough}; samples have {frames} and {bins}")

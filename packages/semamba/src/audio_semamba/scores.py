@@ -71,11 +71,6 @@ def pesq(estimate: np.ndarray, clean: np.ndarray, rate: int) -> float:
         return math.nan
 
 
-def normalised(scores: Tensor) -> Tensor:
-    """What the discriminator predicts: (PESQ - 1) / 3.5, a little above 1 at best."""
-    return (scores - 1) / 3.5
-
-
 # --- worker processes ------------------------------------------------------------------------------------
 
 

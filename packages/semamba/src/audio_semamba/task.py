@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from audio_core import metrics
 from audio_core.dsp.stft import Compressed
 from audio_core.train.player import Metrics, Player
@@ -77,8 +78,9 @@ class Enhancement:
 
     def evaluate(self, batch: Batch) -> Metrics:
         """Of whole recordings; PESQ is NaN where it is not installed or finds no speech."""
-        clean, noisy = batch["clean"][:, 0], batch["noisy"][:, 0]
         model = self.release()
+        missing = max(0, self.recipe.model.n_fft // 2 + 1 - batch["clean"].shape[-1])  # of what the STFT can reflect
+        clean, noisy = (F.pad(batch[side][:, 0], (0, missing)) for side in ("clean", "noisy"))
         enhanced, target = self._enhanced(model, noisy), model.stft(clean)
         losses = generator_losses(enhanced.estimate, enhanced.audio, target, clean, model.stft)
         pairs = zip(enhanced.audio.cpu().numpy(), clean.cpu().numpy(), strict=True)
