@@ -123,6 +123,12 @@ def test_silent_and_short_files_have_no_pesq_and_do_not_count_in_its_mean(folder
     )
 
 
+@pytest.mark.parametrize("samples", [1, 200, 450, 700])
+def test_clips_of_a_few_samples_have_measures_or_none(samples):
+    x = noise(0, 0.1).numpy()[0, :samples]
+    assert module.values(x, x).keys() == MEASURES.keys()
+
+
 def test_without_the_libraries_the_rest_is_measured_and_the_extra_is_named(folder, monkeypatch, capsys):
     real = importlib.util.find_spec
     monkeypatch.setattr(

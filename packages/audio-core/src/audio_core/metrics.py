@@ -119,7 +119,7 @@ def stoi(estimate: Tensor, target: Tensor, rate: int, extended: bool = False) ->
             warnings.simplefilter("error", RuntimeWarning)
             try:
                 return float(library.stoi(b, a, rate, extended=extended))
-            except RuntimeWarning:  # it says so and returns 1e-5
+            except (RuntimeWarning, IndexError):  # it says so and returns 1e-5; a clip below one frame breaks it
                 return float("nan")
 
     return _each(measure, estimate, target)
