@@ -231,3 +231,25 @@ def test_mamba_ssm_gets_its_layout(monkeypatch):
     x = inputs()
     for reverse in (False, True):
         close(mamba_ssm.selective_scan(*x, reverse), scan.selective_scan(*x, reverse=reverse))
+
+
+def test_a_kernel_that_cannot_be_kept_runs_all_the_same(monkeypatch):
+    """As on a disk that is full."""
+    numba_cpu = pytest.importorskip("audio_semamba.scan.numba_cpu")
+    from audio_semamba.scan.compiled import compiled, floats
+    from numba.core import caching
+
+    def refuse(self, key, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "save", refuse)
+
+    @compiled
+    def kernel(size, y, scratch, part, start, stop):
+        y = floats(y)
+        for i in range(start, stop):
+            y[i] += size[1]
+
+    y = torch.zeros(4)
+    numba_cpu.share(kernel, 0, 2, (4, 3), y.data_ptr())
+    assert y.tolist() == [3] * 4
