@@ -1,6 +1,7 @@
 """Training: a run learns, resumes to the bit, joins processes, and ends in a bundle that enhances."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import warm
 from audio_core import audio, config
 from audio_core.files import InputError
 from audio_core.testing import noise
-from audio_core.train.results import results
-from audio_semamba import load
+from audio_core.train.results import results, states
+from audio_semamba import PACKAGE, load
+from audio_semamba.config import DiscriminatorConfig
 from audio_semamba.data.pairs import scan_pairs
+from audio_semamba.discriminator import MetricDiscriminator
 from audio_semamba.recipe import Exponential, Recipe
 from audio_semamba.train import release, train, trained
+from safetensors.torch import load_file
 
 RATE = 16000
 MODEL = {
@@ -59,10 +63,6 @@ def toy(speech: Path, **settings) -> Recipe:
     return config.build(Recipe, plain | settings)
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return trained(folder)[1].state_dict()
-
-
 def test_the_model_learns_and_becomes_a_bundle(speech, tmp_path):
     recipe = toy(speech, steps=60, optimizer={"lr": 0.01}, evaluate_every=60, save_every=60)
     outcome = train(recipe, tmp_path / "run", "cpu", quiet=True)
@@ -88,12 +88,17 @@ GAN = {"weights": {"metric": 0.05}, "discriminator": {"width": 4, "workers": 1},
 
 
 def test_a_stopped_training_ends_in_the_same_weights(speech, tmp_path):
-    train(toy(speech, **GAN), tmp_path / "whole", "cpu", quiet=True)
-    train(toy(speech, **GAN, steps=2), tmp_path / "parts", "cpu", quiet=True)
-    outcome = train(toy(speech, **GAN), tmp_path / "parts", "cpu", quiet=True)
+    """The discriminator included, which begins pretrained; its file is not needed to go on."""
+    PACKAGE.save(MetricDiscriminator(DiscriminatorConfig(4)), tmp_path / "begin", "# A test")
+    gan = GAN | {"discriminator": GAN["discriminator"] | {"pretrained": str(tmp_path / "begin")}}
+    train(toy(speech, **gan), tmp_path / "whole", "cpu", quiet=True)
+    train(toy(speech, **gan, steps=2), tmp_path / "parts", "cpu", quiet=True)
+    shutil.rmtree(tmp_path / "begin")
+    outcome = train(toy(speech, **gan), tmp_path / "parts", "cpu", quiet=True)
     assert outcome and outcome.steps == 4
-    for name, value in weights(tmp_path / "whole").items():
-        assert torch.equal(value, weights(tmp_path / "parts")[name]), name
+    for name in ("generator", "generator.average", "discriminator"):
+        whole, parts = (load_file(states(tmp_path / run)[4] / f"{name}.safetensors") for run in ("whole", "parts"))
+        assert whole.keys() == parts.keys() and all(torch.equal(whole[key], parts[key]) for key in whole), name
     assert 1 <= results(tmp_path / "parts")["pesq"] <= 4.7
 
 

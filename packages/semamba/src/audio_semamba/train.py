@@ -57,7 +57,7 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     pool = PesqPool(recipe.model.rate, recipe.discriminator.workers) if recipe.weights.metric else None
     run = Run(out, recipe, device, learned.files, quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
-    task = _task(recipe, learned.files, pool)
+    task = _task(recipe, learned.files, pool, begins=not run.step)
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
     if held.files:
@@ -85,7 +85,7 @@ def _best(quiet: bool) -> str:
     return "si_sdr"
 
 
-def _task(recipe: Recipe, files: int, pool: PesqPool | None) -> Enhancement:
+def _task(recipe: Recipe, files: int, pool: PesqPool | None, begins: bool) -> Enhancement:
     schedule = recipe.schedule
     if isinstance(schedule, Exponential) and not schedule.epoch:
         schedule = replace(schedule, epoch=recipe.epoch_steps(files))
@@ -96,7 +96,7 @@ def _task(recipe: Recipe, files: int, pool: PesqPool | None) -> Enhancement:
     judge = discriminator(recipe)
     if judge is None:
         return Enhancement(generator, None, recipe)
-    if recipe.discriminator.pretrained:
+    if recipe.discriminator.pretrained and begins:  # a run that goes on has learnt further
         judge.load_state_dict(discriminator_weights(recipe.discriminator.pretrained, judge.config))
     optimizer = recipe.discriminator_optimizer.build(judge.parameters())
     return Enhancement(generator, Player(judge, optimizer, schedule), recipe, pool)
