@@ -97,6 +97,15 @@ def test_unmatched_and_unreadable_files_are_named_and_counted(folder, capsys):
     assert by_folder.files == by_manifest.files and len(by_folder.files) == 1
 
 
+def test_a_file_that_cannot_be_enhanced_does_not_stop_the_others(folder, capsys):
+    audio.write(folder / "noisy/p257_152.wav", np.full((1, 24000), 3e38, np.float32), RATE, "FLOAT")
+    model = Half()
+    model.enhance = lambda x, level=None: 2 * x
+    result = evaluate(model, folder / "clean", folder / "noisy", quiet=True)
+    assert result.unreadable == 1 and [file.name for file in result.files] == ["p232_162.wav"]
+    assert "p257_152.wav: the model gives NaN or infinity" in capsys.readouterr().err
+
+
 def test_without_noisy_files_the_arguments_are_explained(folder):
     with pytest.raises(InputError, match="names no noisy partners"):
         evaluate(Half(), folder / "clean", quiet=True)

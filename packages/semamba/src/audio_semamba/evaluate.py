@@ -174,11 +174,12 @@ def _jobs(model: SEMamba, pairs: Iterable[Pair], result: Result, listen: int) ->
     for pair in pairs:
         try:
             clean, noisy = read_pair(pair, rate)
+            enhanced = enhance(model, noisy, rate, **asdict(result.options))
         except InputError as error:
-            note(str(error))
+            text = str(error)
+            note(text if text.startswith((str(pair.clean), str(pair.noisy))) else f"{pair.noisy}: {text}")
             result.unreadable += 1
             continue
-        enhanced = enhance(model, noisy, rate, **asdict(result.options))
         sounds = {"clean": clean, "noisy": noisy, "enhanced": enhanced}
         if len(result.sounds) < listen:
             result.sounds.append([(f"{pair.noisy.name}, {label}", x, rate) for label, x in sounds.items()])
