@@ -217,7 +217,7 @@ def test_a_pipe_gives_as_many_samples_as_it_takes(causal, tmp_path, monkeypatch,
     monkeypatch.setattr("sys.stdin", Input)
     command = ["enhance", "-", "--stream", "--model", str(causal), "-o", str(tmp_path / "x.wav"), "--device", "cpu"]
     assert main(command) == 0
-    assert "delay of 4 ms at 16000 Hz" in capsys.readouterr().err
+    assert "at 16000 Hz with a delay of 4 ms" in capsys.readouterr().err
     expected = enhance(made(causal=True), samples.astype(np.float32) / 2**15, RATE)
     np.testing.assert_allclose(audio.read(tmp_path / "x.wav").samples[0], expected, atol=1e-4)
     Input.buffer = io.BytesIO(b"")
@@ -237,6 +237,14 @@ def test_a_folder_is_enhanced_and_what_is_broken_is_named(causal, tmp_path, caps
     assert "c.wav: not audio that can be read" in said and "2 done, 0 skipped, 1 failed" in said
     assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.wav", "b.flac"]
     assert main(command) == 2 and "0 done, 2 skipped, 1 failed" in capsys.readouterr().err
+
+
+def test_a_file_that_is_there_is_not_taken_for_the_result(causal, tmp_path, capsys):
+    for name in ("a.wav", "b.wav"):
+        audio.write(tmp_path / name, noise(1, 0.1).numpy(), RATE)
+    command = ["enhance", str(tmp_path / "a.wav"), "-o", str(tmp_path / "b.wav"), "--model", str(causal)]
+    assert main(command) == 2 and "b.wav: exists already; give --force" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
 
 
 @pytest.mark.parametrize(

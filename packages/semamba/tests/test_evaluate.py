@@ -11,6 +11,7 @@ from audio_core.files import InputError
 from audio_core.report import Report
 from audio_core.testing import noise
 from audio_semamba import evaluate as module
+from audio_semamba.cli import main
 from audio_semamba.data.pairs import scan_pairs
 from audio_semamba.enhance import Options
 from audio_semamba.evaluate import MEASURES, evaluate
@@ -146,3 +147,24 @@ def test_without_the_libraries_the_rest_is_measured_and_the_extra_is_named(folde
     result = evaluate(Half(), folder / "clean", folder / "noisy", files=1)
     assert result.measures == ["ssnr", "si_sdr"] and len(result.files) == 1
     assert capsys.readouterr().err.count("audio-semamba[metrics]") == 2
+
+
+def test_the_command_measures_all_files_and_lets_some_be_heard(folder, tmp_path, capsys, monkeypatch):
+    for at in range(5):
+        for side in ("clean", "noisy"):
+            samples = audio.read(folder / f"{side}/p232_162.wav").samples[:, :8000]
+            audio.write(tmp_path / f"many/{side}/{at}.wav", samples, RATE)
+    monkeypatch.setattr("audio_semamba.model.load", lambda *_: Half())
+    many = tmp_path / "many"
+    command = [
+        "evaluate",
+        "default",
+        str(many / "clean"),
+        str(many / "noisy"),
+        "-o",
+        str(tmp_path / "report"),
+        "--json",
+    ]
+    assert main([*command, "--listen", "2", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == 5
+    assert (tmp_path / "report/report.html").read_text().count("<audio") == 6

@@ -26,7 +26,7 @@ def parser() -> command.Parser:
     evaluate.add_argument("clean", type=Path, help="a folder of clean files, or a manifest of pairs that `scan` wrote")
     evaluate.add_argument("noisy", type=Path, nargs="?", help="the folder of their noisy partners")
     _add_options(evaluate)
-    evaluate.add_argument("--listen", type=int, default=4, metavar="N", help="files to hear in the report")
+    evaluate.add_argument("--listen", type=int, default=4, metavar="N", help="files to hear in the report (default: 4)")
 
     enhance = command.verb(add, "enhance", _enhance, "Take noise out of recordings of speech, or of live audio.")
     enhance.add_argument(
@@ -72,9 +72,13 @@ def _add_options(parser: command.Parser) -> None:
         "--pcs", action="store_true", help="perceptual contrast stretching: sharper, a higher PESQ, less faithful"
     )
     parser.add_argument(
-        "--mix", type=float, default=1.0, metavar="SHARE", help="share of the enhanced audio (default: %(default)s)"
+        "--mix",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="share of the enhanced audio, 0 to 1 (default: %(default)s)",
     )
-    parser.add_argument("--atten-limit", type=float, metavar="DB", help="soften noise by at most so much")
+    parser.add_argument("--atten-limit", type=float, metavar="DB", help="soften noise by at most so many decibels")
 
 
 def _add_scan(parser: command.Parser) -> None:
@@ -101,7 +105,7 @@ def _evaluate(args: argparse.Namespace) -> Result:
 
     options = _options(args)
     model = load(args.bundle, command.device(args.device))
-    return evaluate(model, args.clean, args.noisy, options, args.listen, args.quiet)
+    return evaluate(model, args.clean, args.noisy, options, listen=args.listen, quiet=args.quiet)
 
 
 def _convert(checkpoint: command.Verb, args: argparse.Namespace) -> int:
@@ -147,6 +151,8 @@ def _enhance(args: argparse.Namespace) -> int:
             note(f"{target}: {remark}")
 
     jobs = batch.targets(batch.find(args.inputs), args.out)
+    if len(jobs) == 1 and jobs[0].target == args.out and args.out.exists() and not args.force:
+        raise InputError(f"{args.out}: exists already; give --force to overwrite it")
     return batch.run(jobs, work, args.force, args.quiet).code
 
 

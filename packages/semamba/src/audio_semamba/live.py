@@ -36,7 +36,9 @@ class Stream:
     def __init__(self, model: SEMamba, channels: int = 1):
         config = model.config
         if not config.causal:
-            raise InputError("this model looks at the whole recording; a stream needs a causal one, as `small-causal`")
+            raise InputError(
+                "this model looks at the whole recording; a stream needs a causal one, such as `causal` in the package"
+            )
         self.model, self.n_fft, self.hop, self.power = model, config.n_fft, config.hop, config.compress
         self.device = next(model.parameters()).device
         self.window = hann(config.window, config.n_fft).to(self.device)
@@ -122,9 +124,7 @@ def pipe(model: SEMamba, source: BinaryIO, out: Path | None, force: bool = False
     output."""
     rate = model.config.rate
     stream = Stream(model)
-    if not quiet:
-        note(f"{NAME}: enhanced with a delay of {1000 * (stream.latency + 1) / rate:g} ms at {rate} Hz")
-    blocks = _enhanced(stream, audio.arriving(source, rate, model.config.hop, NAME))
+    blocks = _enhanced(stream, audio.arriving(source, rate, model.config.hop, NAME), rate, quiet)
     if out is None:
         for block in blocks:
             sys.stdout.buffer.write(audio.to_int16(block[0]).astype("<i2").tobytes())
@@ -135,8 +135,10 @@ def pipe(model: SEMamba, source: BinaryIO, out: Path | None, force: bool = False
             writer.write(np.clip(block, -1, 1))
 
 
-def _enhanced(stream: Stream, blocks: Iterator[Samples]) -> Iterator[Samples]:
+def _enhanced(stream: Stream, blocks: Iterator[Samples], rate: int, quiet: bool) -> Iterator[Samples]:
     for block in blocks:
+        if not stream.taken and not quiet:
+            note(f"{NAME}: enhanced at {rate} Hz with a delay of {1000 * (stream.latency + 1) / rate:g} ms")
         yield finite(stream.feed(block).cpu().numpy())
     if not stream.taken:
         raise InputError(f"{NAME}: holds no audio (0 samples)")

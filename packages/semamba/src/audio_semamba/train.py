@@ -140,11 +140,13 @@ def _card(folder: Path, recipe: Recipe, best: bool) -> str:
     names = {"pesq": "PESQ, wide band", "si_sdr": "SI-SDR, dB"}
     kind = "causal, one frame at a time" if settings.causal else "bidirectional"
     speech = ", ".join(path.name for path in (data.train, *data.more))
-    noise = ", ".join([*(path.name for path in data.noise), *(f"{kind} made in code" for kind in data.made)])
+    noise = [*(path.name for path in data.noise), *[f"made in code ({', '.join(data.made)})"] * bool(data.made)]
+    mixed = f", noise where a recording has no noisy partner: {' and '.join(noise)}," if noise else ""
+    validated = "; the numbers are of its validation" if measured else ""
     return PACKAGE.card(
         f"SEMamba, {settings.channels} channels, {settings.blocks} blocks",
         f"Speech enhancement at {settings.rate / 1000:g} kHz, {kind}.",
-        f"Trained on {speech}{' with ' + noise if noise else ''} for {measured.get('step', recipe.steps)} steps; "
-        "the numbers are of its validation. The recordings have licences of their own.",
+        f"Trained on {speech}{mixed} for {measured.get('step', recipe.steps)} steps{validated}. The recordings have "
+        "licences of their own.",
         {text: measured[name] for name, text in names.items() if measured.get(name) is not None},
     )
