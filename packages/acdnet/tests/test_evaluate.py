@@ -51,16 +51,16 @@ MIXED = dataset([clip(0, 0.1), clip(0, 0.1), clip(1, 0.2), clip(1, 0.4), clip(2,
 
 def test_accuracy_confusion_and_classes_are_counted_by_clip():
     model = Loudness()
-    found = evaluate(model, MIXED)
+    result = evaluate(model, MIXED)
     assert model.crops == 60 and model.training  # ten crops each; it is left as it was
-    assert found.accuracy == pytest.approx(4 / 6)
-    names, counts = found.confusion()
+    assert result.accuracy == pytest.approx(4 / 6)
+    names, counts = result.confusion()
     assert names == list(LABELS) and counts.tolist() == [[2, 0, 0, 0], [0, 1, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0]]
-    classes = found.per_class()
+    classes = result.per_class()
     assert classes["dog"] == {"clips": 2, "recall": 1.0, "precision": 1.0}
     assert classes["rooster"] == {"clips": 2, "recall": 0.5, "precision": 0.5}
     assert "wind" not in classes
-    assert [MIXED.clips[row].label for row in found.mistakes()] == [1, 2]  # the one at 0.19 was nearly right
+    assert [MIXED.clips[row].label for row in result.mistakes()] == [1, 2]  # the one at 0.19 was nearly right
 
 
 def test_the_result_is_json_with_the_accuracy_at_its_top():
@@ -109,8 +109,8 @@ def test_only_the_clips_of_the_wanted_fold_are_read(tmp_path):
         for label in ("dog", "rain"):
             audio.write(tmp_path / f"fold{fold}" / label / "a.wav", np.full((1, 8000), 0.1 * fold), RATE)
     (tmp_path / "fold1/dog/a.wav").write_bytes(b"damaged")
-    found = evaluate(Loudness(), tmp_path, fold=2)
-    assert [one.fold for one in found.clips] == [2, 2] and found.accuracy == 0
+    result = evaluate(Loudness(), tmp_path, fold=2)
+    assert [one.fold for one in result.clips] == [2, 2] and result.accuracy == 0
     with pytest.raises(InputError, match=r"fold1/dog/a\.wav"):
         evaluate(Loudness(), tmp_path)
     with pytest.raises(InputError, match="has no fold 7; it has the folds 1, 2"):

@@ -58,6 +58,11 @@ class SEMambaConfig:
         return self.n_fft // 2 + 1
 
     @property
+    def latency_ms(self) -> float:
+        """Of a causal model: the time from a sample to the last one that its output depends on, one window."""
+        return 1000 * self.n_fft / self.rate
+
+    @property
     def bands(self) -> int:
         """Bins after the encoder has halved them."""
         return (self.bins - 1) // 2

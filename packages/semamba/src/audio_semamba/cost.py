@@ -64,7 +64,7 @@ def describe(config: SEMambaConfig) -> dict[str, Any]:
         "parameters": {**counts, "total": sum(counts.values())},
         "macs_per_second": {**macs, "total": sum(macs.values())},
         "state_updates_per_second": round(frame_updates(config) * frames),
-        "latency_ms": 1000 * config.n_fft / config.rate if config.causal else None,
+        "latency_ms": config.latency_ms if config.causal else None,
     }
 
 

@@ -138,7 +138,7 @@ def pipe(model: SEMamba, source: BinaryIO, out: Path | None, force: bool = False
 def _enhanced(stream: Stream, blocks: Iterator[Samples], rate: int, quiet: bool) -> Iterator[Samples]:
     for block in blocks:
         if not stream.taken and not quiet:
-            note(f"{NAME}: enhanced at {rate} Hz with a delay of {1000 * (stream.latency + 1) / rate:g} ms")
+            note(f"{NAME}: enhanced at {rate} Hz with a delay of {stream.model.config.latency_ms:g} ms")
         yield finite(stream.feed(block).cpu().numpy())
     if not stream.taken:
         raise InputError(f"{NAME}: holds no audio (0 samples)")

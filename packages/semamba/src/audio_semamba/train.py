@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from audio_core.files import note
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.player import Player
-from audio_core.train.results import load_best, load_state, recipe_of, results
+from audio_core.train.results import Outcome, load_best, load_state, recipe_of, results
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
 from torch import Tensor
@@ -26,27 +26,6 @@ from .original import discriminator_weights
 from .recipe import Exponential, Recipe
 from .scores import PesqPool
 from .task import Enhancement, discriminator
-
-
-class Outcome(NamedTuple):
-    """A training that came to its end."""
-
-    folder: Path
-    steps: int
-
-    @property
-    def bundles(self) -> list[Path]:
-        return [self.folder / "bundle"]
-
-    def plain(self) -> dict[str, Any]:
-        """The last evaluation, for JSON."""
-        return results(self.folder)
-
-    def table(self) -> str:
-        """The last evaluation, for people."""
-        values = {name: value for name, value in self.plain().items() if isinstance(value, float) and name != "time"}
-        lines = [f"{name} {value:.4g}" for name, value in values.items()]
-        return "\n".join(lines) or f"{self.steps} steps done; nothing was held out to validate on"
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from audio_core import config
@@ -12,7 +12,7 @@ from audio_core.files import note
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.player import Metrics, Player, Task
-from audio_core.train.results import load_best, load_state, recipe_of, results
+from audio_core.train.results import Outcome, load_best, load_state, recipe_of, results
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
 from torch import Tensor
@@ -22,27 +22,6 @@ from .config import CodecConfig, bitrates
 from .model import NeuralCodec, build, finished, spread
 from .recipe import Recipe
 from .task import Coding, discriminators, generator
-
-
-class Outcome(NamedTuple):
-    """A training that came to its end."""
-
-    folder: Path
-    steps: int
-
-    @property
-    def bundles(self) -> list[Path]:
-        return [self.folder / "bundle"]
-
-    def plain(self) -> dict[str, Any]:
-        """The last evaluation, for JSON."""
-        return results(self.folder)
-
-    def table(self) -> str:
-        """The last evaluation, for people."""
-        values = {name: value for name, value in self.plain().items() if isinstance(value, float) and name != "time"}
-        lines = [f"{name} {value:.4g}" for name, value in values.items()]
-        return "\n".join(lines) or f"{self.steps} steps done; nothing was held out to measure"
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .. import config
 from ..files import InputError, read_json, reason
@@ -26,6 +26,27 @@ def recipe_of(folder: str | Path, cls: type[T]) -> T:
         hint = f"; {inside[0].parent} does" if inside else ""
         raise InputError(f"{folder}: holds no training run (no recipe.yaml){hint}")
     return config.load(cls, folder / "recipe.yaml")
+
+
+class Outcome(NamedTuple):
+    """A training that came to its end, as the verb `train` shows it."""
+
+    folder: Path
+    steps: int
+
+    @property
+    def bundles(self) -> list[Path]:
+        return [self.folder / "bundle"]
+
+    def plain(self) -> dict[str, Any]:
+        """The last evaluation, for JSON."""
+        return results(self.folder)
+
+    def table(self) -> str:
+        """The last evaluation, for people."""
+        values = {name: value for name, value in self.plain().items() if isinstance(value, float) and name != "time"}
+        lines = [f"{name} {value:.4g}" for name, value in values.items()]
+        return "\n".join(lines) or f"{self.steps} steps done; nothing was held out to evaluate on"
 
 
 # --- the log -----------------------------------------------------------------------------------------------

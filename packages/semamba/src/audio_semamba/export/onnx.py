@@ -40,12 +40,7 @@ def write(model: SEMamba, path: Path) -> None:
 def guide(config: SEMambaConfig, file: str) -> str:
     """The page, in Markdown, for a file of this name."""
     facts = {"file": file, "rate": config.rate, "n_fft": config.n_fft, "hop": config.hop, "bins": config.bins}
-    return Template(_GUIDE.read_text(encoding="utf-8")).substitute(facts, latency=f"{latency_ms(config):g}")
-
-
-def latency_ms(config: SEMambaConfig) -> float:
-    """From a sample's arrival to its enhanced counterpart, at most."""
-    return 1000 * config.n_fft / config.rate
+    return Template(_GUIDE.read_text(encoding="utf-8")).substitute(facts, latency=f"{config.latency_ms:g}")
 
 
 def _metadata(model: SEMamba) -> dict[str, str]:

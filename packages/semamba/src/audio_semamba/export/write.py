@@ -54,7 +54,7 @@ def _onnx(model: SEMamba, path: Path, sounds: list[Tensor]) -> dict[str, Any]:
         "rate": config.rate,
         "n_fft": config.n_fft,
         "hop": config.hop,
-        "latency_ms": onnx.latency_ms(config),
+        "latency_ms": config.latency_ms,
         "states": len(shapes),
         "state_values": sum(math.prod(shape) for shape in shapes),
     }
