@@ -1,14 +1,13 @@
 """Long audio in pieces: the same length, the same result where that is possible, the same memory for an hour."""
 
 import math
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm
 from audio_core import audio
 from audio_core.chunk import pieces, process, process_blocks, process_file
 from audio_core.files import InputError
@@ -383,31 +382,33 @@ from pathlib import Path
 import torch
 from audio_core.chunk import process_file
 torch.set_num_threads(1)
-process_file(lambda x: x, *sys.argv[1:3], 10 * 44100, encoding="FLOAT")
-print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+for source in sys.argv[1:]:
+    process_file(lambda x: x, source, source + ".out.wav", 10 * 44100, encoding="FLOAT")
+    print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 
 
 def test_a_quarter_of_an_hour_takes_the_memory_of_a_minute(tmp_path):
-    """Peak memory of whole processes; a quarter of an hour of this audio would fill 160 MB."""
+    """Peak memory of a process after each; a quarter of an hour of this audio would fill 160 MB."""
     minute = np.random.default_rng(0).uniform(-0.9, 0.9, (1, 60 * 44100)).astype(np.float32)
-    peaks = []
-    source, target = tmp_path / "a.wav", tmp_path / "b.wav"
+    sources = {minutes: tmp_path / f"{minutes}.wav" for minutes in (1, 15)}
     try:
-        for minutes in (1, 15):
+        for minutes, source in sources.items():
             with audio.Writer(source, 44100, 1) as writer:
                 for _ in range(minutes):
                     writer.write(minute)
-            result = subprocess.run([sys.executable, "-c", MEASURED, source, target], capture_output=True, text=True)
-            assert result.returncode == 0, result.stderr
-            peaks.append(int(result.stdout) / 1024)
+        result = warm.run("-c", MEASURED, *sources.values())
+        assert result.returncode == 0, result.stderr
+        for minutes, source in sources.items():
+            target = tmp_path / f"{source.name}.out.wav"
             assert audio.info(target).frames == minutes * 60 * 44100
             for before, after in zip(audio.blocks(source), audio.blocks(target), strict=True):
                 assert np.abs(before - after).max() <= 1e-6
-        assert peaks[1] - peaks[0] < 80, peaks
+        first, last = (int(peak) / 1024 for peak in result.stdout.split())
+        assert last - first < 80, (first, last)
     finally:  # large files, which pytest would keep for three runs
-        source.unlink(missing_ok=True)
-        target.unlink(missing_ok=True)
+        for path in tmp_path.glob("*.wav"):
+            path.unlink()
 
 
 def test_a_deep_model_with_a_margin_equals_the_whole_to_the_last_sample():

@@ -417,7 +417,7 @@ def test_a_rate_that_no_header_should_claim_does_not_fill_the_memory(tmp_path, c
 
 def test_a_terminated_batch_leaves_no_half_written_file(tmp_path):
     for number in range(3):
-        audio.write(tmp_path / f"in/{number}.wav", np.tile(noise(number, 10, 44100).numpy(), 40), 44100)
+        audio.write(tmp_path / f"in/{number}.wav", np.tile(noise(number, 10, 44100).numpy(), 8), 44100)
     code = "import sys; from audio_core.cli import main; sys.exit(main())"
     arguments = ["convert", tmp_path / "in", "-o", tmp_path / "out", "--format", "opus", "--rate", "48000"]
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.PIPE, text=True)

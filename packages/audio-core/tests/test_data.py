@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import warm
 from audio_core import audio
 from audio_core.data import augment, pack
 from audio_core.data.combine import Aligned, Mixture
@@ -338,7 +339,7 @@ def test_workers_hear_what_we_hear(items, folder, packed):
     noise = augment.Mix(Segments(items, frames=100, seed=9), 0, 20)
     segments = Segments(items, frames=400, seed=1, augment=augment.Chain(augment.Gain(-3, 3), noise))
     expected = torch.stack([segments[index] for index in range(40, 64)])
-    for workers, context in [(0, None), (2, "fork"), *[(1, "spawn")] * packed]:
+    for workers, context in [(0, None), (2, "fork"), *[(1, warm.CONTEXT)] * packed]:
         loader = DataLoader(Subset(segments, range(40, 64)), 4, num_workers=workers, multiprocessing_context=context)
         assert torch.equal(torch.cat(list(loader)), expected)
 
