@@ -82,16 +82,16 @@ def test_windows_that_slide_share_their_columns_and_are_those_of_crops_at_their_
 def test_the_shipped_model_fits_a_small_device_and_its_example_hears(tmp_path):
     model = audio_acdnet.load()
     crops = [0.1 * torch.randn(2, 1, 30225)]
-    made, wide = quantise.quantise(model, crops), quantise.quantise(model, crops, map_type="int16")
-    assert sum(c_code.memory_of(made).values()) < 24_000 and sum(c_code.memory_of(wide).values()) < 45_000
-    assert c_code.flash(made) == c_code.flash(wide) < 140_000
-    program = compiled(made, tmp_path)
+    narrow, wide = quantise.quantise(model, crops), quantise.quantise(model, crops, map_type="int16")
+    assert sum(c_code.memory_of(narrow).values()) < 24_000 and sum(c_code.memory_of(wide).values()) < 45_000
+    assert c_code.flash(narrow) == c_code.flash(wide) < 140_000
+    program = compiled(narrow, tmp_path)
     noise = (3000 * np.random.default_rng(2).standard_normal(61_000)).astype("<i2")
     said = subprocess.run([program], input=noise.tobytes() + bytes(400_000), capture_output=True)
     lines = said.stdout.decode().splitlines()
-    found = re.fullmatch(r" +0\.00 to +1\.51 s  (\w+) (\d+) %", lines[0])
-    logits = made.integers(noise[None, None, :30225])[0]
-    assert said.returncode == 0 and found and found[1] == model.config.labels[logits.argmax()]
+    first = re.fullmatch(r" +0\.00 to +1\.51 s  (\w+) (\d+) %", lines[0])
+    logits = narrow.integers(noise[None, None, :30225])[0]
+    assert said.returncode == 0 and first and first[1] == model.config.labels[logits.argmax()]
     assert float(lines[-1].split()[0]) < 3.06  # nothing is said of the silence behind
 
 

@@ -85,13 +85,13 @@ def test_a_long_recording_gives_a_timeline_and_a_stream_the_same_events(place, c
     audio.write(place / "long.wav", np.concatenate(parts, 1), RATE)
     arguments = ["classify", place / "long.wav", "--model", place / "run/bundle", "--threshold", 0.01, "--json"]
     code, out, _ = run(capsys, *arguments)
-    found = json.loads(out)
-    assert code == 0 and found["seconds"] == 16 and found["events"]
-    for event in found["events"]:  # silence belongs to no event; a window reaches half a second into it at most
+    timeline = json.loads(out)
+    assert code == 0 and timeline["seconds"] == 16 and timeline["events"]
+    for event in timeline["events"]:  # silence belongs to no event; a window reaches half a second into it at most
         assert event["end"] <= 6.5 or event["start"] >= 9.5
     code, out, _ = run(capsys, *arguments, "--stream")
     events = [json.loads(line) for line in out.splitlines()]
-    assert [{k: v for k, v in event.items() if k != "file"} for event in events] == found["events"]
+    assert [{k: v for k, v in event.items() if k != "file"} for event in events] == timeline["events"]
 
 
 def test_windows_of_one_class_that_meet_are_one_event():

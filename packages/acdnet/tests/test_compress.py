@@ -63,7 +63,7 @@ def same_weights(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(root) -> tuple[list[compression.Row], Path]:
+def compressed(root) -> tuple[list[compression.Row], Path]:
     """What a compression without interruption makes."""
     torch.set_num_threads(1)
     rows = compression.compress(root / "run", settings(), root / "whole", "cpu", quiet=True)
@@ -71,8 +71,8 @@ def made(root) -> tuple[list[compression.Row], Path]:
     return rows, root / "whole"
 
 
-def test_the_result_is_small_enough_and_every_stage_is_told(root, made):
-    rows, out = made
+def test_the_result_is_small_enough_and_every_stage_is_told(root, compressed):
+    rows, out = compressed
     assert [row.stage for row in rows] == ["run", "sparsify", "prune", "tune", "distil"]
     first, sparse, *smaller = rows
     assert first.channels == sparse.channels == TINY.channels
@@ -89,8 +89,8 @@ def test_the_result_is_small_enough_and_every_stage_is_told(root, made):
     assert f"a model of {first.parameters:,} parameters" in (out / "bundle/README.md").read_text()
 
 
-def test_rounds_come_down_by_equal_shares_and_leave_their_journals(made):
-    rows, out = made
+def test_rounds_come_down_by_equal_shares_and_leave_their_journals(compressed):
+    rows, out = compressed
     rounds = sorted((out / "prune").iterdir())
     counts = [cost.parameters(config.load(Recipe, place / "recipe.yaml").model) for place in rounds]
     aims = [rows[0].parameters * (TARGET / rows[0].parameters) ** (number / 3) for number in (1, 2, 3)]
@@ -102,8 +102,8 @@ def test_rounds_come_down_by_equal_shares_and_leave_their_journals(made):
     assert rates == pytest.approx([1e-2, 1e-3, 1e-4])  # lower from half and from 80 % of the rounds on
 
 
-def test_the_page_has_a_table_curves_channels_and_the_confusion(made):
-    _, out = made
+def test_the_page_has_a_table_curves_channels_and_the_confusion(compressed):
+    _, out = compressed
     page = (out / "report.html").read_text()
     for text in ("weights not zero", "Accuracy on fold 1", "Loss in training", "conv12: ", "Confusion", "recall %"):
         assert text in page, text
@@ -114,9 +114,9 @@ class Killed(BaseException):
     """What no code catches."""
 
 
-def test_a_compression_killed_in_any_stage_goes_on_to_the_same_weights(root, made, monkeypatch):
+def test_a_compression_killed_in_any_stage_goes_on_to_the_same_weights(root, compressed, monkeypatch):
     """Each attempt writes one state, loses the steps after it and dies before the next."""
-    rows, whole = made
+    rows, whole = compressed
     saved: list[str] = []
 
     class Dying(Save):
@@ -143,7 +143,7 @@ def test_a_compression_killed_in_any_stage_goes_on_to_the_same_weights(root, mad
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal sent there ends the process at once")
-def test_a_signal_saves_and_the_same_command_goes_on(root, made, monkeypatch, capsys):
+def test_a_signal_saves_and_the_same_command_goes_on(root, compressed, monkeypatch, capsys):
     command = ["compress", root / "run", *SETTINGS, "--target", TARGET, "-o", root / "signal", "--device", "cpu"]
     command = [str(word) for word in command]
     sparsify, calls = prune.sparsify, []
@@ -159,13 +159,13 @@ def test_a_signal_saves_and_the_same_command_goes_on(root, made, monkeypatch, ca
     assert cli.main([*command, "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["parameters"] <= TARGET and "report.html" in err
-    same_weights(root / "signal", made[1])
+    same_weights(root / "signal", compressed[1])
     assert cli.main([*command, "--quiet"]) == 0  # all is done: the table again, and nothing is trained
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split()[0] == "stage" and out.count("\n") == 6 and err == ""
 
 
-def test_settings_of_a_stage_that_has_begun_stay(root, made):
+def test_settings_of_a_stage_that_has_begun_stay(root, compressed):
     with pytest.raises(InputError, match=r"other settings \(different: target, tune.weights\); choose another folder"):
         compression.compress(root / "run", settings("tune.weights=fresh", target=2100), root / "whole", "cpu")
     later = root / "later"
@@ -185,8 +185,8 @@ def test_each_stage_begins_with_what_the_last_one_left(root):
     assert 0 < rows[-1].weights == rows[2].weights < rows[1].weights == rows[0].weights // 2
 
 
-def test_fresh_weights_are_those_of_a_new_network(root, made):
-    _, out = made
+def test_fresh_weights_are_those_of_a_new_network(root, compressed):
+    _, out = compressed
     job = compression._open(root / "run", settings("tune.weights=fresh"), root / "fresh", "cpu", True)
     pruned = training.trained(out / "prune/round3")[1]
     begun = []
@@ -240,8 +240,8 @@ def test_a_run_that_heard_the_fold_it_holds_out_is_refused(root, tmp_path):
         compression.compress(tmp_path / "run", settings(), device="cpu")
 
 
-def test_a_moved_compression_goes_on_and_that_of_another_run_is_refused(root, made, tmp_path):
-    rows, out = made
+def test_a_moved_compression_goes_on_and_that_of_another_run_is_refused(root, compressed, tmp_path):
+    rows, out = compressed
     shutil.copytree(root / "run", tmp_path / "run")
     shutil.copytree(out, tmp_path / "out")
     shutil.rmtree(tmp_path / "out/distil")
@@ -269,9 +269,9 @@ def test_processes_of_torchrun_are_refused(root, monkeypatch):
 def test_superfluous_channels_are_the_first_of_the_ranking_that_may_go():
     ranking = [prune.Channel(name, channel, 0.1) for name in ("conv2", "conv5", "conv9") for channel in range(6)]
     aim = cost.parameters(replace(TINY, channels=(4, 32, 4, 6, 3, 8, 8, 8, 8, 10, 10, 8)))
-    found = prune.superfluous(ranking, TINY, aim)
-    assert found == [("conv5", 2), ("conv2", 1), ("conv5", 1), ("conv2", 0), ("conv5", 0)]
-    assert prune.remove(ACDNet(TINY), found).config.channels == (4, 32, 4, 6, 3, 8, 8, 8, 8, 10, 10, 8)
+    superfluous = prune.superfluous(ranking, TINY, aim)
+    assert superfluous == [("conv5", 2), ("conv2", 1), ("conv5", 1), ("conv2", 0), ("conv5", 0)]
+    assert prune.remove(ACDNet(TINY), superfluous).config.channels == (4, 32, 4, 6, 3, 8, 8, 8, 8, 10, 10, 8)
     assert prune.superfluous(ranking, TINY, 10**6) == []
     least = prune.smallest(TINY)
     assert least.channels == (1, 32, *[1] * 10)

@@ -46,8 +46,8 @@ def test_mixes_are_those_of_the_authors():
     known = case("between_class_mix")
     for number, (one, other, ratio, rate) in enumerate(known.config["mixes"]):
         first, second = known.inputs[one].numpy(), known.inputs[other].numpy()
-        found = [mix.levels(sound, rate).max() for sound in (first, second)]
-        near(found, known.outputs[f"g{number}"], 1e-9)
+        loudest = [mix.levels(sound, rate).max() for sound in (first, second)]
+        near(loudest, known.outputs[f"g{number}"], 1e-9)
         near(mix.mix(first.astype(float), second.astype(float), ratio, rate), known.outputs[f"mix{number}"], 1e-9)
 
 
@@ -60,8 +60,8 @@ def test_stretching_cropping_and_amplifying_are_those_of_the_authors():
     for number, gain in enumerate(known.config["gain_db"]):
         near(mix.amplify(sound / crops.FULL_SCALE, gain), known.outputs[f"gained{number}"], 1e-12)
     for number, start in enumerate(known.config["crop_start"]):
-        found = crops.crop(sound, start, length) * crops.FULL_SCALE
-        assert np.array_equal(found, known.outputs[f"crop{number}"].numpy())
+        cut = crops.crop(sound, start, length) * crops.FULL_SCALE
+        assert np.array_equal(cut, known.outputs[f"crop{number}"].numpy())
     # The sound between its zeros is what crops can reach; the case holds it whole.
     whole = known.outputs["padded"].numpy()
     last = len(whole) - length
@@ -70,8 +70,8 @@ def test_stretching_cropping_and_amplifying_are_those_of_the_authors():
 
 def test_ten_crops_are_those_of_the_authors():
     known = case("helpers_waveform")
-    found = crops.crops(known.inputs["sound"].numpy(), known.config["input_length"], known.config["n_crops"])
-    assert np.array_equal(found, known.outputs["multi_crop"].numpy())
+    ten = crops.crops(known.inputs["sound"].numpy(), known.config["input_length"], known.config["n_crops"])
+    assert np.array_equal(ten, known.outputs["multi_crop"].numpy())
 
 
 def test_one_crop_is_the_middle_and_a_short_clip_lies_between_zeros():
@@ -97,28 +97,28 @@ def test_batches_of_the_authors_generator_are_replayed(name):
     setting = known.config
     sounds = [known.inputs[f"s{i}"].numpy() for i in range(setting["n_sounds"])]
     speed = 1.25 if setting["strong_augment"] else 1.0
-    made = mix.Mixes(sounds, setting["labels"], setting["n_class"], setting["sr"], setting["input_length"], speed)
+    mixes = mix.Mixes(sounds, setting["labels"], setting["n_class"], setting["sr"], setting["input_length"], speed)
     stream = random.Random(setting["seed"])
     for number in range(setting["n_batches"]):
-        x, y = zip(*(made.render(made.draw(stream)) for _ in range(setting["batch_size"])), strict=True)
+        x, y = zip(*(mixes.render(mixes.draw(stream)) for _ in range(setting["batch_size"])), strict=True)
         near(np.stack(x), known.outputs[f"x{number}"][:, 0, :, 0], 1e-7)
         assert np.array_equal(np.stack(y), known.outputs[f"y{number}"].numpy())
 
 
 def test_an_item_depends_on_seed_and_index_alone():
-    made, again, other = toy(), toy(), toy(seed=0)
+    mixes, again, other = toy(), toy(), toy(seed=0)
     other.seed = 1
-    first, _ = made[5], made[6]
+    first, _ = mixes[5], mixes[6]
     assert torch.equal(first[0], again[5][0]) and torch.equal(first[1], again[5][1])
-    assert not torch.equal(made[5][0], made[6][0])
-    assert not torch.equal(made[5][0], other[5][0])
+    assert not torch.equal(mixes[5][0], mixes[6][0])
+    assert not torch.equal(mixes[5][0], other[5][0])
 
 
 def test_an_item_is_a_mix_of_two_classes_with_shares_that_add_up_to_one():
-    made = toy()
+    mixes = toy()
     ratios = []
     for index in range(60):
-        x, y = made[index]
+        x, y = mixes[index]
         assert x.shape == (1, 4001) and x.dtype == torch.float32 and x.abs().max() > 0
         assert (y > 0).sum() == 2 and float(y.sum()) == pytest.approx(1)
         ratios.append(float(y.max()))

@@ -18,15 +18,15 @@ def scaling(stored_case):
 def test_audio_becomes_the_integers_that_a_model_expects(scaling):
     audio = scaling.inputs["x"].numpy()
     expected = scaling.outputs["affine_int8"].numpy()
-    found = quantise.affine(audio, scaling.config["scale"], scaling.config["zero_point"])
-    assert found.dtype == np.int8 and np.array_equal(found, expected)
+    integers = quantise.affine(audio, scaling.config["scale"], scaling.config["zero_point"])
+    assert integers.dtype == np.int8 and np.array_equal(integers, expected)
     assert quantise.affine(np.array([5.0, -5.0], np.float32), 0.0187, 1).tolist() == [127, -128]
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int16"])
 def test_the_scaling_by_peaks_is_that_of_the_published_programs(scaling, kind):
-    found = quantise.by_peak(scaling.inputs["x"].numpy(), kind)
-    assert found.dtype == kind and np.array_equal(found, scaling.outputs[kind].numpy())
+    integers = quantise.by_peak(scaling.inputs["x"].numpy(), kind)
+    assert integers.dtype == kind and np.array_equal(integers, scaling.outputs[kind].numpy())
 
 
 def settled(config: ACDNetConfig, crops: torch.Tensor) -> ACDNet:
@@ -44,7 +44,7 @@ def by_hand(layer: quantise.IntegerLayer, values: np.ndarray) -> np.ndarray:
     around = (layer.padding, layer.padding)
     values = np.pad(values.astype(int) - layer.input_zero, [(0, 0), around, around])
     height, width = values.shape[1] - tall + 1, (values.shape[2] - wide) // layer.stride + 1
-    made = np.zeros((out, height, width), int)
+    output = np.zeros((out, height, width), int)
     low, high = layer.output_limits
     for c in range(out):
         for y in range(height):
@@ -55,10 +55,10 @@ def by_hand(layer: quantise.IntegerLayer, values: np.ndarray) -> np.ndarray:
                 assert -(2**31) <= total < 2**31
                 shift = int(layer.shift[c])
                 scaled = (total * int(layer.multiplier[c]) + (1 << (shift - 1))) >> shift
-                made[c, y, x] = min(high, max(low, scaled + layer.output_zero))
+                output[c, y, x] = min(high, max(low, scaled + layer.output_zero))
     tall, wide = layer.pool
     height, width = height // tall, width // wide
-    return made[:, : height * tall, : width * wide].reshape(out, height, tall, width, wide).max((2, 4))
+    return output[:, : height * tall, : width * wide].reshape(out, height, tall, width, wide).max((2, 4))
 
 
 KINDS = [("int16", "int8"), ("int8", "int8"), ("int16", "int16")]
@@ -91,10 +91,10 @@ def test_the_integer_model_stays_close_to_the_real_one(input_type, map_type, all
     """The corrected biases keep the mean; without them it is off by 0.05."""
     crops = 0.3 * torch.randn(6, 1, 30225) * torch.linspace(0.05, 1, 6)[:, None, None]
     real = settled(ACDNetConfig(channels=MICRO), crops)
-    made = quantise.quantise(real, [crops[:2], crops[2:]], input_type, map_type)
+    integers = quantise.quantise(real, [crops[:2], crops[2:]], input_type, map_type)
     with torch.no_grad():
         expected = real(crops).numpy()
-    gap = made(crops.numpy()) - expected
+    gap = integers(crops.numpy()) - expected
     assert np.square(gap).mean() < allowed * expected.var(0).mean()
     assert np.abs(gap.mean(0)).max() < 1e-3 * expected.std()
 
@@ -103,17 +103,17 @@ def test_soft_sounds_survive_16_bits_at_the_input_and_not_8():
     crops = 0.5 * torch.randn(4, 1, 12000)
     real = settled(TINY, crops)
     soft = (0.003 * crops).numpy()
-    made = {kind: quantise.quantise(real, [crops], kind).quantised(soft) for kind in ("int16", "int8")}
-    assert len(np.unique(made["int16"])) > 300 and len(np.unique(made["int8"])) <= 3
+    inputs = {kind: quantise.quantise(real, [crops], kind).quantised(soft) for kind in ("int16", "int8")}
+    assert len(np.unique(inputs["int16"])) > 300 and len(np.unique(inputs["int8"])) <= 3
 
 
 def test_dead_channels_and_silence_are_harmless():
     crops = torch.zeros(2, 1, 12000)
     model = ACDNet(TINY).eval()
     model.seeing.conv4.weight.data.zero_()
-    made = quantise.quantise(model, [crops])
+    integers = quantise.quantise(model, [crops])
     with torch.no_grad():
-        assert np.abs(made(crops.numpy()) - model(crops).numpy()).max() < 1e-3
+        assert np.abs(integers(crops.numpy()) - model(crops).numpy()).max() < 1e-3
 
 
 def test_factors_become_31_bits_and_a_shift():

@@ -37,12 +37,12 @@ def interpret(data: bytes, values: np.ndarray) -> tuple[np.ndarray, int]:
 
     size = arena(data)
     interpreter = runtime.Interpreter.from_bytes(data, arena_size=size)
-    found = []
+    outputs = []
     for value in values:
         interpreter.set_input(value[None, :, :, None], 0)
         interpreter.invoke()
-        found.append(interpreter.get_output(0))
-    return np.concatenate(found), size
+        outputs.append(interpreter.get_output(0))
+    return np.concatenate(outputs), size
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,10 @@ def compare(model: IntegerModel, data: bytes, values: np.ndarray) -> None:
     *convolutions, output = model.layers
     for layer in convolutions:
         maps = maps.transpose(0, 2, 1, 3) if layer.name == "conv3" else maps
-        found = held[layer.name if layer.pool == (1, 1) else f"{layer.name}/pool"].transpose(0, 3, 1, 2)
-        assert np.array_equal(found, twice_rounded(layer, maps)), layer.name
-        assert np.abs(found - layer(maps)).max() <= 1, layer.name
-        maps = found
+        output_maps = held[layer.name if layer.pool == (1, 1) else f"{layer.name}/pool"].transpose(0, 3, 1, 2)
+        assert np.array_equal(output_maps, twice_rounded(layer, maps)), layer.name
+        assert np.abs(output_maps - layer(maps)).max() <= 1, layer.name
+        maps = output_maps
     height, width = average_window(model.config)
     assert np.abs(held["flat"] - maps[:, :, :height, :width].mean((2, 3))).max() <= 0.5
     logits = output(held["flat"][:, :, None, None] * height * width)[:, :, 0, 0] * model.output_scale
@@ -121,8 +121,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def test_the_operators_are_those_of_the_authors_file(written):
-    found = operators(written)
-    assert Counter(name for name, _ in found) == {
+    used = operators(written)
+    assert Counter(name for name, _ in used) == {
         "CONV_2D": 12,
         "MAX_POOL_2D": 6,
         "TRANSPOSE": 1,
@@ -131,20 +131,20 @@ def test_the_operators_are_those_of_the_authors_file(written):
         "FULLY_CONNECTED": 1,
         "SOFTMAX": 1,
     }
-    assert {("CONV_2D", 3), ("MAX_POOL_2D", 2), ("FULLY_CONNECTED", 4)} < set(found)
+    assert {("CONV_2D", 3), ("MAX_POOL_2D", 2), ("FULLY_CONNECTED", 4)} < set(used)
     assert len(written) < 150_000  # theirs has 156,288 bytes
 
 
 def test_the_file_tells_its_scales_its_labels_and_where_it_comes_from(shipped, written):
     model = schema.Model.GetRootAsModel(written, 0)
     graph = model.Subgraphs(0)
-    audio, found = graph.Tensors(graph.Inputs(0)), graph.Tensors(graph.Outputs(0))
+    audio, scores = graph.Tensors(graph.Inputs(0)), graph.Tensors(graph.Outputs(0))
     assert (written[4:8], model.Version()) == (b"TFL3", 3)
-    assert audio.ShapeAsNumpy().tolist() == [1, 1, 30225, 1] and found.ShapeAsNumpy().tolist() == [1, 10]
-    assert audio.Type() == found.Type() == schema.TensorType.INT8
-    scales = [tensor.Quantization().Scale(0) for tensor in (audio, found)]
+    assert audio.ShapeAsNumpy().tolist() == [1, 1, 30225, 1] and scores.ShapeAsNumpy().tolist() == [1, 10]
+    assert audio.Type() == scores.Type() == schema.TensorType.INT8
+    scales = [tensor.Quantization().Scale(0) for tensor in (audio, scores)]
     assert scales == [np.float32(shipped.input_scale), 1 / 256]
-    assert [tensor.Quantization().ZeroPoint(0) for tensor in (audio, found)] == [shipped.input_zero, -128]
+    assert [tensor.Quantization().ZeroPoint(0) for tensor in (audio, scores)] == [shipped.input_zero, -128]
     labels = model.Buffers(model.Metadata(0).Buffer()).DataAsNumpy().tobytes().decode()
     assert model.Metadata(0).Name() == b"labels" and tuple(labels.split("\n")) == shipped.config.labels
     assert model.Description().decode().endswith("30225 samples at 20000 Hz")
@@ -162,11 +162,11 @@ def test_weights_are_symmetric_and_begin_at_multiples_of_16_bytes(shipped, writt
 def test_the_interpreter_agrees_with_the_integer_model_in_an_arena_of_the_planned_size(shipped, written):
     """TensorFlow Lite rounds twice, so one value in some hundred is off by one unit; twelve layers add that up."""
     values = shipped.quantised(sounds(30225).numpy())[:3]
-    found, size = interpret(written, values)
+    scores, size = interpret(written, values)
     expected = softmax(shipped.integers(values) * np.float64(shipped.output_scale))
-    gap = np.abs((found.astype(int) + 128) / 256 - expected)
-    assert found.dtype == np.int8 and gap.max() < 6 / 256 and gap.mean() < 1 / 256
-    assert np.array_equal(found.argmax(-1), expected.argmax(-1))
+    gap = np.abs((scores.astype(int) + 128) / 256 - expected)
+    assert scores.dtype == np.int8 and gap.max() < 6 / 256 and gap.mean() < 1 / 256
+    assert np.array_equal(scores.argmax(-1), expected.argmax(-1))
     assert 105_763 + 151_060 < size < 267_000  # input and output of conv2, and what the interpreter keeps for itself
 
 
@@ -190,8 +190,8 @@ def test_every_layer_in_the_interpreter_is_that_of_the_integer_model(shipped, wr
 def test_other_lengths_leave_out_pools_or_the_end_of_the_map(changes, pools, average):
     model = toy(replace(TINY, **changes))
     data = tflite.to_bytes(model)
-    found = Counter(name for name, _ in operators(data))
-    assert (found["MAX_POOL_2D"], found["AVERAGE_POOL_2D"]) == (pools, average)
+    counts = Counter(name for name, _ in operators(data))
+    assert (counts["MAX_POOL_2D"], counts["AVERAGE_POOL_2D"]) == (pools, average)
     compare(model, data, model.quantised(sounds(model.config.samples).numpy())[:1])
 
 

@@ -51,7 +51,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_learns_and_leaves_a_bundle_that_evaluates_to_what_was_told(root, tmp_path):
-    longer = recipe(root, epochs=160, optimizer=AdamW(3e-3))
+    longer = recipe(root, epochs=100, optimizer=AdamW(3e-3))
     (outcome,) = training.train(longer, tmp_path / "run", "cpu", quiet=True)
     assert outcome.fold == 1 and outcome.last >= 5 / 6 - 1e-6 and outcome.best >= outcome.last
     model = load(tmp_path / "run/bundle")
@@ -84,10 +84,10 @@ def test_all_folds_give_a_table_with_mean_and_deviation(root, tmp_path):
     again = training.train(recipe(root, folds="all", epochs=2), tmp_path, "cpu", quiet=True)
     assert again == outcomes  # nothing is trained twice
     assert [row["fold"] for row in json.loads((tmp_path / "folds.json").read_text())["folds"]] == [1, 2]
-    made = training.Folds([training.Outcome(1, 0.5, 0.75, tmp_path), training.Outcome(2, 0.7, 0.75, tmp_path)])
-    total = made.plain()
+    folds = training.Folds([training.Outcome(1, 0.5, 0.75, tmp_path), training.Outcome(2, 0.7, 0.75, tmp_path)])
+    total = folds.plain()
     assert total["last"]["mean"] == pytest.approx(0.6) and total["last"]["deviation"] == pytest.approx(0.2 / 2**0.5)
-    assert made.table().splitlines()[-2:] == ["mean        60.00   75.00", "deviation   14.14    0.00"]
+    assert folds.table().splitlines()[-2:] == ["mean        60.00   75.00", "deviation   14.14    0.00"]
 
 
 def test_training_on_everything_tests_nothing(root, tmp_path):
