@@ -1,18 +1,14 @@
 """Every verb on sounds made here, in process; what people and programs see of it."""
 
-import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pytest
-from audio_core import __version__, audio, bundle, cli, command, verbs
-from audio_core.files import InputError
+from audio_core import __version__, audio, bundle, cli
 from audio_core.testing import noise, tone
 from torch import nn
 
@@ -240,106 +236,6 @@ def test_a_reader_that_leaves_gets_no_message(sounds):
     assert (result.returncode, result.stderr) == (141, b"")  # as of any program: a cut batch is not done
 
 
-# --- the kit that other packages use -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Settings:
-    rate: int = 16000
-    """Samples a second."""
-    name: str = "x"
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """An importable package with two recipes."""
-    recipes = tmp_path / "audio_toy/recipes"
-    recipes.mkdir(parents=True)
-    (tmp_path / "audio_toy/__init__.py").write_text("")
-    (recipes / "small.yaml").write_text("# for phones\nrate: 8000\n")
-    (recipes / "large.yaml").write_text("name: big\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield "audio_toy"
-    sys.modules.pop("audio_toy", None)
-
-
-def test_recipes_are_found_by_name_in_the_wheel_or_by_path(package, tmp_path):
-    assert command.recipes(package) == {"large": "", "small": "for phones"}
-    assert command.load_recipe(Settings, package, "small", ["name=y"]) == Settings(8000, "y")
-    (tmp_path / "own.yaml").write_text("rate: 1\n")
-    assert command.load_recipe(Settings, package, str(tmp_path / "own.yaml")).rate == 1
-    with pytest.raises(InputError, match="no recipe is called smal; did you mean small\\?"):
-        command.load_recipe(Settings, package, "smal")
-
-
-def test_the_field_table_shows_type_default_and_text():
-    assert command.fields(Settings).splitlines() == [
-        "settings (key=value):",
-        "  rate  (int, default 16000)",
-        "      Samples a second.",
-        "  name  (str, default x)",
-    ]
-
-
-def test_the_field_table_begins_with_what_is_often_changed_and_cuts_long_defaults():
-    @dataclass(frozen=True)
-    class Recipe(Settings):
-        labels: tuple[str, ...] = tuple(f"class {number}" for number in range(50))
-        FIRST: ClassVar[tuple[str, ...]] = ("labels", "rate")
-
-    lines = command.fields(Recipe).splitlines()
-    assert lines[1].startswith("  labels") and lines[1].endswith("...)") and len(lines[1]) < 120
-    assert lines[2] == "  rate  (int, default 16000)" and lines[4:7] == ["", "all others:", "  name  (str, default x)"]
-
-
-def test_a_device_that_is_not_there_is_refused():
-    assert command.device("auto") in ("cpu", "cuda", "mps") and command.device("cpu") == "cpu"
-    import torch
-
-    missing = [
-        name
-        for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
-        if not there
-    ]
-    for name in missing:
-        with pytest.raises(InputError, match=f"--device {name}: not available here"):
-            command.device(name)
-    assert missing  # no machine has both
-
-
-ENDS = """
-import atexit, sys
-from audio_core import command
-
-parser, verbs = command.program("demo", "Demo.", "1")
-command.verb(verbs, "say", lambda args: print("done") or 3, "Say it.")
-atexit.register(print, "the interpreter's own end")
-sys.exit(command.main(parser, *([sys.argv[1:]] if len(sys.argv) > 2 else [])))
-"""
-
-
-@pytest.mark.parametrize(("processes", "called", "ends"), [("1", False, True), ("2", False, False), ("2", True, True)])
-def test_a_command_of_several_processes_leaves_at_once(processes, called, ends):
-    """Not a function called from Python, which gives its code back."""
-    words = ["say", *["-v"] * called]
-    environment = {**os.environ, "WORLD_SIZE": processes}
-    result = subprocess.run([sys.executable, "-c", ENDS, *words], capture_output=True, text=True, env=environment)
-    assert result.returncode == 3 and result.stdout.startswith("done")
-    assert ("the interpreter's own end" in result.stdout) is ends
-
-
-def test_each_process_of_a_machine_gets_a_gpu_of_its_own(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert command.device("auto") == command.device("cuda") == "cuda"
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    devices = []
-    for rank in ("0", "1", "2"):
-        monkeypatch.setenv("LOCAL_RANK", rank)
-        devices.append(command.device("auto"))
-    assert devices == ["cuda:0", "cuda:1", "cuda:0"] and command.device("cpu") == "cpu"
-
-
 def test_of_several_processes_one_makes_what_is_made_once(sounds, tmp_path, capsys, monkeypatch):
     """All wrote the same manifest, and the slower ones failed since it was there."""
     (sounds / "broken.wav").unlink()
@@ -354,26 +250,6 @@ def test_of_several_processes_one_makes_what_is_made_once(sounds, tmp_path, caps
     monkeypatch.setenv("RANK", "1")
     run(capsys, "convert", sounds, "-o", tmp_path / "out")  # files are shared
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["b.flac"]
-
-
-@pytest.mark.parametrize("quiet", [True, False])
-def test_a_quiet_evaluation_writes_its_report_without_a_remark(quiet, tmp_path, capsys):
-    class Result:
-        def plain(self):
-            return {"score": 1}
-
-        def page(self, report, folder):
-            report.text("measured")
-
-    args = argparse.Namespace(program="demo 1", line="demo evaluate", quiet=quiet)
-    verbs.write_report(Result(), tmp_path / "out", "Demo", args)
-    page = tmp_path / "out/report.html"
-    assert "measured" in page.read_text() and capsys.readouterr().err == ("" if quiet else f"wrote {page}\n")
-    assert json.loads((tmp_path / "out/results.json").read_text()) == {"score": 1}
-
-
-def test_columns_align_numbers_to_the_right():
-    assert command.columns([("name", "n"), ("a", 5), ("long", 12.34567)]) == "name      n\na         5\nlong  12.35"
 
 
 # --- nothing is lost or left ---------------------------------------------------------------------------
@@ -441,21 +317,6 @@ def test_a_damaged_mp3_is_one_line_although_its_decoder_would_say_more(tmp_path)
     assert result.returncode == 2 and not list((tmp_path / "out").iterdir())
     first, second = result.stderr.splitlines()
     assert first.startswith("cut.mp3: is truncated") and second.startswith("text.mp3: not audio that can be read")
-
-
-@pytest.mark.parametrize("place", [1, 2, 4])
-def test_settings_may_stand_before_and_behind_options(place, capsys):
-    parser, verbs = command.program("made-up", "For this test.", "0")
-    train = command.verb(verbs, "train", lambda args: print(args.recipe, args.out, *args.settings), "Train.")
-    train.add_argument("recipe")
-    train.add_argument("settings", nargs="*")
-    train.add_argument("-o", "--out")
-    words = ["small", "-o", "folder"]
-    words = [*words[:place], "a=1", "b=2", *words[place:]] if place != 2 else [words[0], "a=1", *words[1:], "b=2"]
-    assert command.main(parser, ["train", *words]) == 0
-    assert capsys.readouterr().out == "small folder a=1 b=2\n"
-    assert command.main(parser, ["train", "small", "-o", "folder", "stray"]) == 2
-    assert "stray" in capsys.readouterr().err
 
 
 def test_the_package_is_the_command_as_a_module():

@@ -105,7 +105,7 @@ def test_impossible_layers_and_inputs_say_what_is_wrong():
 @pytest.mark.parametrize("kernel", [1, 2, 3, 8])
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_a_stream_equals_the_whole(kernel, stride):
-    x = torch.randn(2, 2, 97)
+    x = torch.randn(2, 2, 67)
     for dilation, padding in product((1, 9), ("same", "causal", 2, (9, 0), (0, 5))):
         check_stream(Conv1d(2, 2, kernel, stride, dilation, padding), x)
         check_stream(ConvTranspose1d(2, 2, kernel, stride, dilation, padding), x)
@@ -114,7 +114,7 @@ def test_a_stream_equals_the_whole(kernel, stride):
             check_stream(ConvTranspose1d(2, 2, kernel, stride, dilation, padding, extra, bias=False), x)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_a_stream_equals_the_whole_for_wild_layers(data):
     def draw(low, high):

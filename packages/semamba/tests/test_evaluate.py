@@ -112,7 +112,7 @@ def test_without_noisy_files_the_arguments_are_explained(folder):
         evaluate(Half(), folder / "clean", quiet=True)
 
 
-def test_many_files_are_measured_in_worker_processes_alike(folder, monkeypatch):
+def test_many_files_are_measured_in_worker_processes_alike(folder, monkeypatch, warm_pools):
     one = evaluate(Half(), folder / "clean", folder / "noisy", quiet=True)
     monkeypatch.setattr(module, "_FEW", 0)
     assert evaluate(Half(), folder / "clean", folder / "noisy", quiet=True).files == one.files

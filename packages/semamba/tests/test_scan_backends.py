@@ -1,6 +1,5 @@
 """The choice of a backend, and what the compiled one must stand: threads, forks, odd shapes, no numba, no cache."""
 
-import subprocess
 import sys
 import threading
 import types
@@ -8,6 +7,7 @@ import types
 import pytest
 import torch
 import torch.nn.functional as F
+import warm
 from audio_core.files import InputError
 from audio_core.testing import close
 from audio_semamba import scan
@@ -204,7 +204,7 @@ print("equal")
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing forks there")
 def test_workers_that_are_forked_after_a_scan_scan_as_well():
-    child = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=120)
+    child = warm.run("-c", FORKS)
     assert child.stdout == "equal\n", child.stderr[-2000:]
 
 

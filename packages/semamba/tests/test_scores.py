@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import warm
 from audio_core.files import InputError
 from audio_core.testing import noise
 from audio_semamba import scores
@@ -80,10 +81,12 @@ if __name__ == "__main__":
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
-    with subprocess.Popen([sys.executable, str(path), "60"], stdout=subprocess.PIPE, text=True) as parent:
-        worker = int(parent.stdout.readline())
-        assert _lives(worker)
-        parent.kill()
+    parent, output, _ = warm.start([path, 60])
+    with open(output.fileno(), closefd=False) as stream:
+        worker = int(stream.readline())
+    assert _lives(worker)
+    parent.kill()
+    parent.join()
     until = time.monotonic() + 30
     while _lives(worker):
         assert time.monotonic() < until

@@ -33,6 +33,9 @@ MODEL = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("warm_pools")
+
+
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory) -> Path:
     """Tones whose loudness rises and falls, and their noisy partners."""

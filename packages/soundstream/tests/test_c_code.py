@@ -204,22 +204,22 @@ def test_an_emulated_xtensa_computes_the_same_integers(stored, name, tmp_path):
 
 
 @pytest.mark.parametrize("integer", [False, True], ids=["float", "integer"])
-@pytest.mark.parametrize("frames", [0, 8, 19])
-def test_the_example_writes_a_stream_that_decoders_read(frames, integer, tmp_path):
+def test_the_example_writes_a_stream_that_decoders_read(integer, tmp_path):
     model = small(size=300)  # codes of nine bits
     made = quantise.quantise(model, [noise(2, 1.0)[None]]) if integer else model
-    audio = quantise.recorded(noise(1, 1.0)[None])[..., : max(0, 256 * frames - 100)]
     program = compiled(c_code.sources(made), tmp_path, *SANITIZERS, main=None)
-    done = subprocess.run([program], input=audio.numpy().tobytes(), capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    reader = Reader(io.BytesIO(done.stdout), "stream")
-    packets = [packet.codes for packet in reader]
-    assert reader.header.fingerprint == model.fingerprint() and reader.header.rate == 16000
-    assert (reader.header.frames, reader.header.samples) == (frames, audio.shape[-1])
-    found = np.concatenate([np.zeros((3, 0), int), *packets], 1)
-    assert found.shape == (3, frames)
-    if frames:
-        assert np.array_equal(found, made.codes(audio / 32768)[0].numpy())
+    for frames in (0, 8, 19):
+        audio = quantise.recorded(noise(1, 1.0)[None])[..., : max(0, 256 * frames - 100)]
+        done = subprocess.run([program], input=audio.numpy().tobytes(), capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        reader = Reader(io.BytesIO(done.stdout), "stream")
+        packets = [packet.codes for packet in reader]
+        assert reader.header.fingerprint == model.fingerprint() and reader.header.rate == 16000
+        assert (reader.header.frames, reader.header.samples) == (frames, audio.shape[-1])
+        codes = np.concatenate([np.zeros((3, 0), int), *packets], 1)
+        assert codes.shape == (3, frames)
+        if frames:
+            assert np.array_equal(codes, made.codes(audio / 32768)[0].numpy())
 
 
 @pytest.mark.parametrize("format", ["c", "c-int8"])

@@ -1,13 +1,13 @@
 """Audio files to streams on disk and back: exact lengths, parts, damage, and memory that does not grow."""
 
 import copy
-import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import warm
 from audio_core import audio, bundle, latents
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
@@ -153,7 +153,7 @@ def test_damage_is_an_error_or_bridged_and_told(make):
     np.testing.assert_allclose(bridged[-2000:], whole[-2000:], atol=1.1 * LSB)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_damage_is_played_as_if_nothing_were(toy, tmp_path, data):
     """Any byte changed or any end cut off: an error, and nothing written; or bridged and told."""
@@ -243,8 +243,7 @@ def test_a_long_file_takes_the_memory_of_a_short_one(bundles, tmp_path):
     """A minute, which would be 4 MB in single floats for every channel of a layer at full rate."""
     for name, seconds in (("short.wav", 5), ("long.wav", 60)):
         audio.write(tmp_path / name, 0.1 * noise(1, seconds, 16000).numpy(), 16000)
-    command = [sys.executable, "-c", _PROGRAM, bundles / "causal", tmp_path / "short.wav", tmp_path / "long.wav"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = warm.run("-c", _PROGRAM, bundles / "causal", tmp_path / "short.wav", tmp_path / "long.wav")
     assert result.returncode == 0, result.stderr
     assert float(result.stdout) < 20
 

@@ -32,7 +32,7 @@ def model(request) -> NeuralCodec:
     return made(request.param)
 
 
-STREAMS = [(1, 1), (700, 1), (256, 37), (4351, 37)]  # length, chunk: sample by sample takes long
+STREAMS = [(1, 1), (300, 1), (256, 37), (4351, 37)]  # length, chunk: sample by sample takes long
 STREAMS += [(1, None), (256, 256), (4351, 256), (4351, 320), (4351, None), (16000, 320), (16000, 1000), (16000, None)]
 
 
@@ -68,13 +68,14 @@ def test_the_latency_is_what_a_change_shows(name, samples):
     model = model.double()
     at, length = 16 * model.hop, 20 * model.hop
     x = torch.randn(1, 1, length, dtype=torch.float64)
+    with torch.no_grad():
+        whole = model.decode(model.encode(x))
     worst = 0
     for offset in range(0, model.hop, 5):
         changed = x.clone()
         changed[..., at + offset] += 1
         with torch.no_grad():
-            both = [model.decode(model.encode(one)) for one in (x, changed)]
-        first = int((both[0] != both[1]).nonzero()[0, -1])
+            first = int((model.decode(model.encode(changed)) != whole).nonzero()[0, -1])
         worst = max(worst, at + offset - first)
     assert samples - 64 < worst <= samples  # what a ReLU cuts off hides some
 
