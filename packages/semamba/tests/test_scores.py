@@ -106,5 +106,5 @@ def _lives(process: int) -> bool:
 def test_a_script_without_guard_is_told_what_to_do(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(SCRIPT.replace('if __name__ == "__main__":', "if True:"))
-    done = subprocess.run([sys.executable, str(path), "0"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(path), "0"], capture_output=True, text=True, timeout=240)
     assert done.returncode and 'needs `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
