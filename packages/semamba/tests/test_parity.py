@@ -46,7 +46,7 @@ def filled_layer(stored_case):
 
 @torch.no_grad()
 def test_the_encoder_equals_the_original(filled_layer):
-    case, encoder = filled_layer(Encoder(2, 16), "dense_encoder")
+    case, encoder = filled_layer(Encoder(2, 16, 4), "dense_encoder")
     first = encoder.first(case.inputs["x"])
     near(first, case.outputs["conv1"], 1e-5)
     near(encoder.dense(first), case.outputs["dense_block"], 1e-5)
@@ -55,14 +55,14 @@ def test_the_encoder_equals_the_original(filled_layer):
 
 @torch.no_grad()
 def test_the_magnitude_decoder_equals_the_original(filled_layer):
-    case, decoder = filled_layer(MagnitudeDecoder(16, 201, 2.0), "mag_decoder")
+    case, decoder = filled_layer(MagnitudeDecoder(16, 4, 201, 2.0), "mag_decoder")
     near(decoder(case.inputs["x"]), case.outputs["y"], 1e-5)
     near(decoder.logits(decoder.dense(case.inputs["x"])), case.outputs["before_sigmoid"], 1e-5)
 
 
 @torch.no_grad()
 def test_the_phase_decoder_equals_the_original(filled_layer):
-    case, decoder = filled_layer(PhaseDecoder(16), "phase_decoder")
+    case, decoder = filled_layer(PhaseDecoder(16, 4), "phase_decoder")
     vector = decoder(case.inputs["x"])
     near(vector[:, :1], case.outputs["real"], 1e-5)
     near(vector[:, 1:], case.outputs["imag"], 1e-5)

@@ -11,6 +11,7 @@ import warm
 from audio_core.files import InputError
 from audio_core.testing import close
 from audio_semamba import scan
+from audio_semamba.mamba import Mixer
 
 
 @pytest.fixture(autouse=True)
@@ -253,3 +254,19 @@ def test_a_kernel_that_cannot_be_kept_runs_all_the_same(monkeypatch):
     y = torch.zeros(4)
     numba_cpu.share(kernel, 0, 2, (4, 3), y.data_ptr())
     assert y.tolist() == [3] * 4
+
+
+@pytest.mark.parametrize("channels, N, K, rows, length", [(16, 8, 4, 128, 1), (17, 5, 3, 3, 9), (31, 16, 4, 2, 40)])
+def test_one_kernel_computes_what_many_operations_do(monkeypatch, channels, N, K, rows, length):
+    projected = torch.randn(rows, length, 4 * channels)
+    state = torch.randn(rows, K - 1, 2 * channels), torch.randn(rows, N, 2 * channels)
+    mixers = [Mixer(channels, N, K, 2, reverse) for reverse in (False, True)]
+    results = []
+    with torch.no_grad():
+        for most in (scan.MOST, 0):
+            monkeypatch.setattr(scan, "MOST", most)
+            assert scan.fuses(projected[..., : 2 * channels]) == (most > 0)
+            y, following = mixers[0].stream(projected, state)
+            results.append([y, *following, *(mixer(projected) for mixer in mixers)])
+    for value, expected in zip(*results, strict=True):
+        close(value, expected)

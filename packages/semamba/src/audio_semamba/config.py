@@ -21,6 +21,8 @@ class SEMambaConfig:
     compress: float = 0.3
     """The power to which magnitudes are raised."""
     channels: int = 64
+    dense: int = 4
+    """Convolutions in each dense block: the first is dilated once over time, each further one twice as much."""
     blocks: int = 4
     """TF-Mamba blocks, each with a scan over time and one over frequency."""
     state: int = 16
@@ -41,7 +43,7 @@ class SEMambaConfig:
     """No look-ahead beyond the frame: one direction over time, norms of single frames, a running level."""
 
     def __post_init__(self) -> None:
-        for name in ("rate", "hop", "channels", "blocks", "state", "conv", "expand"):
+        for name in ("rate", "hop", "channels", "dense", "blocks", "state", "conv", "expand"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.n_fft < 8 or self.n_fft % 4:

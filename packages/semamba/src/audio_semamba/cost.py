@@ -15,7 +15,7 @@ def frame_macs(config: SEMambaConfig) -> dict[str, int]:
     """Multiply-adds for a frame, by part of the network."""
     width, bins, bands = config.channels, config.bins, config.bands
     inputs = 2 if config.phase == "absolute" else 3
-    dense = sum(9 * at * width**2 for at in range(1, 5))  # for a bin
+    dense = sum(9 * at * width**2 for at in range(1, config.dense + 1))  # for a bin
     up = 3 * width**2 * bands
     inner, rank = config.expand * width, math.ceil(width / 16)
     mixer = (

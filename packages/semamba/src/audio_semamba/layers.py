@@ -87,9 +87,9 @@ class Unit(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Four units, dilated 1, 2, 4 and 8 times over time; each sees the outputs of all before it, the latest first."""
+    """Units dilated 1, 2, 4, 8... times over time; each sees the outputs of all before it, the latest first."""
 
-    def __init__(self, channels: int, causal: bool):
+    def __init__(self, channels: int, depth: int, causal: bool):
         super().__init__()
 
         def conv(inputs: int, dilation: int) -> nn.Module:
@@ -97,7 +97,7 @@ class DenseBlock(nn.Module):
                 return CausalConv(inputs, channels, dilation)
             return nn.Conv2d(inputs, channels, 3, padding=(dilation, 1), dilation=(dilation, 1))
 
-        self.units = nn.ModuleList(Unit(conv((at + 1) * channels, 2**at), channels, causal) for at in range(4))
+        self.units = nn.ModuleList(Unit(conv((at + 1) * channels, 2**at), channels, causal) for at in range(depth))
 
     def forward(self, inputs: Tensor) -> Tensor:
         x = self.units[0](inputs)
@@ -122,10 +122,10 @@ class DenseBlock(nn.Module):
 class Encoder(nn.Module):
     """(B, inputs, T, F) -> (B, C, T, (F - 1) / 2)."""
 
-    def __init__(self, inputs: int, channels: int, causal: bool = False):
+    def __init__(self, inputs: int, channels: int, dense: int, causal: bool = False):
         super().__init__()
         self.first = Unit(nn.Conv2d(inputs, channels, 1), channels, causal)
-        self.dense = DenseBlock(channels, causal)
+        self.dense = DenseBlock(channels, dense, causal)
         self.down = Unit(nn.Conv2d(channels, channels, (1, 3), (1, 2)), channels, causal)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,10 +139,10 @@ class Encoder(nn.Module):
 class MagnitudeDecoder(nn.Module):
     """(B, C, T, bands) -> the mask, (B, 1, T, F) in 0 to `beta`, by a sigmoid with a slope for each bin."""
 
-    def __init__(self, channels: int, bins: int, beta: float, causal: bool = False):
+    def __init__(self, channels: int, dense: int, bins: int, beta: float, causal: bool = False):
         super().__init__()
         self.beta = beta
-        self.dense = DenseBlock(channels, causal)
+        self.dense = DenseBlock(channels, dense, causal)
         self.up = nn.ConvTranspose2d(channels, channels, (1, 3), (1, 2))
         self.mix = Unit(nn.Conv2d(channels, 1, 1), 1, causal)
         self.last = nn.Conv2d(1, 1, 1)
@@ -167,9 +167,9 @@ class MagnitudeDecoder(nn.Module):
 class PhaseDecoder(nn.Module):
     """(B, C, T, bands) -> (B, 2, T, F): real and imaginary part of a number whose angle counts."""
 
-    def __init__(self, channels: int, causal: bool = False):
+    def __init__(self, channels: int, dense: int, causal: bool = False):
         super().__init__()
-        self.dense = DenseBlock(channels, causal)
+        self.dense = DenseBlock(channels, dense, causal)
         self.up = Unit(nn.ConvTranspose2d(channels, channels, (1, 3), (1, 2)), channels, causal)
         self.last = nn.Conv2d(channels, 2, 1)
 

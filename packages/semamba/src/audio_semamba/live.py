@@ -56,7 +56,7 @@ class Stream:
         """Samples after its own that an output waits for."""
         return self.n_fft - 1
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def feed(self, chunk: ArrayLike | Tensor) -> Tensor:
         """(C, any) -> (C, any); of one channel (any,) as well. An empty chunk is no mistake."""
         if self.finished:
@@ -72,7 +72,7 @@ class Stream:
             self._begin()
         return self._frames()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def finish(self) -> Tensor:
         """The rest: all that was returned is then as long as the input."""
         left = self.taken - self.given

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
 from torch import Tensor, nn
 
+from . import scan
 from .scan import causal_conv_silu, causal_conv_silu_stateful, selective_scan, selective_scan_stateful, softplus
 
 _POSITIONS = 1024  # that are processed at once, for each thread
@@ -48,6 +49,8 @@ class Mixer(nn.Module):
     def forward(self, projected: Tensor) -> Tensor:
         """What `in_proj` gave, (rows, L, 2 inner) -> (rows, L, inner), which goes to `out_proj`."""
         x, gate = projected.chunk(2, -1)
+        if scan.fuses(x):
+            return scan.mixer(x, gate, self.weights(), reverse=self.reverse)[0]
         u = causal_conv_silu(x, self.conv_weight, self.conv_bias, reverse=self.reverse)
         delta, B, C = self.select(u)
         return selective_scan(u, delta, -self.A_log.exp(), B, C, self.D, gate, reverse=self.reverse)
@@ -56,10 +59,18 @@ class Mixer(nn.Module):
         """The same for the next steps, and the state after them. Forward direction only."""
         x, gate = projected.chunk(2, -1)
         past, values = state
+        if scan.fuses(x):
+            y, *following = scan.mixer(x, gate, self.weights(), past=past, state=values)
+            return y, tuple(following)
         u, past = causal_conv_silu_stateful(x, self.conv_weight, self.conv_bias, past)
         delta, B, C = self.select(u)
         y, values = selective_scan_stateful(u, delta, -self.A_log.exp(), B, C, self.D, gate, values)
         return y, (past, values)
+
+    def weights(self) -> tuple[Tensor, ...]:
+        """As `scan.mixer` takes them."""
+        steps = self.dt_proj.weight, self.dt_proj.bias
+        return self.conv_weight, self.conv_bias, self.x_proj.weight, *steps, self.A_log, self.D
 
     def select(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Step sizes (rows, L, inner), B and C (rows, L, state) of each step."""

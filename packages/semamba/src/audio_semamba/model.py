@@ -59,11 +59,11 @@ class SEMamba(nn.Module):
             power_of_one = 0.375 * config.window  # of Hann's squares the sum: |X|² of a signal whose RMS is 1
             frames = _LEVEL_SECONDS * config.rate / config.hop
             self.level = Level(frames, power_of_one, config.compress)
-        self.encoder = Encoder(3 if self.corrects else 2, channels, causal)
+        self.encoder = Encoder(3 if self.corrects else 2, channels, config.dense, causal)
         scan = channels, config.state, config.conv, config.expand, config.eps
         self.blocks = nn.ModuleList(TFBlock(*scan, causal) for _ in range(config.blocks))
-        self.magnitude_decoder = MagnitudeDecoder(channels, config.bins, config.beta, causal)
-        self.phase_decoder = PhaseDecoder(channels, causal)
+        self.magnitude_decoder = MagnitudeDecoder(channels, config.dense, config.bins, config.beta, causal)
+        self.phase_decoder = PhaseDecoder(channels, config.dense, causal)
         if self.corrects:
             with torch.no_grad():  # begin near a rotation by 0
                 self.phase_decoder.last.bias.copy_(torch.tensor([1.0, 0.0]))

@@ -54,6 +54,8 @@ class Data:
     """Share of samples whose clean and noisy side lose what is above a random frequency."""
     band_hz: tuple[float, float] = (2000.0, 7500.0)
     """Range of that frequency."""
+    microphone: float = 0.0
+    """Share of mixed samples whose clean speech gets another timbre and a soft hiss, which its target keeps."""
     silence: float = 0.0
     """Share of samples with noise alone, whose target is silence."""
     clean: float = 0.0
@@ -70,7 +72,7 @@ class Data:
                 raise ValueError(f"{name}: expected the lower end first, got {[low, high]}")
         if self.band_hz[0] <= 0:
             raise ValueError(f"band_hz: expected frequencies above 0, got {list(self.band_hz)}")
-        for name in ("made_share", "band_limit", "silence", "clean"):
+        for name in ("made_share", "band_limit", "microphone", "silence", "clean"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1, got {getattr(self, name)}")
         if self.silence + self.clean > 1:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..pcs import stretch
 from ..recipe import Data
-from .noises import noise
+from .noises import coloured, noise
 from .pairs import Corpus, read_pair
 
 Generator = np.random.Generator
@@ -73,6 +73,8 @@ class Mixer:
     def augment(self, sources: dict[str, Samples], rng: Generator) -> dict[str, Samples]:
         """A clean segment (1, T) to a sample of training."""
         clean = sources["clean"]
+        if rng.random() < self.data.microphone:
+            clean = recorded(clean, self.rate, rng)
         noisy = mixed(clean, self.noise(clean.shape[1], rng), rng.uniform(*self.data.snr_db))
         clean, noisy = _without(clean, noisy, self.data, rng)
         clean, noisy = normalised(target(clean, self.data, self.rate), noisy)
@@ -177,6 +179,19 @@ def varied(clean: Samples, noisy: Samples, data: Data, rate: int, rng: Generator
         clean, noisy = (low_pass(x, cutoff, rate) for x in (clean, noisy))
     gain = np.float32(10 ** (rng.uniform(*data.gain_db) / 20))
     return clean * gain, noisy * gain
+
+
+def recorded(clean: Samples, rate: int, rng: Generator) -> Samples:
+    """As another microphone in another room would hear it: a smooth random filter, and noise 30 to 60 dB below.
+
+    Speech that was synthesised lacks such noise, and a model that knows no other takes that of recordings for an error.
+    """
+    spectrum = np.fft.rfft(clean)
+    octaves = np.log2(np.linspace(1, rate / 100, spectrum.shape[-1]))
+    gains_db = np.interp(octaves, np.linspace(0, octaves[-1], 7), rng.normal(0, 3.0, 7))
+    filtered = np.fft.irfft(spectrum * 10 ** (gains_db / 20), clean.shape[-1]).astype(np.float32)
+    hiss = coloured(clean.shape[-1], rate, rng)[None].astype(np.float32)
+    return mixed(filtered, hiss, rng.uniform(30, 60)) if power(filtered) > SILENT else clean
 
 
 def low_pass(x: Samples, cutoff: float, rate: int) -> Samples:

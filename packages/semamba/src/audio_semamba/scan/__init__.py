@@ -21,6 +21,7 @@ from . import loop
 # The backends by name, fastest first: the module of each, and the only kind of device that it works on.
 MODULES = {"mamba-ssm": "mamba_ssm", "triton": "triton_cuda", "numba": "numba_cpu", "torch": "loop"}
 DEVICES = {"mamba-ssm": "cuda", "triton": "cuda", "numba": "cpu"}
+WIDEST, MOST = 64, 1024  # channels and positions up to which one kernel is faster than many operations
 VARIABLE = "AUDIO_SEMAMBA_SCAN"
 
 _forced: str | None = None
@@ -86,6 +87,38 @@ def causal_conv_silu_stateful(x: Tensor, weight: Tensor, bias: Tensor, past: Ten
     window = torch.cat([past, x], 1)
     _check_conv(window, weight, bias)
     return _module(x).conv_silu(window, weight, bias), window[:, x.shape[1] :]
+
+
+def fuses(x: Tensor) -> bool:
+    """Whether `mixer` has a kernel for inputs like x (rows, L, D), and is the faster way: for inference of a frame."""
+    few = x.shape[-1] <= WIDEST and x.shape[0] * x.shape[1] <= MOST
+    return few and not torch.is_grad_enabled() and hasattr(_module(x), "mixer")
+
+
+@full_precision
+def mixer(
+    x: Tensor,
+    z: Tensor,
+    weights: Sequence[Tensor],
+    *,
+    reverse: bool = False,
+    past: Tensor | None = None,
+    state: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The convolution, the choice of the scan's parameters, the scan and its gate at once, where `fuses(x)`.
+
+    `weights` are those of the convolution (D, K) and its bias, of x_proj (rank + 2 N, D), of dt_proj (D, rank) and its
+    bias, A_log (D, N) and D. `past` and `state` continue a stream, as in `causal_conv_silu_stateful` and
+    `selective_scan_stateful`. Returns y (rows, L, D), and the next past and state.
+    """
+    taps, length = weights[0].shape[1], x.shape[1]
+    if past is not None:
+        x = torch.cat([past, x], 1)
+    if reverse:
+        weights = weights[0].flip(1), *weights[1:]
+    before = taps - 1 if past is None and not reverse else 0
+    y, state = _module(x).mixer(x, z, weights, reverse, before, state)
+    return y, x[:, length:], state
 
 
 @full_precision

@@ -18,7 +18,7 @@ def forward(size, x, weight, bias, y, before, outputs, scratch, part, start, sto
     x, x_row, x_step = strided(x)
     weight, bias, y = floats(weight), floats(bias), floats(y)
     sums, taps = floats(scratch), floats(scratch + 4 * width)
-    load_taps(weight, width, K, taps)
+    transpose(weight, width, K, taps)
     for r in range(start, stop):
         for t in range(outputs):
             first = t - before
@@ -38,7 +38,7 @@ def backward(size, x, weight, bias, grad, dx, dweight, dbias, before, scratch, p
     dweight, dbias = floats(dweight + 4 * part * width * K), floats(dbias + 4 * part * width)
     sums, taps = floats(scratch), floats(scratch + 4 * width)
     dsums, dtaps = floats(scratch + 4 * (1 + K) * width), floats(scratch + 4 * (2 + K) * width)
-    load_taps(weight, width, K, taps)
+    transpose(weight, width, K, taps)
     for r in range(start, stop):
         for t in range(length):
             first = t - before
@@ -61,11 +61,10 @@ def backward(size, x, weight, bias, grad, dx, dweight, dbias, before, scratch, p
 
 
 @inner
-def load_taps(weight, width, K, taps):
-    """(D, K) -> (K, D)"""
-    for i in range(width):
-        for k in range(K):
-            taps[k * width + i] = weight[i * K + k]
+def transpose(matrix, rows, columns, transposed):
+    for i in range(rows):
+        for k in range(columns):
+            transposed[k * rows + i] = matrix[i * columns + k]
 
 
 @inner

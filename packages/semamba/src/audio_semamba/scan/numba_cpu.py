@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import backward, conv, forward, steps
+from . import backward, conv, forward, fused, steps
 from .compiled import LANES
 from .forward import EVERY
 
@@ -38,6 +38,24 @@ def selective_scan_stateful(
     return run_forward(
         readable(u, delta, A.contiguous(), B, C, D, z), False, state.contiguous(), last_state
     ), last_state
+
+
+def mixer(
+    x: Tensor, z: Tensor, weights: Sequence[Tensor], reverse: bool, before: int, state: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """See `scan.mixer`; step t sees the inputs from t - before on."""
+    x, z, *weights = readable(x, z, *(weight.contiguous() for weight in weights))
+    width, K = weights[0].shape
+    rank, N = weights[3].shape[1], weights[5].shape[1]
+    last_state = None if state is None else state.new_empty(state.shape)
+    states = address(state if state is None else state.contiguous()), address(last_state)
+    y = z.new_empty(z.shape)
+    size = (len(x), x.shape[1], z.shape[1], width, N, K, rank)
+    scratch = fused.scratch(width, N, K, rank)
+    parts = threads((*z.shape, N))
+    outputs = (address(y), states, before, reverse)
+    share(fused.mixer, scratch, parts, size, strided(x), strided(z), *map(address, weights), *outputs)
+    return y, last_state
 
 
 class SelectiveScan(torch.autograd.Function):
