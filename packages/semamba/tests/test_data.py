@@ -207,6 +207,24 @@ def test_silent_recordings_give_silence_and_no_nan(tmp_path):
     assert not sample["clean"].any() and not sample["noisy"].any()
 
 
+def test_another_microphone_is_heard_on_both_sides(folder, tmp_path):
+    settings = {"train": folder / "clean", "noise": [folder / "noise"], "seconds": 0.8, "clean": 1.0}
+    plain, recorded = (
+        training(build(**settings, microphone=share), corpus(build(**settings), tmp_path), RATE, seed=0)[0]
+        for share in (0.0, 1.0)
+    )
+    assert torch.equal(recorded["clean"], recorded["noisy"]) and not torch.equal(recorded["clean"], plain["clean"])
+
+    speech = audio.read(next(iter(sorted((folder / "clean").glob("*.wav"))))).samples[:, : RATE // 2]
+    hiss_db = []
+    for seed in range(20):
+        heard = samples.recorded(speech, RATE, np.random.default_rng(seed))
+        assert heard.shape == speech.shape and heard.dtype == np.float32
+        hiss_db.append(10 * np.log10(power(heard - speech) / power(speech)))
+    assert len(set(hiss_db)) == 20 and max(hiss_db) < 3
+    assert not samples.recorded(np.zeros((1, 100), np.float32), RATE, np.random.default_rng(0)).any()
+
+
 def test_both_sides_lose_the_same_band(folder, tmp_path):
     data = build(train=folder / "clean", noise=[folder / "noise"], band_limit=1, band_hz=[2000, 2000], seconds=0.5)
     sample = training(data, corpus(data, tmp_path), RATE, seed=0)[0]

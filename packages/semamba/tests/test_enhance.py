@@ -150,6 +150,19 @@ def test_a_file_keeps_rate_channels_length_and_depth(model, tmp_path, name, enco
 # --- live audio --------------------------------------------------------------------------------------------
 
 
+def test_a_recording_is_not_overwritten_by_its_own_result(model, tmp_path):
+    audio.write(tmp_path / "x.wav", noise(0, 0.3, RATE).numpy(), RATE)
+    before = (tmp_path / "x.wav").read_bytes()
+    with pytest.raises(InputError, match="is the recording itself"):
+        enhance_file(model, tmp_path / "x.wav", tmp_path / "x.wav", force=True)
+    assert (tmp_path / "x.wav").read_bytes() == before
+
+
+def test_a_rate_that_is_no_number_is_refused(model):
+    with pytest.raises(InputError, match="rate: expected a number of Hz, got '16000'"):
+        enhance(model, noise(0, 0.3, RATE), "16000")
+
+
 @pytest.mark.parametrize("length", [1, 33, 2000])
 @pytest.mark.parametrize("chunk", [1, 16, 37, 5000])
 def test_a_stream_equals_the_whole(length, chunk):

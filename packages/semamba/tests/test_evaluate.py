@@ -66,6 +66,15 @@ def test_noisy_and_enhanced_are_measured_against_clean(folder):
     np.testing.assert_allclose(enhanced[0], noisy / 2, atol=1e-6)
 
 
+def test_files_of_one_name_in_subfolders_keep_their_paths(folder):
+    for side in ("clean", "noisy"):
+        (folder / side / "more").mkdir()
+        (folder / f"{side}/p257_152.wav").rename(folder / f"{side}/more/p232_162.wav")
+    result = evaluate(Half(), folder / "clean", folder / "noisy", quiet=True)
+    expected = {(folder / f"noisy/{name}").as_posix() for name in ("p232_162.wav", "more/p232_162.wav")}
+    assert {file.name for file in result.files} == expected
+
+
 def test_the_page_holds_means_files_and_players(folder, tmp_path):
     result = evaluate(Half(), folder / "clean", folder / "noisy", listen=2, quiet=True)
     report = Report("title")

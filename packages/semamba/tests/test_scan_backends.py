@@ -42,7 +42,17 @@ def test_a_processor_gets_numba_and_one_line_says_so(capsys):
     for _ in range(2):
         scan.selective_scan(*inputs())
     assert scan.backend("cpu") == "numba"
-    assert capsys.readouterr().err == "selective scan on cpu: numba\n"
+    line = capsys.readouterr().err
+    assert line.startswith("selective scan on cpu: numba") and line.count("\n") == 1
+
+
+def test_a_first_use_says_that_it_compiles(monkeypatch, tmp_path):
+    scan.selective_scan(*inputs())
+    kernel = types.SimpleNamespace(stats=types.SimpleNamespace(cache_path=str(tmp_path)))
+    monkeypatch.setattr(scan.numba_cpu.forward, "scan", kernel)
+    assert "compiled at their first use" in scan.numba_cpu.remark()
+    (tmp_path / "forward.scan-21.py311.nbi").touch()
+    assert not scan.numba_cpu.remark()
 
 
 def test_a_backend_is_forced_by_name_or_variable(monkeypatch):

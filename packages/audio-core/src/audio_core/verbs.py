@@ -183,7 +183,8 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
 
     def run(args: argparse.Namespace) -> int:
         is_run = args.source not in package.shipped and (Path(args.source) / "recipe.yaml").exists()
-        if args.calibrate and args.format not in package.calibrated:
+        calibrate = package.calibrated and args.calibrate
+        if calibrate and args.format not in package.calibrated:
             raise InputError(f"--calibrate sets the scales of integers, and --format {args.format} has none")
         if args.best and not is_run:
             raise InputError("--best chooses between the weights of a run, and a bundle has only one kind")
@@ -198,8 +199,8 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
         else:
             model = package.chapter("model").load(args.source)
         recordings = None
-        if args.calibrate:
-            recordings = package.chapter("export.calibrate").recordings(model.config, args.calibrate)
+        if calibrate:
+            recordings = package.chapter("export.calibrate").recordings(model.config, calibrate)
         writing = package.chapter("export.write")
         facts = writing.export(model, out, args.format, recordings, args.force)
         note(f"wrote {out}")
@@ -219,7 +220,8 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
     parser.add_argument(
         "--best", action="store_true", help="of a run, the weights of its best evaluation, not the last"
     )
-    add_calibrate(parser)
+    if package.calibrated:
+        add_calibrate(parser)
     command.add_out(
         parser, "the result (default: of a run its folder bundle, else the source's name with the format's ending)"
     )

@@ -91,7 +91,7 @@ def _add_scan(parser: command.Parser) -> None:
 
 
 def _options(args: argparse.Namespace) -> Any:
-    from .enhance import Options
+    from .config import Options
 
     return Options(args.pcs, args.mix, args.atten_limit)
 
@@ -100,6 +100,10 @@ def _options(args: argparse.Namespace) -> Any:
 
 
 def _evaluate(args: argparse.Namespace) -> Result:
+    for path in filter(None, (args.clean, args.noisy)):
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+
     from .evaluate import evaluate
     from .model import load
 
@@ -127,15 +131,17 @@ def _convert(checkpoint: command.Verb, args: argparse.Namespace) -> int:
 
 
 def _enhance(args: argparse.Namespace) -> int:
+    live = args.stream or args.inputs == ["-"] or args.out == Path("-")
+    if live and not (args.stream and args.inputs == ["-"]):
+        raise InputError("live audio comes from standard input: enhance - --stream -o - (or a file)")
+    options = _options(args)
+    jobs = [] if live else _jobs(args)  # a wrong path is told at once, before PyTorch is imported
+
     from . import scan
     from .enhance import enhance_file
     from .model import load
 
-    options = _options(args)
     scan.use(args.scan)
-    live = args.stream or args.inputs == ["-"] or args.out == Path("-")
-    if live and not (args.stream and args.inputs == ["-"]):
-        raise InputError("live audio comes from standard input: enhance - --stream -o - (or a file)")
     model = load(args.model, command.device(args.device))
     if live:
         from .live import pipe
@@ -150,10 +156,14 @@ def _enhance(args: argparse.Namespace) -> int:
         if remark and not args.quiet:
             note(f"{target}: {remark}")
 
+    return batch.run(jobs, work, args.force, args.quiet).code
+
+
+def _jobs(args: argparse.Namespace) -> list[batch.Job]:
     jobs = batch.targets(batch.find(args.inputs), args.out)
     if len(jobs) == 1 and jobs[0].target == args.out and args.out.exists() and not args.force:
         raise InputError(f"{args.out}: exists already; give --force to overwrite it")
-    return batch.run(jobs, work, args.force, args.quiet).code
+    return jobs
 
 
 def _scan(args: argparse.Namespace) -> int:

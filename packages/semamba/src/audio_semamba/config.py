@@ -1,9 +1,11 @@
-"""The configurations of SEMamba and of its discriminator. Importing it needs no torch."""
+"""The configurations of SEMamba and of its discriminator, and the options of enhancement, without torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from audio_core.files import InputError
 
 SPECTRAL = (256, 1024)
 """Windows of the spectral loss, in samples, the longest last."""
@@ -40,7 +42,7 @@ class SEMambaConfig:
     `correction`: it sees real and imaginary part and estimates by how much to rotate them, which small models learn
     far faster."""
     causal: bool = False
-    """No look-ahead beyond the frame: one direction over time, norms of single frames, a running level."""
+    """No look-ahead beyond the frame: one direction over time, norms with statistics of training, a running level."""
 
     def __post_init__(self) -> None:
         for name in ("rate", "hop", "channels", "dense", "blocks", "state", "conv", "expand"):
@@ -80,3 +82,27 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         if self.width < 1:
             raise ValueError(f"width must be at least 1, got {self.width}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is done besides the model's work."""
+
+    pcs: bool = False
+    """Perceptual contrast stretching, which raises PESQ and sounds sharper. The level is kept."""
+    mix: float = 1.0
+    """The share of the enhanced audio in the result; the rest is the input."""
+    atten_limit: float | None = None
+    """Noise is softened by so many decibels at most."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix <= 1:
+            raise InputError(f"mix: expected a share from 0 to 1, got {self.mix:g}")
+        if self.atten_limit is not None and not 0 <= self.atten_limit < float("inf"):
+            raise InputError(f"atten_limit: expected decibels from 0 on, got {self.atten_limit:g}")
+
+    @property
+    def share(self) -> float:
+        """Of the enhanced audio in the result."""
+        kept = 0.0 if self.atten_limit is None else 10 ** (-self.atten_limit / 20)
+        return self.mix * (1 - kept)

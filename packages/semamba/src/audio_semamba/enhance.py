@@ -9,7 +9,6 @@ causal model streams them instead, which gives the same as the whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,41 +16,19 @@ import numpy as np
 import torch
 from audio_core import audio
 from audio_core.audio import Samples
+from audio_core.audio.arrays import refuse_rate
 from audio_core.chunk import process_blocks
 from audio_core.files import InputError
 from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm import tqdm
 
+from .config import Options
 from .live import Stream, finite
 from .model import SEMamba
 from .pcs import stretch
 
 WHOLE, SEGMENT, OVERLAP = 16.0, 8.0, 1.0  # seconds
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is done besides the model's work."""
-
-    pcs: bool = False
-    """Perceptual contrast stretching, which raises PESQ and sounds sharper. The level is kept."""
-    mix: float = 1.0
-    """The share of the enhanced audio in the result; the rest is the input."""
-    atten_limit: float | None = None
-    """Noise is softened by so many decibels at most."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.mix <= 1:
-            raise InputError(f"mix: expected a share from 0 to 1, got {self.mix:g}")
-        if self.atten_limit is not None and not 0 <= self.atten_limit < float("inf"):
-            raise InputError(f"atten_limit: expected decibels from 0 on, got {self.atten_limit:g}")
-
-    @property
-    def share(self) -> float:
-        """Of the enhanced audio in the result."""
-        kept = 0.0 if self.atten_limit is None else 10 ** (-self.atten_limit / 20)
-        return self.mix * (1 - kept)
 
 
 class Recording(NamedTuple):
@@ -77,6 +54,7 @@ def enhance(
 ) -> np.ndarray:
     """The enhanced recording of noisy speech (T,) or (C, T) of floats at `rate`, of the same shape, rate and level."""
     noisy = audio.samples(samples, "samples")
+    refuse_rate(rate)
 
     def blocks(wanted: int) -> Iterator[Samples]:
         return iter([audio.resample(noisy, rate, wanted)])
@@ -95,6 +73,8 @@ def enhance_file(
     quiet: bool = False,
 ) -> str:
     """From file to file, with the source's rate, channels, length and bit depth; returns a remark on what got lost."""
+    if source.resolve() == target.resolve():
+        raise InputError(f"{target}: is the recording itself; give another place for the result")
     header = audio.info(source)
     encoding, lost = audio.encoding_like(header.encoding, target.suffix)
     recording = Recording(header.rate, header.channels, header.frames, lambda rate: audio.blocks(source, rate=rate))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,10 +168,12 @@ def evaluate(
     return result
 
 
-def _jobs(model: SEMamba, pairs: Iterable[Pair], result: Result, listen: int) -> Iterator[Job]:
+def _jobs(model: SEMamba, pairs: Sequence[Pair], result: Result, listen: int) -> Iterator[Job]:
     """The enhanced files, one after another; those that cannot be read are named and counted."""
     rate = model.config.rate
+    counts = Counter(pair.noisy.name for pair in pairs)
     for pair in pairs:
+        name = pair.noisy.name if counts[pair.noisy.name] == 1 else pair.noisy.as_posix()  # of subfolders
         try:
             clean, noisy = read_pair(pair, rate)
             enhanced = enhance(model, noisy, rate, **asdict(result.options))
@@ -182,8 +184,8 @@ def _jobs(model: SEMamba, pairs: Iterable[Pair], result: Result, listen: int) ->
             continue
         sounds = {"clean": clean, "noisy": noisy, "enhanced": enhanced}
         if len(result.sounds) < listen:
-            result.sounds.append([(f"{pair.noisy.name}, {label}", x, rate) for label, x in sounds.items()])
-        yield Job(pair.noisy.name, rate, clean[0], noisy[0], enhanced[0])
+            result.sounds.append([(f"{name}, {label}", x, rate) for label, x in sounds.items()])
+        yield Job(name, rate, clean[0], noisy[0], enhanced[0])
 
 
 def _measured(jobs: Iterator[Job], count: int) -> Iterator[Measured]:
@@ -213,14 +215,14 @@ def measure(job: Job) -> Measured:
 
 def values(estimate: np.ndarray, clean: np.ndarray) -> Values:
     """By name, of (T,) at 16 kHz; NaN where a measure is not defined, as for silence."""
-    found: Values = {}
+    result: Values = {}
     x, y = torch.from_numpy(estimate), torch.from_numpy(clean)
     if importlib.util.find_spec("pesq"):
-        found["pesq"] = pesq(estimate, clean, RATE)
-        found |= composite(estimate, clean, found["pesq"])._asdict()
+        result["pesq"] = pesq(estimate, clean, RATE)
+        result |= composite(estimate, clean, result["pesq"])._asdict()
     else:
-        found["ssnr"] = ssnr(estimate, clean)
+        result["ssnr"] = ssnr(estimate, clean)
     if importlib.util.find_spec("pystoi"):
-        found["stoi"] = float(metrics.stoi(x, y, RATE)) if y.any() else math.nan
-    found["si_sdr"] = float(metrics.si_sdr(x, y)) if y.any() else math.nan
-    return found
+        result["stoi"] = float(metrics.stoi(x, y, RATE)) if y.any() else math.nan
+    result["si_sdr"] = float(metrics.si_sdr(x, y)) if y.any() else math.nan
+    return result

@@ -50,32 +50,17 @@ class CausalConv(nn.Module):
         return F.conv2d(x, self.weight, None, 1, (0, 1)).chunk(3, 1)
 
 
-class FrameNorm(nn.Module):
-    """Zero mean and unit variance of each frame, over channels and bins, with a gain and a bias for each channel."""
-
-    def __init__(self, channels: int, eps: float = 1e-5):
-        super().__init__()
-        self.eps = eps
-        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2] == 1:
-            return F.group_norm(x, 1, self.weight, self.bias, self.eps)
-        frames = x.transpose(1, 2)  # (B, T, C, F)
-        normed = F.group_norm(frames.flatten(0, 1), 1, self.weight, self.bias, self.eps)
-        return normed.view(frames.shape).transpose(1, 2)
-
-
 class Unit(nn.Module):
     """A convolution, a norm, and PReLU with a slope for each channel.
 
-    The norm is over all frames and bins of an item; that of a causal model over single frames.
+    The norm is over all frames and bins of an item. A causal model knows no later frames: its norm has the statistics
+    of training, which fit since the running level has brought each frame to one scale.
     """
 
     def __init__(self, conv: nn.Module, channels: int, causal: bool):
         super().__init__()
         self.conv = conv
-        self.norm = FrameNorm(channels) if causal else nn.InstanceNorm2d(channels, affine=True)
+        self.norm = nn.BatchNorm2d(channels) if causal else nn.InstanceNorm2d(channels, affine=True)
         self.prelu = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ An integer array, one with its axes swapped or one with NaN would otherwise beco
 from __future__ import annotations
 
 import sys
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,12 @@ def samples(array: ArrayLike | Tensor, name: str = "audio") -> Samples:
     if not finite.all():
         raise InputError(f"{name}: holds NaN or infinity at sample {int(np.argmax(~finite.all(0)))}")
     return checked
+
+
+def refuse_rate(rate: object) -> None:
+    """A rate that is no number would fail later and in other words."""
+    if not isinstance(rate, Real):
+        raise InputError(f"rate: expected a number of Hz, got {rate!r:.40}")
 
 
 def shaped(array: ArrayLike | Tensor, name: str, channels: int | None = None) -> Samples:

@@ -12,7 +12,7 @@ import numpy as np
 import soxr
 
 from ..files import InputError
-from .arrays import Samples
+from .arrays import Samples, refuse_rate
 from .formats import BLOCK
 
 # The loudspeakers of n channels, in the order of WAV and FLAC. Other numbers may be anything: microphones, ambisonics.
@@ -80,9 +80,9 @@ def regroup(source: Iterable[Samples], frames: int) -> Iterator[Samples]:
 
 def resample(samples: Samples, source: int, target: int) -> Samples:
     """soxr HQ over the last axis: ceil(T * target / source) samples, no delay."""
+    _refuse_ratio(source, target)
     if source == target:
         return samples
-    _refuse_ratio(source, target)
     frames = math.ceil(samples.shape[-1] * target / source)
     # A copy, since soxr takes the transposed strides of a single sample for another layout.
     out = np.asarray(soxr.resample(samples.T.copy(), source, target, "HQ").T, np.float32)[..., :frames]
@@ -91,6 +91,8 @@ def resample(samples: Samples, source: int, target: int) -> Samples:
 
 def _refuse_ratio(source: int, target: int) -> None:
     """A header may claim any rate, and a second of 1 Hz would fill the memory at 1 GHz."""
+    for rate in (source, target):
+        refuse_rate(rate)
     if target < 1 or not 1 / 512 <= source / target <= 512:
         raise InputError(f"audio at {source} Hz cannot be resampled to {target} Hz")
 

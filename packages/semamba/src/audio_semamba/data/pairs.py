@@ -77,7 +77,7 @@ def _source(path: Path, noisy: Path | None, cache: Path, quiet: bool) -> tuple[l
     """The pairs and the clean recordings without partner that `path` gives."""
     if noisy is not None:
         pairs, problems = paired(path, noisy, cache, quiet)
-        _name(problems, quiet)
+        _tell(problems, quiet)
         return pairs, []
     files = listed(path, cache, quiet)
     return _partners(files, path), [file for file in files if "noisy" not in file.facts]
@@ -85,31 +85,31 @@ def _source(path: Path, noisy: Path | None, cache: Path, quiet: bool) -> tuple[l
 
 def listed(path: Path, cache: Path | None, quiet: bool = False) -> list[File]:
     """The readable audio files of a folder, of a manifest or of a .json list; those that cannot be read are named."""
-    items, unreadable = _inspected(path, cache, quiet)
-    _name(unreadable, quiet)
+    items, unreadable = _scanned(path, cache, quiet)
+    _tell(unreadable, quiet)
     return items
 
 
-def _name(problems: Sequence[Unreadable], quiet: bool) -> None:
+def _tell(problems: Sequence[Unreadable], quiet: bool) -> None:
     for name, cause in [] if quiet else problems:
         note(f"left out: {name}: {cause}")
 
 
-def _inspected(path: Path, cache: Path | None, quiet: bool) -> Scan:
+def _scanned(path: Path, cache: Path | None, quiet: bool) -> Scan:
     if path.suffix == ".jsonl":
         return Scan(Manifest.load(path).items, [])
     if path.is_dir() and cache:
-        found = scan_cached(path, cache, progress=not quiet)
+        result = scan_cached(path, cache, progress=not quiet)
     elif path.is_dir() or path.suffix == ".json":
         paths = find_audio(path) if path.is_dir() else _json_list(path)
-        results = inspect_files(paths, inspect_file, progress=not quiet)
-        items = [result for result in results if isinstance(result, File)]
-        found = Scan(items, [result for result in results if isinstance(result, Unreadable)])
+        headers = inspect_files(paths, inspect_file, progress=not quiet)
+        items = [header for header in headers if isinstance(header, File)]
+        result = Scan(items, [header for header in headers if isinstance(header, Unreadable)])
     else:
         raise InputError(f"{path}: is no folder, no .jsonl that `scan` wrote and no .json list of files")
-    if not found.items:
+    if not result.items:
         raise InputError(f"{path}: holds no audio that can be read")
-    return found
+    return result
 
 
 def _json_list(path: Path) -> list[Path]:
@@ -145,7 +145,7 @@ def paired(clean: Path, noisy: Path | None = None, cache: Path | None = None, qu
     sides, problems, broken = [], [], set()
     for source in (clean, noisy):
         root = source if clean.is_dir() and noisy.is_dir() else None
-        files, unreadable = _inspected(source, cache, quiet)
+        files, unreadable = _scanned(source, cache, quiet)
         problems += unreadable
         broken |= {_key(Path(name), root) for name, _ in unreadable}
         sides.append(_keyed(files, root))

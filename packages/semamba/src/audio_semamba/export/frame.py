@@ -156,17 +156,12 @@ class FrameGraph:
 
     def _unit(self, unit: Unit, x: str) -> str:
         """Norm and PReLU of a unit, after its convolution."""
-        one, zero = (self.graph.constant(f"norm {value}", torch.full((1,), value)) for value in (1.0, 0.0))
-        x = self.node("Reshape", x, self.integers(1, 1, -1))
-        x = self.node("InstanceNormalization", x, one, zero, epsilon=unit.norm.eps)
-        x = self.node("Reshape", x, self.integers(1, len(unit.norm.weight), 1, -1))
-        for kind, module, field in (
-            ("Mul", unit.norm, "weight"),
-            ("Add", unit.norm, "bias"),
-            ("PRelu", unit.prelu, "weight"),
-        ):
-            x = self.node(kind, x, self._constant(module, field, getattr(module, field)[:, None, None]))
-        return x
+        norm = unit.norm
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        x = self.node("Mul", x, self._constant(norm, "scale", scale[:, None, None]))
+        x = self.node("Add", x, self._constant(norm, "shift", shift[:, None, None]))
+        return self.node("PRelu", x, self._constant(unit.prelu, "weight", unit.prelu.weight[:, None, None]))
 
     # --- blocks --------------------------------------------------------------------------------------------
 

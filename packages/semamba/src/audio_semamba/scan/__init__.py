@@ -173,7 +173,8 @@ def _chosen(device: str) -> tuple[str, ModuleType]:
             raise InputError(f"{problem}; install it, or take torch") from None
     else:
         name, module = _fastest(device)
-    note(f"selective scan on {device}: {name}")
+    remark = module.remark() if name == "numba" else ""
+    note(f"selective scan on {device}: {name}{remark}")
     return name, module
 
 

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,13 @@ from .compiled import LANES
 from .forward import EVERY
 
 WORTH_A_THREAD = 200_000  # state updates; fewer take less time than handing them over
+
+
+def remark() -> str:
+    """What the first use costs, where no earlier one is kept."""
+    folder = forward.scan.stats.cache_path
+    kept = folder and any(Path(folder).glob("forward.scan-*.nbi"))
+    return "" if kept else " (its kernels are compiled at their first use, for some seconds each)"
 
 
 def selective_scan(
