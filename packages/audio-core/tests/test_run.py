@@ -43,12 +43,25 @@ def test_a_second_training_in_the_same_folder_is_refused_until_the_first_is_gone
         toys.train("Language", tmp_path, toys.Recipe())
     second = warm.run(*command)
     assert second.returncode == 2 and second.stderr.count("\n") == 1, second.stderr
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children")  # its loader's worker, where the system tells
+    workers = children.read_text().split() if children.exists() else []
     first.kill()
     first.join()
     reached = max(states(tmp_path))
     _, run = toys.train("Language", tmp_path, toys.Recipe(steps=reached + 1))
     assert run.step == reached + 1
     run.close()
+    while any(map(lives, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(lives, workers))
+
+
+def lives(process: str) -> bool:
+    """A process that has ended and that nobody has asked for has no command line."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:
+        return False
 
 
 def test_a_refused_training_holds_no_lock(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import signal
 import threading
@@ -207,6 +209,17 @@ def _everyone_stops(run: Run) -> bool:
 
 
 def ignore_signals(worker: int) -> None:
-    """Loader workers ignore signals to the whole process group; the training process ends them."""
+    """Loader workers ignore signals to the whole process group; the training process ends them, also when it is killed.
+
+    (PyTorch's own watch does not notice that while a worker waits for room in the queue.)
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
