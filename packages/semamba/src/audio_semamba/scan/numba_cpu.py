@@ -26,7 +26,7 @@ WORTH_A_THREAD = 200_000  # state updates; fewer take less time than handing the
 def remark() -> str:
     """What the first use costs, where no earlier one is kept."""
     folder = forward.scan.stats.cache_path
-    kept = folder and any(Path(folder).glob("forward.scan-*.nbi"))
+    kept = folder and any(Path(folder).glob("*.nbi"))
     return "" if kept else " (its kernels are compiled at their first use, for some seconds each)"
 
 
