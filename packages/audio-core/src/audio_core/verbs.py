@@ -183,8 +183,7 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
 
     def run(args: argparse.Namespace) -> int:
         is_run = args.source not in package.shipped and (Path(args.source) / "recipe.yaml").exists()
-        calibrate = package.calibrated and args.calibrate
-        if calibrate and args.format not in package.calibrated:
+        if args.calibrate and args.format not in package.calibrated:
             raise InputError(f"--calibrate sets the scales of integers, and --format {args.format} has none")
         if args.best and not is_run:
             raise InputError("--best chooses between the weights of a run, and a bundle has only one kind")
@@ -199,8 +198,8 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
         else:
             model = package.chapter("model").load(args.source)
         recordings = None
-        if calibrate:
-            recordings = package.chapter("export.calibrate").recordings(model.config, calibrate)
+        if args.calibrate:
+            recordings = package.chapter("export.calibrate").recordings(model.config, args.calibrate)
         writing = package.chapter("export.write")
         facts = writing.export(model, out, args.format, recordings, args.force)
         note(f"wrote {out}")
@@ -220,8 +219,7 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
     parser.add_argument(
         "--best", action="store_true", help="of a run, the weights of its best evaluation, not the last"
     )
-    if package.calibrated:
-        add_calibrate(parser)
+    add_calibrate(parser)
     command.add_out(
         parser, "the result (default: of a run its folder bundle, else the source's name with the format's ending)"
     )

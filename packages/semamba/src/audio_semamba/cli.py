@@ -100,10 +100,6 @@ def _options(args: argparse.Namespace) -> Any:
 
 
 def _evaluate(args: argparse.Namespace) -> Result:
-    for path in filter(None, (args.clean, args.noisy)):
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-
     from .evaluate import evaluate
     from .model import load
 
