@@ -3,7 +3,15 @@
 import torch
 from audio_core.dsp.stft import CompressedSTFT
 from audio_core.testing import noise
-from audio_semamba.loss import anti_wrapped, discriminator_losses, generator_losses, metric_loss, phase_losses
+from audio_semamba.loss import (
+    anti_wrapped,
+    discriminator_losses,
+    generator_losses,
+    metric_loss,
+    oversuppression_loss,
+    phase_losses,
+    spectral_loss,
+)
 
 
 def test_phase_losses_equal_the_original(stored_case):
@@ -39,6 +47,24 @@ def test_complex_losses_count_twice():
     difference = (other.parts - clean.parts).square().mean()
     assert torch.isclose(losses.complex, 2 * difference)
     assert torch.isclose(losses.consistency, 2 * difference, rtol=1e-2)
+
+
+def test_what_is_suppressed_too_much_costs_and_what_is_left_does_not():
+    target = torch.full((2, 3, 4), 2.0)
+    assert oversuppression_loss(target + 1, target) == 0
+    estimate = target.clone()
+    estimate[0] -= 0.5
+    assert torch.isclose(oversuppression_loss(estimate, target), torch.tensor(0.125))
+
+
+def test_the_spectral_loss_hears_both_windows_and_no_phase():
+    audio = noise(seconds=0.2)
+    assert spectral_loss(audio, audio, 0.3) == 0
+    assert spectral_loss(-audio, audio, 0.3) < 1e-6
+    assert spectral_loss(audio / 2, audio, 0.3) > 0.01
+    silence = torch.zeros_like(audio).requires_grad_()
+    spectral_loss(silence, audio, 0.3).backward()
+    assert silence.grad.isfinite().all()
 
 
 def test_items_without_pesq_count_for_nothing():

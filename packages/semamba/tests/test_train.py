@@ -54,7 +54,7 @@ def toy(speech: Path, **settings) -> Recipe:
     plain = {
         "data": {"train": str(speech / "data.jsonl"), "held_out": ["0", "1"], "seconds": 0.5},
         "model": MODEL,
-        "weights": {"metric": 0},
+        "weights": {"metric": 0, "oversuppression": 1},
         "epochs": None,
         "steps": 4,
         "batch": 2,

@@ -75,6 +75,12 @@ def spectral_loss(audio: Tensor, target: Tensor, power: float) -> Tensor:
     return torch.stack(distances).mean()
 
 
+@full_precision
+def oversuppression_loss(estimate: Tensor, target: Tensor) -> Tensor:
+    """Of compressed magnitudes (B, F, T), where they are too small: damaged speech is worse than noise that is left."""
+    return F.relu(target - estimate).square().mean()
+
+
 def _magnitudes(audio: Tensor, window: int, power: float) -> Tensor:
     spectrum = stft(audio, window, window // 4)
     return (spectrum.real.square() + spectrum.imag.square() + 1e-8) ** (power / 2)

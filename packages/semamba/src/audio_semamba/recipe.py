@@ -96,6 +96,8 @@ class Weights:
     """Whether the spectrogram is that of any audio; twice the mean squared error, as in the original."""
     spectral: float = 0.0
     """Distance of compressed magnitudes with a short and a long window; not in the original."""
+    oversuppression: float = 0.0
+    """What the estimate lacks of clean magnitudes, squared, so that doubtful speech is kept; not in the original."""
 
 
 @dataclass(frozen=True)

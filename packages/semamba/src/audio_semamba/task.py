@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .config import DiscriminatorConfig
 from .discriminator import MetricDiscriminator
-from .loss import discriminator_losses, generator_losses, metric_loss, spectral_loss
+from .loss import discriminator_losses, generator_losses, metric_loss, oversuppression_loss, spectral_loss
 from .model import Estimate, SEMamba
 from .recipe import Recipe
 from .scores import PesqPool, pesq
@@ -51,6 +51,8 @@ class Enhancement:
         losses = generator_losses(enhanced.estimate, enhanced.audio, target, clean, stft)._asdict()
         if weights.spectral:
             losses["spectral"] = spectral_loss(enhanced.audio, clean, self.recipe.model.compress)
+        if weights.oversuppression:
+            losses["oversuppression"] = oversuppression_loss(enhanced.estimate.magnitude, target.magnitude)
         values = {}
         if self.discriminator and pending:
             values = self._discriminate(target, enhanced.estimate, pending.result().to(clean.device))
