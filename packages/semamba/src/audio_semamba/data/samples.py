@@ -188,7 +188,7 @@ def recorded(clean: Samples, rate: int, rng: Generator) -> Samples:
     """
     spectrum = np.fft.rfft(clean)
     octaves = np.log2(np.linspace(1, rate / 100, spectrum.shape[-1]))
-    gains_db = np.interp(octaves, np.linspace(0, octaves[-1], 7), rng.normal(0, 5.0, 7))
+    gains_db = np.interp(octaves, np.linspace(0, octaves[-1], 7), rng.normal(0, 3.0, 7))
     filtered = np.fft.irfft(spectrum * 10 ** (gains_db / 20), clean.shape[-1]).astype(np.float32)
     hiss = coloured(clean.shape[-1], rate, rng)[None].astype(np.float32)
     return mixed(filtered, hiss, rng.uniform(30, 60)) if power(filtered) > SILENT else clean
