@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-HEAVY = ["torch", "audio_core.train.fit", "audio_core.train.watch", "audio_core.data.segments", "torch._dynamo"]
-HEAVY += ["torch.utils.tensorboard"]
+HEAVY = ["torch", "audio_core.train.fit", "audio_core.train.watch", "audio_core.data.segments"]
+HEAVY += ["torch._dynamo", "torch.utils.tensorboard"]
 if sys.platform == "win32":  # which cannot fork: every program imports what it needs
     CONTEXT = multiprocessing.get_context("spawn")
 else:

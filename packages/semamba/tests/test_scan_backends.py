@@ -280,3 +280,12 @@ def test_one_kernel_computes_what_many_operations_do(monkeypatch, channels, N, K
             results.append([y, *following, *(mixer(projected) for mixer in mixers)])
     for value, expected in zip(*results, strict=True):
         close(value, expected)
+    x, z = projected.chunk(2, -1)
+    weights = mixers[0].weights()
+    with torch.no_grad():
+        half = scan.mixer(x, z, *(weight.half() for weight in weights))[0]  # float32 inside, as everywhere
+        close(half, scan.mixer(x, z, *weights)[0], 1e-2)
+        with pytest.raises(InputError, match="A_log: expected"):
+            scan.mixer(x, z, *weights[:5], weights[5].double(), weights[6])
+        with pytest.raises(InputError, match="state: expected"):
+            scan.mixer(x, z, *weights, past=state[0], state=state[1][:, 1:])

@@ -50,7 +50,7 @@ class Mixer(nn.Module):
         """What `in_proj` gave, (rows, L, 2 inner) -> (rows, L, inner), which goes to `out_proj`."""
         x, gate = projected.chunk(2, -1)
         if scan.fuses(x):
-            return scan.mixer(x, gate, self.weights(), reverse=self.reverse)[0]
+            return scan.mixer(x, gate, *self.weights(), reverse=self.reverse)[0]
         u = causal_conv_silu(x, self.conv_weight, self.conv_bias, reverse=self.reverse)
         delta, B, C = self.select(u)
         return selective_scan(u, delta, -self.A_log.exp(), B, C, self.D, gate, reverse=self.reverse)
@@ -60,7 +60,7 @@ class Mixer(nn.Module):
         x, gate = projected.chunk(2, -1)
         past, values = state
         if scan.fuses(x):
-            y, *following = scan.mixer(x, gate, self.weights(), past=past, state=values)
+            y, *following = scan.mixer(x, gate, *self.weights(), past=past, state=values)
             return y, tuple(following)
         u, past = causal_conv_silu_stateful(x, self.conv_weight, self.conv_bias, past)
         delta, B, C = self.select(u)

@@ -107,7 +107,7 @@ def loader(data: Any, plan: Plan, run: Run) -> DataLoader:
         num_workers=plan.workers,
         collate_fn=getattr(data, "collate", None),
         generator=torch.Generator().manual_seed(plan.seed),  # its own: the global one belongs to the step
-        worker_init_fn=ignore_signals,
+        worker_init_fn=start_worker,
         pin_memory=run.accelerator.device.type == "cuda",
     )
 
@@ -208,8 +208,8 @@ def _everyone_stops(run: Run) -> bool:
     return stops
 
 
-def ignore_signals(worker: int) -> None:
-    """Loader workers ignore signals to the whole process group; the training process ends them, also when it is killed.
+def start_worker(worker: int) -> None:
+    """A loader's worker ignores signals to the whole process group: the training ends it, also when that is killed.
 
     (PyTorch's own watch does not notice that while a worker waits for room in the queue.)
     """

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Subset
 from .. import audio
 from ..files import InputError, note, reason, replacing, write_text
 from ..weights import save_weights
-from .fit import ignore_signals
+from .fit import start_worker
 from .player import Task, set_training
 from .results import BEST, best_results, journal
 from .run import Run
@@ -202,7 +202,7 @@ def evaluate(task: Task, data: Any, batch: int, accelerator: Accelerator, worker
         batch,
         collate_fn=getattr(data, "collate", None),
         num_workers=min(workers, math.ceil(len(mine) / batch)),
-        worker_init_fn=ignore_signals,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # its own, so that an evaluation draws nothing from the global one
     )
     with resting(task):

@@ -99,8 +99,7 @@ def fuses(x: Tensor) -> bool:
 def mixer(
     x: Tensor,
     z: Tensor,
-    weights: Sequence[Tensor],
-    *,
+    *weights: Tensor,
     reverse: bool = False,
     past: Tensor | None = None,
     state: Tensor | None = None,
@@ -111,6 +110,7 @@ def mixer(
     bias, A_log (D, N) and D. `past` and `state` continue a stream, as in `causal_conv_silu_stateful` and
     `selective_scan_stateful`. Returns y (rows, L, D), and the next past and state.
     """
+    _check_mixer(x, z, *weights, past, state)
     taps, length = weights[0].shape[1], x.shape[1]
     if past is not None:
         x = torch.cat([past, x], 1)
@@ -137,6 +137,15 @@ def _check_scan(*inputs: Tensor | None) -> None:
 def _check_conv(x: Tensor, weight: Tensor, bias: Tensor) -> None:
     width, size = x.shape[2], weight.shape[-1]
     _check(("x", "weight", "bias"), (x, weight, bias), (x.shape, (width, size), (width,)))
+
+
+def _check_mixer(*inputs: Tensor | None) -> None:
+    names = "x", "z", "conv weight", "conv bias", "x_proj", "dt_proj", "dt bias", "A_log", "D", "past", "state"
+    (rows, length, width), (_, taps), (_, N) = inputs[0].shape, inputs[2].shape, inputs[7].shape
+    rank = inputs[5].shape[-1]
+    steps, channels = (rows, length, width), (width,)
+    projections = (width, taps), channels, (rank + 2 * N, width), (width, rank), channels, (width, N), channels
+    _check(names, inputs, (steps, steps, *projections, (rows, taps - 1, width), (rows, N, width)))
 
 
 def _check(names: Sequence[str], inputs: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> None:

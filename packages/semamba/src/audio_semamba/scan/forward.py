@@ -41,14 +41,7 @@ def scan(size, u, delta, A, B, C, D, z, y, first_state, last_state, kept, revers
         for n in range(N):
             own[(d // LANES * N + n) * OWN + EXPONENT + d % LANES] = A[d * N + n] * LOG2E
     for r in range(start, stop):
-        for block in range(blocks):
-            base, inside = block * LANES, min(LANES, width - block * LANES)
-            for n in range(N):
-                state = (block * N + n) * OWN + STATE
-                for i in range(LANES):
-                    own[state + i] = 0
-                if has_state:
-                    copy(first_state, (r * N + n) * width + base, own, state, inside)
+        load_states(first_state, has_state, r, width, N, own)
         for segment in range(segments):  # all channels of a few steps lie close together
             for block in range(blocks):
                 base, inside, first = block * LANES, min(LANES, width - block * LANES), block * N * OWN
@@ -71,11 +64,28 @@ def scan(size, u, delta, A, B, C, D, z, y, first_state, last_state, kept, revers
                             lanes[SUM + i] *= lanes[GATE + i] * sigmoid(lanes[GATE + i])
                     copy(lanes, SUM, y, (r * length + t) * width + base, inside)
         if has_state:
-            for block in range(blocks):
-                base, inside = block * LANES, min(LANES, width - block * LANES)
-                for n in range(N):
-                    at = (r * N + n) * width + base
-                    copy(own, (block * N + n) * OWN + STATE, last_state, at, inside)
+            store_states(own, r, width, N, last_state)
+
+
+@inner
+def load_states(first_state, has_state, r, width, N, own):
+    """Row r of the states (rows, N, D), or zeros."""
+    for block in range((width + LANES - 1) // LANES):
+        base, inside = block * LANES, min(LANES, width - block * LANES)
+        for n in range(N):
+            state = (block * N + n) * OWN + STATE
+            for i in range(LANES):
+                own[state + i] = 0
+            if has_state:
+                copy(first_state, (r * N + n) * width + base, own, state, inside)
+
+
+@inner
+def store_states(own, r, width, N, last_state):
+    for block in range((width + LANES - 1) // LANES):
+        base, inside = block * LANES, min(LANES, width - block * LANES)
+        for n in range(N):
+            copy(own, (block * N + n) * OWN + STATE, last_state, (r * N + n) * width + base, inside)
 
 
 @inner

@@ -6,7 +6,7 @@ frame, starting a dozen small operations takes far longer than computing them.
 
 from .compiled import LANES, LOG2E, TABLE, compiled, copy, exp2, fill, floats, inner, sigmoid, strided
 from .conv import convolve, transpose
-from .forward import DELTA, EXPONENT, GATE, OWN, SKIP, STATE, STEP, SUM, U, take_step
+from .forward import DELTA, EXPONENT, GATE, OWN, SKIP, STEP, SUM, U, load_states, store_states, take_step
 from .steps import softplus
 
 
@@ -18,9 +18,9 @@ def scratch(width: int, N: int, K: int, rank: int) -> int:
 
 @compiled
 def mixer(
-    size, x, z, weight, bias, x_proj, dt_proj, dt_bias, A_log, D, y, states, before, reverse, scratch, part, a, b
+    size, x, z, weight, bias, x_proj, dt_proj, dt_bias, A_log, D, y, states, before, reverse, scratch, part, start, stop
 ):
-    """Rows `a` to `b` of x, of which `size` is (rows, inputs, L, D, N, K, rank); z and y have L steps.
+    """Rows `start` to `stop` of x, of which `size` is (rows, inputs, L, D, N, K, rank); z and y have L steps.
 
     Step t sees the inputs t - before to t - before + K - 1. `states` are the addresses of the first and of the last,
     (rows, N, D), or 0.
@@ -46,7 +46,7 @@ def mixer(
         for i in range(width):
             select[i * J + j] = x_proj[j * width + i]
     load_exponents(floats(A_log), width, N, own)
-    for r in range(a, b):
+    for r in range(start, stop):
         load_states(first_state, has_state, r, width, N, own)
         for step in range(length):
             t = length - 1 - step if reverse else step
@@ -77,10 +77,7 @@ def mixer(
                     lanes[SUM + i] *= lanes[GATE + i] * sigmoid(lanes[GATE + i])
                 copy(lanes, SUM, y, (r * length + t) * width + base, inside)
         if has_state:
-            for block in range(blocks):
-                base, inside = block * LANES, min(LANES, width - block * LANES)
-                for n in range(N):
-                    copy(own, (block * N + n) * OWN + STATE, last_state, (r * N + n) * width + base, inside)
+            store_states(own, r, width, N, last_state)
 
 
 @inner
@@ -109,15 +106,3 @@ def load_exponents(A_log, width, N, own):
     for d in range(width):
         for n in range(N):
             own[(d // LANES * N + n) * OWN + EXPONENT + d % LANES] = -exp2(A_log[d * N + n] * LOG2E) * LOG2E
-
-
-@inner
-def load_states(first_state, has_state, r, width, N, own):
-    for block in range(padded(width) // LANES):
-        base, inside = block * LANES, min(LANES, width - block * LANES)
-        for n in range(N):
-            at = (block * N + n) * OWN + STATE
-            for i in range(LANES):
-                own[at + i] = 0
-            if has_state:
-                copy(first_state, (r * N + n) * width + base, own, at, inside)

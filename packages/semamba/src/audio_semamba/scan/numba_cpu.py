@@ -187,11 +187,11 @@ def share(kernel: Callable[..., None], scratch: int, parts: int, size: tuple[int
     memory = torch.zeros(parts, scratch)
 
     def run(part: int) -> None:
-        given = (size, *args, memory[part].data_ptr(), part, bounds[part], bounds[part + 1])
+        arguments = (size, *args, memory[part].data_ptr(), part, bounds[part], bounds[part + 1])
         try:
-            kernel(*given)
+            kernel(*arguments)
         except OSError:  # the disk of Numba's cache is full: nothing ran yet, and what was compiled is in memory
-            kernel(*given)
+            kernel(*arguments)
 
     others = [pool(os.getpid()).submit(run, part) for part in range(1, parts)]
     run(0)
