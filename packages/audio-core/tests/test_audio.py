@@ -88,6 +88,12 @@ print(audio.info(sys.argv[1]).seconds)"""
 # --- converting ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rates", [("16000", 8000), (16000, None), ("16000", "16000")])
+def test_a_rate_that_is_no_number_is_refused(rates):
+    with pytest.raises(InputError, match="rate: expected a number of Hz, got"):
+        audio.resample(np.zeros((1, 100), np.float32), *rates)
+
+
 def test_resampling_keeps_a_sweep_and_lets_no_alias_through():
     kept, gone = sweep(44100, 20, 0.9 * 8000), sweep(44100, 1.1 * 8000, 0.95 * 22050)
     error = audio.resample(kept[None].astype(np.float32), 44100, 16000)[0] - sweep(16000, 20, 0.9 * 8000)
