@@ -109,8 +109,8 @@ def test_two_processes_equal_one_with_the_joint_batch(speech, tmp_path):
     train(toy(speech, steps=2, batch=4), tmp_path / "one", "cpu", quiet=True)
     settings = [f"{key}={json.dumps(value)}" for key, value in {"steps": 2, "epochs": None, "batch": 2}.items()]
     settings += [f"data.train={speech / 'data.jsonl'}", 'data.held_out=["0","1"]', "data.seconds=0.5", "workers=0"]
-    settings += [f"model.{key}={value}" for key, value in MODEL.items()] + ["weights.metric=0", "weights.oversuppression=1"]
-    settings += ["save_every=2"]
+    settings += [f"model.{key}={value}" for key, value in MODEL.items()]
+    settings += ["weights.metric=0", "weights.oversuppression=1", "save_every=2"]
     command = ["-m", "audio_semamba", "train", "advanced", *settings, "-o", tmp_path / "two", "--device", "cpu"]
     result = warm.run(*command, processes=2)
     assert result.returncode == 0, result.stderr

@@ -182,16 +182,19 @@ def varied(clean: Samples, noisy: Samples, data: Data, rate: int, rng: Generator
 
 
 def recorded(clean: Samples, rate: int, rng: Generator) -> Samples:
-    """As another microphone in another room would hear it: a smooth random filter, and noise 30 to 60 dB below.
+    """As another microphone in another room would hear it: a smooth random filter, hiss 30 to 60 dB below, and rumble.
 
     Speech that was synthesised lacks such noise, and a model that knows no other takes that of recordings for an error.
     """
+    if power(clean) <= SILENT:
+        return clean
     spectrum = np.fft.rfft(clean)
     octaves = np.log2(np.linspace(1, rate / 100, spectrum.shape[-1]))
-    gains_db = np.interp(octaves, np.linspace(0, octaves[-1], 7), rng.normal(0, 3.0, 7))
+    gains_db = np.interp(octaves, np.linspace(0, octaves[-1], 7), rng.normal(0, 5.0, 7))
     filtered = np.fft.irfft(spectrum * 10 ** (gains_db / 20), clean.shape[-1]).astype(np.float32)
     hiss = coloured(clean.shape[-1], rate, rng)[None].astype(np.float32)
-    return mixed(filtered, hiss, rng.uniform(30, 60)) if power(filtered) > SILENT else clean
+    rumble = low_pass(rng.standard_normal(clean.shape), rng.uniform(30, 120), rate)
+    return mixed(mixed(filtered, hiss, rng.uniform(30, 60)), rumble, rng.uniform(15, 50))
 
 
 def low_pass(x: Samples, cutoff: float, rate: int) -> Samples:
