@@ -14,11 +14,15 @@ from .compiled import (
     LOG2E,
     ONE,
     TABLE,
+    add_product,
     compiled,
     copy,
     exp2_of_lane,
+    fetch,
     fill,
     floats,
+    inner,
+    multiply,
     sigmoid,
     strided,
     summing,
@@ -87,25 +91,33 @@ def scan(
                 for step in range(steps):
                     t = length - 1 - begin - step if reverse else begin + step
                     here, out = step * STEP, (r * length + t) * width + base
+                    later = t + EVERY if reverse else t - EVERY
+                    fetch(delta, delta_row * r + delta_step * later + base)
+                    fetch(u, u_row * r + u_step * later + base)
+                    fetch(grad, grad_row * r + grad_step * later + base)
+                    fetch(z, z_row * r + z_step * later + base)
+                    fetch(du, (r * length + later) * width + base)
+                    fetch(ddelta, (r * length + later) * width + base)
+                    fetch(dz, (r * length + later) * width + base)
                     copy(delta, delta_row * r + delta_step * t + base, lanes, here + DELTA, inside)
                     copy(u, u_row * r + u_step * t + base, lanes, here + U, inside)
                     copy(grad, grad_row * r + grad_step * t + base, lanes, here + GRAD, inside)
                     if gated:
                         copy(z, z_row * r + z_step * t + base, lanes, here + GATE, inside)
-                        through_gate(lanes, here, inside)
+                        through_gate(lanes, here)
                     B_at, C_at, at = B_row * r + B_step * t, C_row * r + C_step * t, (r * length + t) * N
-                    repeat_step(
-                        B, B_at, C, C_at, dC, at, N, inside, table, lanes, here, own, first, past, step * N * PAST
-                    )
+                    multiply(lanes, here + INFLOW, lanes, here + DELTA, lanes, here + U)
+                    multiply(lanes, here + SUM, skips, skip + SKIP, lanes, here + U)
+                    repeat_step(B, B_at, C, C_at, dC, at, N, table, lanes, here, own, first, past, step * N * PAST)
                     if gated:
-                        to_gate(lanes, here, inside, skips, skip)
+                        multiply(lanes, here + GATE, lanes, here + GATE, lanes, here + SUM)
                         copy(lanes, here + GATE, dz, out, inside)
                 for step in range(steps - 1, -1, -1):
                     t = length - 1 - begin - step if reverse else begin + step
                     here, out = step * STEP, (r * length + t) * width + base
                     B_at, C_at, at = B_row * r + B_step * t, C_row * r + C_step * t, (r * length + t) * N
-                    step_back(B, B_at, C, C_at, dB, at, N, inside, lanes, here, own, first, past, step * N * PAST)
-                    to_inputs(lanes, here, inside, skips, skip)
+                    step_back(B, B_at, C, C_at, dB, at, N, lanes, here, own, first, past, step * N * PAST)
+                    to_inputs(lanes, here, skips, skip)
                     copy(lanes, here + GRAD_INFLOW, du, out, inside)
                     copy(lanes, here + GRAD_EXPONENT, ddelta, out, inside)
     for d in range(width):
@@ -116,9 +128,9 @@ def scan(
 
 
 @summing
-def through_gate(lanes, here, inside):
+def through_gate(lanes, here):
     """The gradient of y before the gate; in the place of z, what it must be multiplied by for z's own gradient."""
-    for i in range(inside):
+    for i in range(LANES):
         grad, z = lanes[here + GRAD + i], lanes[here + GATE + i]
         half = sigmoid(z)
         lanes[here + GRAD + i] = grad * z * half
@@ -126,11 +138,8 @@ def through_gate(lanes, here, inside):
 
 
 @summing
-def repeat_step(B, B_at, C, C_at, dC, at, N, inside, table, lanes, here, own, first, past, now):
+def repeat_step(B, B_at, C, C_at, dC, at, N, table, lanes, here, own, first, past, now):
     """A step forwards that remembers its decays and the states before it."""
-    for i in range(inside):
-        lanes[here + INFLOW + i] = lanes[here + DELTA + i] * lanes[here + U + i]
-        lanes[here + SUM + i] = 0
     for n in range(N):
         b, c, mine, then = B[B_at + n], C[C_at + n], first + n * OWN, now + n * PAST
         grad_c = np.float32(0)
@@ -147,16 +156,9 @@ def repeat_step(B, B_at, C, C_at, dC, at, N, inside, table, lanes, here, own, fi
 
 
 @summing
-def to_gate(lanes, here, inside, skips, skip):
-    for i in range(inside):
-        lanes[here + GATE + i] *= lanes[here + SUM + i] + skips[skip + SKIP + i] * lanes[here + U + i]
-
-
-@summing
-def step_back(B, B_at, C, C_at, dB, at, N, inside, lanes, here, own, first, past, now):
-    for i in range(inside):
+def step_back(B, B_at, C, C_at, dB, at, N, lanes, here, own, first, past, now):
+    for i in range(2 * LANES):  # of both gradients
         lanes[here + GRAD_EXPONENT + i] = 0
-        lanes[here + GRAD_INFLOW + i] = 0
     for n in range(N):
         b, c, mine, then = B[B_at + n], C[C_at + n], first + n * OWN, now + n * PAST
         grad_b = np.float32(0)
@@ -172,11 +174,11 @@ def step_back(B, B_at, C, C_at, dB, at, N, inside, lanes, here, own, first, past
         dB[at + n] += grad_b
 
 
-@summing
-def to_inputs(lanes, here, inside, skips, skip):
+@inner
+def to_inputs(lanes, here, skips, skip):
     """The gradients of delta and u, in the places of those of the exponent and of the inflow."""
-    for i in range(inside):
+    add_product(skips, skip + GRAD_SKIP, lanes, here + GRAD, lanes, here + U)
+    for i in range(LANES):
         grad, u, grad_inflow = lanes[here + GRAD + i], lanes[here + U + i], lanes[here + GRAD_INFLOW + i]
         lanes[here + GRAD_EXPONENT + i] = LN2 * lanes[here + GRAD_EXPONENT + i] + u * grad_inflow
         lanes[here + GRAD_INFLOW + i] = lanes[here + DELTA + i] * grad_inflow + grad * skips[skip + SKIP + i]
-        skips[skip + GRAD_SKIP + i] += grad * u

@@ -9,6 +9,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -109,6 +110,85 @@ def sigmoid(x):
 
 
 @inner
+def padded(count):
+    """Rounded up to whole LANES."""
+    return (count + LANES - 1) // LANES * LANES
+
+
+@inner
 def copy(source, source_at, target, target_at, count):
-    for i in range(count):
-        target[target_at + i] = source[source_at + i]
+    """Up to LANES numbers."""
+    if count == LANES:
+        move(source, source_at, target, target_at)
+    else:
+        for i in range(count):
+            target[target_at + i] = source[source_at + i]
+
+
+# --- operations on LANES at once ---------------------------------------------------------------------------
+# A loop of so few and small steps is no vector's for LLVM: it interleaves four vectors, for which there are too few
+# lanes, or unrolls it before. So these are written as vectors. Loops with a sigmoid or an exp2 in them are long enough.
+
+
+def _vectors(operation: Callable[..., Any]) -> Any:
+    """A function of pairs of a pointer and a place: the first gets `operation` of what all of them point to."""
+
+    def convert(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        places = [builder.gep(pointer, [at]) for pointer, at in zip(args[::2], args[1::2], strict=True)]
+        places = [builder.bitcast(place, vector.as_pointer()) for place in places]
+        result = operation(builder, *(builder.load(place, align=4) for place in places))
+        builder.store(result, places[0], align=4)
+        return context.get_dummy_value()
+
+    return convert
+
+
+@intrinsic
+def fetch(typing, source, at):
+    """Have the next LANES in the cache soon."""
+
+    def convert(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = ir.IntType(8).as_pointer()
+        whole = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place, whole, whole, whole])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [place], kind)
+        for line in range(0, 4 * LANES, 64):
+            at = builder.gep(builder.bitcast(builder.gep(args[0], [args[1]]), place), [ir.Constant(ir.IntType(64), line)])
+            builder.call(prefetch, [at, whole(0), whole(2), whole(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.CPointer(types.float32), types.int64), convert
+
+
+@intrinsic
+def move(typing, source, source_at, target, target_at):
+    pair = types.CPointer(types.float32), types.int64
+    convert = _vectors(lambda builder, old, new: new)
+    return types.void(*pair, *pair), lambda context, builder, signature, args: convert(
+        context, builder, signature, [*args[2:], *args[:2]]
+    )
+
+
+@intrinsic
+def add(typing, target, at, a, a_at):
+    """target += a"""
+    pair = types.CPointer(types.float32), types.int64
+    return types.void(*pair, *pair), _vectors(lambda builder, t, x: builder.fadd(t, x))
+
+
+@intrinsic
+def multiply(typing, target, at, a, a_at, b, b_at):
+    """target = a b"""
+    pair = types.CPointer(types.float32), types.int64
+    return types.void(*pair, *pair, *pair), _vectors(lambda builder, t, x, y: builder.fmul(x, y))
+
+
+@intrinsic
+def add_product(typing, target, at, a, a_at, b, b_at):
+    """target += a b"""
+    pair = types.CPointer(types.float32), types.int64
+    flags = ["contract"]
+    return types.void(*pair, *pair, *pair), _vectors(
+        lambda builder, t, x, y: builder.fadd(t, builder.fmul(x, y, flags=flags), flags=flags)
+    )

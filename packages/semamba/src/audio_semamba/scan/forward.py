@@ -3,7 +3,7 @@
 A tensor is (address, row, step): element (r, t, i) lies at address + 4 (r row + t step + i). An address of 0: absent.
 """
 
-from .compiled import LANES, LOG2E, TABLE, compiled, copy, exp2_of_lane, fill, floats, inner, sigmoid, strided
+from .compiled import LANES, LOG2E, TABLE, compiled, copy, exp2_of_lane, fetch, fill, floats, inner, multiply, sigmoid, strided
 
 EVERY = 16  # steps from one kept state to the next
 # What a step holds for each lane, as offsets; and what is held for each state n.
@@ -55,13 +55,16 @@ def scan(size, u, delta, A, B, C, D, z, y, first_state, last_state, kept, revers
                 copy(D, base, lanes, SKIP, inside)
                 for step in range(segment * EVERY, min((segment + 1) * EVERY, length)):
                     t = length - 1 - step if reverse else step
+                    later = t - EVERY if reverse else t + EVERY
+                    fetch(delta, delta_row * r + delta_step * later + base)
+                    fetch(u, u_row * r + u_step * later + base)
                     copy(delta, delta_row * r + delta_step * t + base, lanes, DELTA, inside)
                     copy(u, u_row * r + u_step * t + base, lanes, U, inside)
-                    take_step(B, B_row * r + B_step * t, C, C_row * r + C_step * t, N, inside, table, lanes, own, first)
+                    take_step(B, B_row * r + B_step * t, C, C_row * r + C_step * t, N, table, lanes, own, first)
                     if gated:
                         copy(z, z_row * r + z_step * t + base, lanes, GATE, inside)
-                        for i in range(inside):
-                            lanes[SUM + i] *= lanes[GATE + i] * sigmoid(lanes[GATE + i])
+                        fetch(z, z_row * r + z_step * later + base)
+                        gate(lanes)
                     copy(lanes, SUM, y, (r * length + t) * width + base, inside)
         if has_state:
             store_states(own, r, width, N, last_state)
@@ -89,10 +92,9 @@ def store_states(own, r, width, N, last_state):
 
 
 @inner
-def take_step(B, B_at, C, C_at, N, inside, table, lanes, own, first):
-    for i in range(inside):  # as long as it may be: a short loop of constant length is unrolled before it is a vector's
-        lanes[INFLOW + i] = lanes[DELTA + i] * lanes[U + i]
-        lanes[SUM + i] = lanes[SKIP + i] * lanes[U + i]
+def take_step(B, B_at, C, C_at, N, table, lanes, own, first):
+    multiply(lanes, INFLOW, lanes, DELTA, lanes, U)
+    multiply(lanes, SUM, lanes, SKIP, lanes, U)
     for n in range(N):
         b, c, mine = B[B_at + n], C[C_at + n], first + n * OWN
         for i in range(LANES):
@@ -100,3 +102,9 @@ def take_step(B, B_at, C, C_at, N, inside, table, lanes, own, first):
             state = decay * own[mine + STATE + i] + b * lanes[INFLOW + i]
             own[mine + STATE + i] = state
             lanes[SUM + i] += c * state
+
+
+@inner
+def gate(lanes):
+    for i in range(LANES):
+        lanes[SUM + i] *= lanes[GATE + i] * sigmoid(lanes[GATE + i])

@@ -4,16 +4,20 @@ Each step is computed from the convolution to the gate while its values are at h
 frame, starting a dozen small operations takes far longer than computing them.
 """
 
-from .compiled import LANES, LOG2E, TABLE, compiled, copy, exp2, fill, floats, inner, sigmoid, strided
-from .conv import convolve, transpose
-from .forward import DELTA, EXPONENT, GATE, OWN, SKIP, STEP, SUM, U, load_states, store_states, take_step
+from .compiled import LANES, LOG2E, TABLE, compiled, copy, exp2, fill, floats, inner, padded, strided
+from .conv import INPUT, convolve, load_taps, silu
+from .conv import SUM as CONVOLVED
+from .forward import DELTA, EXPONENT, GATE, OWN, SKIP, STEP, SUM, U, gate, load_states, store_states, take_step
 from .steps import softplus
+
+AT_ONCE = 8  # inputs of a product
 
 
 def scratch(width: int, N: int, K: int, rank: int) -> int:
     """How many zeros the kernel needs to work with."""
-    J = padded(rank + 2 * N)
-    return TABLE + STEP + padded(width) // LANES * N * OWN + width * (1 + K) + J * (1 + width) + width * (1 + rank)
+    W, J = (-(-count // LANES) * LANES for count in (width, rank + 2 * N))
+    convolution, projections = INPUT + K * LANES + W * (2 + K), J * (1 + W) + W * (1 + rank + AT_ONCE)
+    return TABLE + STEP + W * N * OWN // LANES + convolution + projections
 
 
 @compiled
@@ -28,77 +32,76 @@ def mixer(
     _, inputs, length, width, N, K, rank = size
     x, x_row, x_step = strided(x)
     z, z_row, z_step = strided(z)
-    weight, bias, dt_bias, D, y = floats(weight), floats(bias), floats(dt_bias), floats(D), floats(y)
+    dt_bias, D, y = floats(dt_bias), floats(D), floats(y)
     has_state, first_state, last_state = states[0] != 0, floats(states[0]), floats(states[1])
-    J, blocks = padded(rank + 2 * N), padded(width) // LANES
+    W, J = padded(width), padded(rank + 2 * N)
     table, lanes, own = floats(scratch), floats(scratch + 4 * TABLE), floats(scratch + 4 * (TABLE + STEP))
-    scratch += 4 * (TABLE + STEP + blocks * N * OWN)
-    sums, taps = floats(scratch), floats(scratch + 4 * width)
-    scratch += 4 * width * (1 + K)
-    selected, select = floats(scratch), floats(scratch + 4 * J)
-    scratch += 4 * J * (1 + width)
-    steps, widen = floats(scratch), floats(scratch + 4 * width)
+    scratch += 4 * (TABLE + STEP + W * N * OWN // LANES)
+    window, taps = floats(scratch), floats(scratch + 4 * (INPUT + K * LANES))
+    scratch += 4 * (INPUT + K * LANES + W * (1 + K))
+    sums, selected, select = floats(scratch), floats(scratch + 4 * W), floats(scratch + 4 * (W + J))
+    scratch += 4 * (W + J + W * J)
+    steps, widen = floats(scratch), floats(scratch + 4 * W)
     fill(table)
-    transpose(weight, width, K, taps)
-    transpose(floats(dt_proj), width, rank, widen)
-    x_proj = floats(x_proj)
-    for j in range(rank + 2 * N):
-        for i in range(width):
-            select[i * J + j] = x_proj[j * width + i]
+    load_taps(floats(weight), floats(bias), width, K, taps)
+    transpose(floats(x_proj), rank + 2 * N, width, J, select)
+    transpose(floats(dt_proj), width, rank, W, widen)
     load_exponents(floats(A_log), width, N, own)
     for r in range(start, stop):
         load_states(first_state, has_state, r, width, N, own)
         for step in range(length):
             t = length - 1 - step if reverse else step
-            convolve(x, x_row * r, x_step, t - before, inputs, width, K, taps, bias, sums)
-            for i in range(width):
-                sums[i] *= sigmoid(sums[i])
+            for base in range(0, width, LANES):
+                inside = min(LANES, width - base)
+                convolve(x, x_row * r + base, x_step, t - before, inputs, inside, K, taps, W, base, window)
+                silu(window)
+                copy(window, CONVOLVED, sums, base, LANES)
+                copy(dt_bias, base, steps, base, inside)
             for j in range(J):
                 selected[j] = 0
-            product(sums, width, select, J, selected)
-            for i in range(width):
-                steps[i] = dt_bias[i]
-            for k in range(rank):
-                for i in range(width):
-                    steps[i] += selected[k] * widen[k * width + i]
-            for i in range(width):
-                steps[i] = softplus(steps[i])
-            for block in range(blocks):
-                base, inside = block * LANES, min(LANES, width - block * LANES)
+            product(sums, W, select, J, selected)
+            product(selected, rank, widen, W, steps)
+            for base in range(0, width, LANES):
+                inside = min(LANES, width - base)
+                for i in range(LANES):
+                    steps[base + i] = softplus(steps[base + i])
                 if inside < LANES:  # what the block before left in the other lanes would come into their states
                     for i in range(STEP):
                         lanes[i] = 0
                 copy(D, base, lanes, SKIP, inside)
                 copy(steps, base, lanes, DELTA, inside)
                 copy(sums, base, lanes, U, inside)
-                take_step(selected, rank, selected, rank + N, N, inside, table, lanes, own, block * N * OWN)
+                take_step(selected, rank, selected, rank + N, N, table, lanes, own, base // LANES * N * OWN)
                 copy(z, z_row * r + z_step * t + base, lanes, GATE, inside)
-                for i in range(inside):
-                    lanes[SUM + i] *= lanes[GATE + i] * sigmoid(lanes[GATE + i])
+                gate(lanes)
                 copy(lanes, SUM, y, (r * length + t) * width + base, inside)
         if has_state:
             store_states(own, r, width, N, last_state)
 
 
 @inner
-def padded(count):
-    """Rounded up to whole LANES."""
-    return (count + LANES - 1) // LANES * LANES
+def transpose(matrix, rows, columns, padded_rows, transposed):
+    for i in range(rows):
+        for k in range(columns):
+            transposed[k * padded_rows + i] = matrix[i * columns + k]
 
 
 @inner
 def product(x, inputs, matrix, outputs, y):
-    """Adds x (inputs,) times the matrix (inputs, outputs) to y (outputs,); four rows at once, since y stays longer."""
-    for i in range(0, inputs - 3, 4):
-        a, b, c, d, at = x[i], x[i + 1], x[i + 2], x[i + 3], i * outputs
-        for j in range(outputs):
-            y[j] += (a * matrix[at + j] + b * matrix[at + outputs + j]) + (
-                c * matrix[at + 2 * outputs + j] + d * matrix[at + 3 * outputs + j]
-            )
-    for i in range(inputs // 4 * 4, inputs):
-        factor, at = x[i], i * outputs
-        for j in range(outputs):
-            y[j] += factor * matrix[at + j]
+    """Adds x (inputs,) times the matrix (inputs, outputs) to y (outputs,), both as if zeros followed up to AT_ONCE and
+    LANES."""
+    for i in range(0, inputs, AT_ONCE):
+        a, b, c, d, e, f, g, h = x[i], x[i + 1], x[i + 2], x[i + 3], x[i + 4], x[i + 5], x[i + 6], x[i + 7]
+        for base in range(0, outputs, LANES):
+            at = i * outputs + base
+            for j in range(LANES):
+                low = (a * matrix[at + j] + b * matrix[at + outputs + j]) + (
+                    c * matrix[at + 2 * outputs + j] + d * matrix[at + 3 * outputs + j]
+                )
+                high = (e * matrix[at + 4 * outputs + j] + f * matrix[at + 5 * outputs + j]) + (
+                    g * matrix[at + 6 * outputs + j] + h * matrix[at + 7 * outputs + j]
+                )
+                y[base + j] += low + high
 
 
 @inner
