@@ -91,14 +91,13 @@ def scan(
                 for step in range(steps):
                     t = length - 1 - begin - step if reverse else begin + step
                     here, out = step * STEP, (r * length + t) * width + base
-                    later = t + EVERY if reverse else t - EVERY
-                    fetch(delta, delta_row * r + delta_step * later + base)
-                    fetch(u, u_row * r + u_step * later + base)
-                    fetch(grad, grad_row * r + grad_step * later + base)
-                    fetch(z, z_row * r + z_step * later + base)
-                    fetch(du, (r * length + later) * width + base)
-                    fetch(ddelta, (r * length + later) * width + base)
-                    fetch(dz, (r * length + later) * width + base)
+                    earlier = t + EVERY if reverse else t - EVERY  # what comes next
+                    fetch(delta, delta_row * r + delta_step * earlier + base)
+                    fetch(u, u_row * r + u_step * earlier + base)
+                    fetch(grad, grad_row * r + grad_step * earlier + base)
+                    fetch(z, z_row * r + z_step * earlier + base)
+                    for gradient in (du, ddelta, dz):
+                        fetch(gradient, (r * length + earlier) * width + base)
                     copy(delta, delta_row * r + delta_step * t + base, lanes, here + DELTA, inside)
                     copy(u, u_row * r + u_step * t + base, lanes, here + U, inside)
                     copy(grad, grad_row * r + grad_step * t + base, lanes, here + GRAD, inside)

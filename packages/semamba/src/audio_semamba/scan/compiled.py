@@ -119,24 +119,27 @@ def padded(count):
 def copy(source, source_at, target, target_at, count):
     """Up to LANES numbers."""
     if count == LANES:
-        move(source, source_at, target, target_at)
+        move(target, target_at, source, source_at)
     else:
         for i in range(count):
             target[target_at + i] = source[source_at + i]
 
 
 # --- operations on LANES at once ---------------------------------------------------------------------------
-# A loop of so few and small steps is no vector's for LLVM: it interleaves four vectors, for which there are too few
-# lanes, or unrolls it before. So these are written as vectors. Loops with a sigmoid or an exp2 in them are long enough.
+# LLVM makes no vectors of loops of so few and small steps: where the count is a constant it unrolls them, and else it
+# works on four vectors at a time, for which there are too few lanes. Loops with an exp2 or a sigmoid are long enough.
+
+PLACE = types.CPointer(types.float32), types.int64  # a pointer, and the place of the first of LANES numbers
+WHOLE, BYTES = ir.IntType(32), ir.IntType(8).as_pointer()
 
 
 def _vectors(operation: Callable[..., Any]) -> Any:
-    """A function of pairs of a pointer and a place: the first gets `operation` of what all of them point to."""
+    """Code that stores `operation` of the numbers at all places at the first of these."""
 
     def convert(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.FloatType(), LANES)
-        places = [builder.gep(pointer, [at]) for pointer, at in zip(args[::2], args[1::2], strict=True)]
-        places = [builder.bitcast(place, vector.as_pointer()) for place in places]
+        vector = ir.VectorType(ir.FloatType(), LANES).as_pointer()
+        pairs = zip(args[::2], args[1::2], strict=True)
+        places = [builder.bitcast(builder.gep(pointer, [at]), vector) for pointer, at in pairs]
         result = operation(builder, *(builder.load(place, align=4) for place in places))
         builder.store(result, places[0], align=4)
         return context.get_dummy_value()
@@ -145,50 +148,44 @@ def _vectors(operation: Callable[..., Any]) -> Any:
 
 
 @intrinsic
-def fetch(typing, source, at):
-    """Have the next LANES in the cache soon."""
-
-    def convert(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = ir.IntType(8).as_pointer()
-        whole = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [place, whole, whole, whole])
-        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [place], kind)
-        for line in range(0, 4 * LANES, 64):
-            at = builder.gep(builder.bitcast(builder.gep(args[0], [args[1]]), place), [ir.Constant(ir.IntType(64), line)])
-            builder.call(prefetch, [at, whole(0), whole(2), whole(1)])
-        return context.get_dummy_value()
-
-    return types.void(types.CPointer(types.float32), types.int64), convert
-
-
-@intrinsic
-def move(typing, source, source_at, target, target_at):
-    pair = types.CPointer(types.float32), types.int64
-    convert = _vectors(lambda builder, old, new: new)
-    return types.void(*pair, *pair), lambda context, builder, signature, args: convert(
-        context, builder, signature, [*args[2:], *args[:2]]
-    )
+def move(typing, target, at, source, source_at):
+    """target = source"""
+    return types.void(*PLACE, *PLACE), _vectors(lambda builder, old, new: new)
 
 
 @intrinsic
 def add(typing, target, at, a, a_at):
     """target += a"""
-    pair = types.CPointer(types.float32), types.int64
-    return types.void(*pair, *pair), _vectors(lambda builder, t, x: builder.fadd(t, x))
+    return types.void(*PLACE, *PLACE), _vectors(lambda builder, total, x: builder.fadd(total, x))
 
 
 @intrinsic
 def multiply(typing, target, at, a, a_at, b, b_at):
     """target = a b"""
-    pair = types.CPointer(types.float32), types.int64
-    return types.void(*pair, *pair, *pair), _vectors(lambda builder, t, x, y: builder.fmul(x, y))
+    return types.void(*PLACE, *PLACE, *PLACE), _vectors(lambda builder, old, x, y: builder.fmul(x, y))
 
 
 @intrinsic
 def add_product(typing, target, at, a, a_at, b, b_at):
-    """target += a b"""
-    pair = types.CPointer(types.float32), types.int64
+    """target += a b, by one instruction where there is one."""
     flags = ["contract"]
-    return types.void(*pair, *pair, *pair), _vectors(
-        lambda builder, t, x, y: builder.fadd(t, builder.fmul(x, y, flags=flags), flags=flags)
-    )
+
+    def sum_up(builder: Any, total: Any, x: Any, y: Any) -> Any:
+        return builder.fadd(total, builder.fmul(x, y, flags=flags), flags=flags)
+
+    return types.void(*PLACE, *PLACE, *PLACE), _vectors(sum_up)
+
+
+@intrinsic
+def fetch(typing, source, at):
+    """Bring LANES numbers to the second-level cache; it may be any address."""
+
+    def convert(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [BYTES, WHOLE, WHOLE, WHOLE])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [BYTES], kind)
+        start = builder.bitcast(builder.gep(args[0], [args[1]]), BYTES)
+        for line in range(0, 4 * LANES, 64):
+            builder.call(prefetch, [builder.gep(start, [WHOLE(line)]), WHOLE(0), WHOLE(2), WHOLE(1)])
+        return context.get_dummy_value()
+
+    return types.void(*PLACE), convert

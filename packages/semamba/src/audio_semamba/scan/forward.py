@@ -3,7 +3,21 @@
 A tensor is (address, row, step): element (r, t, i) lies at address + 4 (r row + t step + i). An address of 0: absent.
 """
 
-from .compiled import LANES, LOG2E, TABLE, compiled, copy, exp2_of_lane, fetch, fill, floats, inner, multiply, sigmoid, strided
+from .compiled import (
+    LANES,
+    LOG2E,
+    TABLE,
+    compiled,
+    copy,
+    exp2_of_lane,
+    fetch,
+    fill,
+    floats,
+    inner,
+    multiply,
+    sigmoid,
+    strided,
+)
 
 EVERY = 16  # steps from one kept state to the next
 # What a step holds for each lane, as offsets; and what is held for each state n.
