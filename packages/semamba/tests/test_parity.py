@@ -84,9 +84,12 @@ def test_a_mixer_equals_the_original(filled_layer):
 def test_both_directions_equal_the_original(filled_layer):
     case, block = filled_layer(MambaBlock(16, 16, 4, 4, 1e-5), "mamba_block")
     x = case.inputs["x"]
-    close(F.rms_norm(x, (16,), block.mixers[0].norm, 1e-5), case.outputs["norm"])
-    close(block.branches(x, block.in_weight()), case.outputs["y"])
-    close(block.branches(x, block.in_weight())[..., :16], case.outputs["forward_mixer_plus_residual"])
+    normed = F.rms_norm(x, (16,), None, 1e-5)
+    close(normed * block.mixers[0].norm, case.outputs["norm"])
+    forward, backward = (mixer.out_proj(mixer(mixer.in_proj(normed * mixer.norm))) + x for mixer in block.mixers)
+    close(forward, case.outputs["forward_mixer_plus_residual"])
+    close(torch.cat([forward, backward], -1), case.outputs["y"])
+    close(block(x), x + block.project(case.outputs["y"]))  # by products of weights
 
 
 @torch.no_grad()

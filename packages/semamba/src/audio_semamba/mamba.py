@@ -7,6 +7,7 @@ Shapes are (rows, L, channels), where a row is all that a scan runs through.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -95,12 +96,12 @@ class MambaBlock(nn.Module):
         nn.init.uniform_(self.project.bias, -(channels**-0.5), channels**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.in_weight()
+        weights = self.weights()
         if torch.is_grad_enabled() or x.device.type != "cpu":
-            return x + self.project(self.branches(x, weight))
+            return self.scanned(x, *weights)
         # Some rows at a time: what lies inside is many times wider than x, and twice as fast where the cache holds it.
         rows = max(1, _POSITIONS * torch.get_num_threads() // x.shape[1])
-        return torch.cat([part + self.project(self.branches(part, weight)) for part in x.split(rows)])
+        return torch.cat([self.scanned(part, *weights) for part in x.split(rows)])
 
     def start(self, rows: int) -> MixerState:
         mixer = self.mixers[0]
@@ -111,19 +112,29 @@ class MambaBlock(nn.Module):
     def stream(self, x: Tensor, state: MixerState) -> tuple[Tensor, MixerState]:
         """The same for the next steps of L, where there is one direction only."""
         (mixer,) = self.mixers
-        projected = F.linear(F.rms_norm(x, x.shape[-1:], None, self.eps), self.in_weight())
-        y, state = mixer.stream(projected, state)
-        return x + self.project(mixer.out_proj(y) + x), state
+        into, past, (out,) = self.weights()
+        y, state = mixer.stream(F.linear(F.rms_norm(x, x.shape[-1:], None, self.eps), into), state)
+        return x + F.linear(x, past, self.project.bias) + F.linear(y, out), state
 
-    def branches(self, x: Tensor, weight: Tensor) -> Tensor:
-        """(rows, L, channels) -> (rows, L, directions * channels): each direction with its own residual connection."""
-        parts = F.linear(F.rms_norm(x, x.shape[-1:], None, self.eps), weight).chunk(len(self.mixers), -1)
-        return torch.cat([mixer.out_proj(mixer(part)) + x for mixer, part in zip(self.mixers, parts, strict=True)], -1)
+    def scanned(self, x: Tensor, into: Tensor, past: Tensor, out: Sequence[Tensor]) -> Tensor:
+        """`forward` of some rows, with the `weights`."""
+        parts = F.linear(F.rms_norm(x, x.shape[-1:], None, self.eps), into).chunk(len(self.mixers), -1)
+        y = x + F.linear(x, past, self.project.bias)
+        for mixer, part, weight in zip(self.mixers, parts, out, strict=True):
+            y = y + F.linear(mixer(part), weight)
+        return y
 
-    def in_weight(self) -> Tensor:
-        """(directions * 2 inner, channels). Norms differ by their gains only: with these in the weights, all directions
-        share one product."""
-        return torch.cat([mixer.in_proj.weight * mixer.norm for mixer in self.mixers])
+    def weights(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Of the products before the scans, around them, and after each of them.
+
+        Norms differ by their gains only: with these in the weights, all directions share one product. Each direction
+        has its own residual connection: project(cat(out_proj(y) + x, ...)), which needs fewer products, and no cat, if
+        those of weights are taken first.
+        """
+        into = torch.cat([mixer.in_proj.weight * mixer.norm for mixer in self.mixers])  # (directions * 2 inner, C)
+        shares = self.project.weight.chunk(len(self.mixers), 1)  # (C, C) each
+        out = [share @ mixer.out_proj.weight for share, mixer in zip(shares, self.mixers, strict=True)]  # (C, inner)
+        return into, torch.stack(shares).sum(0), out
 
 
 class TFBlock(nn.Module):

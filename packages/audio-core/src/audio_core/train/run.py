@@ -7,10 +7,8 @@ main process locks the folder.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +41,6 @@ class Run:
         self.folder, self.quiet = Path(folder), quiet
         self.plan = replace(plan, steps=plan.total_steps(items))
         self.accelerator = _accelerator(plan, device)
-        if self.accelerator.device.type == "cpu":
-            _keep_memory()
         self._claim()
         self.step, self.samples = max(self.states(), default=0), 0  # `restore` reads the samples
         self.leaving = False  # true after the last step of this process; watchers act then for the last time
@@ -180,15 +176,6 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
     if plan.precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("precision=fp16 needs a GPU; use bf16 or no on a CPU")
     return accelerator
-
-
-def _keep_memory() -> None:
-    """Let the process keep freed memory. By default glibc fetches large tensors from the kernel in every step anew,
-    which takes up to a quarter of a training on a CPU."""
-    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # musl has none
-        most_maps, trim_threshold = -4, -1
-        mallopt(most_maps, 0)
-        mallopt(trim_threshold, 2**31 - 1)
 
 
 def _torch_save(state: Any, file: IO[bytes]) -> None:

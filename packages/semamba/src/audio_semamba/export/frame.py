@@ -247,9 +247,8 @@ class FrameGraph:
         mixers = list(block.mixers)
         outputs = [self.node("Squeeze", part, self.integers(0)) for part in self.split(y, (1,) * len(mixers), 0)]
         outputs[1:] = [self._flipped(output) for output in outputs[1:]]
-        parts = block.project.weight.chunk(len(mixers), 1)
-        matrices = [part @ mixer.out_proj.weight for part, mixer in zip(parts, mixers, strict=True)]
-        matrices.append(sum(parts, torch.eye(len(parts[0]))))
+        _, past, out = block.weights()
+        matrices = [*out, past + torch.eye(len(past))]
         joined = self.node("Concat", *outputs, x, axis=1)
         product = self.node("MatMul", joined, self._constant(block, "out", torch.cat(matrices, 1).T))
         return self.node("Add", product, self._weight(block.project, "bias"))
