@@ -1,8 +1,26 @@
-"""Bytesep music source separation.
+"""Music source separation with the models of Bytesep, for audio of any length.
 
-Not built yet: this distribution holds the name only.
+`model = load(path)` gives the model of a bundle, and `separate(model, audio, rate)` the stems of a recording of any
+length. `Separator` holds one or more models for many recordings.
 """
+
+from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
-__all__ = ["__version__"]
+__all__ = ["PACKAGE", "Separator", "__version__", "load", "separate"]
+PACKAGE = Package(
+    name="audio-sep",
+    version=__version__,
+    about="Music source separation: train, separate, measure.",
+    formats={"onnx": ".onnx"},
+    tags=("audio-source-separation", "music"),
+)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Separator": ".separate",
+        "load": ".models",
+        "separate": ".separate",
+    },
+)

@@ -1,0 +1,35 @@
+"""The separation models by name, and loading of bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import PACKAGE
+from .networks import (
+    ConditionalUNet,
+    MobileNetSubbandTime,
+    ResUNet143,
+    ResUNet143DecouplePlus,
+    ResUNet143SubbandTime,
+    UNet,
+    UNetSubbandTime,
+)
+from .separator import SpectrogramSeparator
+
+MODELS: dict[str, type[SpectrogramSeparator]] = {
+    model.__name__: model
+    for model in (
+        UNet,
+        UNetSubbandTime,
+        ResUNet143,
+        ResUNet143DecouplePlus,
+        ResUNet143SubbandTime,
+        MobileNetSubbandTime,
+        ConditionalUNet,
+    )
+}
+
+
+def load(path: str | Path, device: str = "cpu") -> SpectrogramSeparator:
+    """The model of a bundle or run, by its folder or Hub id; or of the wheel, by a name of `PACKAGE.shipped`."""
+    return PACKAGE.load(path, [*MODELS.values()], device)
