@@ -53,9 +53,14 @@ class SeparatorConfig:
         return self.n_fft // 2 + 1
 
     @property
+    def inputs(self) -> int:
+        """Channels that the network sees."""
+        return self.channels * self.bands * self.slices
+
+    @property
     def shortest(self) -> int:
         """Samples of the shortest audio, which the STFT reflects at its ends; the filter bank adds some."""
-        return self.bins if self.bands == 1 else self.bands * (self.bins - 16)
+        return self.bins if self.bands == 1 else max(self.bands * (self.bins - 16), 1)
 
 
 @dataclass(frozen=True)
