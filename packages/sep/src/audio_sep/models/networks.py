@@ -121,7 +121,7 @@ class ConditionalUNet(SpectrogramSeparator):
     def forward(self, audio: Tensor, condition: Tensor) -> Tensor:
         """(B, C, T) and a value for each source, (B, S) -> (B, 1, C, T)."""
         mixture = self.analysis(audio)
-        return self.synthesis(self.features(mixture.magnitude, condition), mixture, [0], audio.shape[-1])
+        return self.estimate(self.features(mixture.magnitude, condition), mixture, [0], audio.shape[-1])
 
     @torch.inference_mode()
     def separate(self, audio: Tensor, sources: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -132,5 +132,5 @@ class ConditionalUNet(SpectrogramSeparator):
         for name, place in zip(names, self.places(names), strict=True):
             condition = conditions[place].expand(len(audio), -1)
             features = self.features(mixture.magnitude, condition)
-            outputs[name] = self.synthesis(features, mixture, [0], audio.shape[-1])[:, 0]
+            outputs[name] = self.estimate(features, mixture, [0], audio.shape[-1])[:, 0]
         return outputs

@@ -56,7 +56,7 @@ class SpectrogramSeparator(nn.Module):
         """(B, C, T), T from `shortest` on -> (B, S, C, T)."""
         mixture = self.analysis(audio)
         features = self.features(mixture.magnitude)
-        return self.synthesis(features, mixture, [*range(len(self.config.sources))], audio.shape[-1])
+        return self.estimate(features, mixture, [*range(len(self.config.sources))], audio.shape[-1])
 
     @torch.inference_mode()
     def separate(self, audio: Tensor, sources: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ class SpectrogramSeparator(nn.Module):
         names = self.config.sources if sources is None else sources
         mixture = self.analysis(audio)
         features = self.features(mixture.magnitude)
-        outputs = self.synthesis(features, mixture, self.places(names), audio.shape[-1])
+        outputs = self.estimate(features, mixture, self.places(names), audio.shape[-1])
         return dict(zip(names, outputs.unbind(1), strict=True))
 
     def places(self, names: Sequence[str]) -> list[int]:
@@ -93,19 +93,25 @@ class SpectrogramSeparator(nn.Module):
             x = sliced(x, self.config.slices)
         return self.body(x, *condition)
 
-    def synthesis(self, features: Tensor, mixture: Mixture, sources: list[int], length: int) -> Tensor:
-        """The audio of these sources, (B, S, C, length)."""
+    def spectra(self, features: Tensor, mixture: Mixture, sources: list[int]) -> Tensor:
+        """The complex spectrograms of these sources, (B, S, C, frames, bins) or (B, S, C * bands, ...)."""
         config = self.config
         planes = self.planes(features, sources)[..., : mixture.magnitude.shape[2], :]
         planes = planes.unflatten(2, (config.channels, config.planes, config.bands, config.slices))
         # (B, S, C, planes, bands, slices, T, F) -> (B, S, C * bands, planes, T, slices * F)
         planes = planes.movedim((4, 5), (3, 6)).flatten(2, 3).flatten(-2)
-        spectra = F.pad(estimates(planes, mixture, self.bounded), (0, 1))
+        return F.pad(estimates(planes, mixture, self.bounded), (0, 1))
+
+    def synthesis(self, spectra: Tensor, samples: int, length: int) -> Tensor:
+        """Spectrograms as `spectra` gives them -> audio (B, S, C, length). `samples` are those of the mixture."""
+        audio = self.stft.inverse(spectra.mT, samples)
         if self.bank is None:
-            return self.stft.inverse(spectra.mT, length)
-        subbands = self.stft.inverse(spectra.mT, mixture.samples).flatten(1, 2)
-        audio = self.bank.synthesis(subbands, length)
-        return audio.unflatten(1, (len(sources), config.channels))
+            return audio
+        return self.bank.synthesis(audio.flatten(1, 2), length).unflatten(1, (spectra.shape[1], self.config.channels))
+
+    def estimate(self, features: Tensor, mixture: Mixture, sources: list[int], length: int) -> Tensor:
+        """The audio of these sources, (B, S, C, length)."""
+        return self.synthesis(self.spectra(features, mixture, sources), mixture.samples, length)
 
 
 def sliced(x: Tensor, slices: int) -> Tensor:
