@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from audio_core.files import InputError
+
 _SOURCE = re.compile(r"\w[\w .-]*")  # it names a file, too
 
 
@@ -53,9 +55,14 @@ class SeparatorConfig:
         return self.n_fft // 2 + 1
 
     @property
+    def inputs(self) -> int:
+        """Channels that the network sees."""
+        return self.channels * self.bands * self.slices
+
+    @property
     def shortest(self) -> int:
         """Samples of the shortest audio, which the STFT reflects at its ends; the filter bank adds some."""
-        return self.bins if self.bands == 1 else self.bands * (self.bins - 16)
+        return self.bins if self.bands == 1 else max(self.bands * (self.bins - 16), 1)
 
 
 @dataclass(frozen=True)
@@ -128,3 +135,31 @@ ModelConfig = (
     | MobileNetSubbandTimeConfig
     | ConditionalUNetConfig
 )
+
+
+# --- names in the original program -------------------------------------------------------------------------
+
+ORIGINAL_TYPES: dict[str, type[SeparatorConfig]] = {
+    "UNet": UNetConfig,
+    "UNetSubbandTime": UNetSubbandTimeConfig,
+    "ResUNet143_DecouplePlusInplaceABN_ISMIR2021": ResUNet143Config,
+    "ResUNet143_DecouplePlus": ResUNet143DecouplePlusConfig,
+    "ResUNet143_Subbandtime": ResUNet143SubbandTimeConfig,
+    "MobileNet_Subbandtime": MobileNetSubbandTimeConfig,
+    "ConditionalUNet": ConditionalUNetConfig,
+}
+"""The `model_type` of the original's recipes -> our configurations."""
+UNPUBLISHED = (
+    *("MobileTiny_Subbandtime", "LevelRNN", "WavUNet", "WavUNetLevelRNN", "TTnet", "TTnetNoTransformer"),
+    *("JiafengCNN", "JiafengTTNet", "ResUNet143FC_Subbandtime", "AmbisonicToBinaural_UNetSubbandtimePhase"),
+    *("AmbisonicToBinaural_ResUNetSubbandtimePhase", "MobileNetSubbandTime", "WrapperDemucs", "WrapperHDemucs"),
+)
+"""Names that the original knows too, of models whose code was never published."""
+
+
+def original_type(name: str) -> type[SeparatorConfig]:
+    """The configuration for a `model_type` of the original."""
+    if name in ORIGINAL_TYPES:
+        return ORIGINAL_TYPES[name]
+    what = "a model whose code was never published" if name in UNPUBLISHED else "no model of the original"
+    raise InputError(f"model_type {name}: is {what}; there are {', '.join(ORIGINAL_TYPES)}")

@@ -1,0 +1,255 @@
+"""Checkpoints of the original program -> our models.
+
+The names and shapes of the tensors tell the model and its sizes. The names of the sources, and the order in which
+earlier subband models have the planes of the head, are taken from the published file's name, or are settings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from audio_core import config
+from audio_core.bundle import read_checkpoint
+from audio_core.files import InputError
+from audio_core.weights import no_values, shortened
+from torch import Tensor
+
+from .config import (
+    ConditionalUNetConfig,
+    MobileNetSubbandTimeConfig,
+    ResUNet143Config,
+    ResUNet143DecouplePlusConfig,
+    ResUNet143SubbandTimeConfig,
+    SeparatorConfig,
+    UNetConfig,
+    UNetSubbandTimeConfig,
+    original_type,
+)
+from .models import MODELS
+from .models.separator import SpectrogramSeparator
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+# Of Lightning's module, DistributedDataParallel and torch.compile.
+_PREFIXES = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+")
+# Fourier matrices, of the model and of a loss.
+_CONSTANTS = re.compile(r"(?:.*\.)?i?stft\.(?:conv_(?:real|imag)\.weight|ola_window)")
+_SOURCES = re.compile(r"(?<![a-z])(vocals|accompaniment|bass|drums|other|speech|piano|violin)(?![a-z])")
+_BOTH = (ResUNet143SubbandTimeConfig, MobileNetSubbandTimeConfig)  # exist with either order of planes
+_ABN_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a checkpoint does not say."""
+
+    sources: tuple[str, ...] = ()
+    """Names of what it separates; by default the one in the file's name."""
+    rate: int = 44100
+    model_type: str = ""
+    """The original's name of the model, to be checked."""
+    layout: Literal["", "v1", "v2"] = ""
+    """The order of planes of a subband model: v1 of code before December 2021, v2 since; by default as the file's
+    name says, or as the model's behaviour shows."""
+
+
+def convert(path: str | Path, settings: Sequence[str] = ()) -> SpectrogramSeparator:
+    """The model of an original's checkpoint, ready for use. `settings` are those of `Settings`, as `rate=48000`."""
+    path = Path(path)
+    known = config.build(Settings, {}, [text.removeprefix("model.") for text in settings])
+    state = {}
+    for name, tensor in read_checkpoint(path, _WRAPPERS).items():
+        name = _PREFIXES.sub("", name)
+        if not _CONSTANTS.fullmatch(name):
+            _expect_values(path, name, tensor)
+            state[name] = tensor
+    model_config = _config(state, path, known)
+    if known.layout and not isinstance(model_config, _BOTH):
+        raise InputError(f"{path}: layout={known.layout} is of subband models with a fourth plane, and this is none")
+    model = _filled(state, model_config, path)
+    if isinstance(model_config, UNetSubbandTimeConfig):
+        _by_plane(model)
+    elif isinstance(model_config, _BOTH):
+        layout = known.layout or _named_layout(path) or _seen_layout(model, path)
+        if layout == "v1":
+            if len(model_config.sources) > 1:
+                raise InputError(f"{path}: models of layout v1 mix up several sources, and only one can be converted")
+            _by_plane(model)
+    return model
+
+
+def summary(model: SpectrogramSeparator) -> tuple[str, str]:
+    """Title and summary for the card of a converted model."""
+    values = sum(parameter.numel() for parameter in model.parameters())
+    c = model.config
+    what = f"{', '.join(c.sources)} of {c.channels} channels at {c.rate} Hz, {values} parameters"
+    return type(model).__name__, f"separates {what}"
+
+
+# --- what the file tells -----------------------------------------------------------------------------------
+
+
+def _config(state: Mapping[str, Tensor], path: Path, known: Settings) -> SeparatorConfig:
+    """The configuration that shapes and settings give."""
+    cls = _recognized(state, path)
+    if known.model_type and original_type(known.model_type) is not cls:
+        raise InputError(f"{path}: is a {config.kind(cls)}, and model_type={known.model_type} is another model")
+    first = {UNetConfig: "conv_block.conv1", MobileNetSubbandTimeConfig: "conv_block.conv1a"}
+    layer = first.get(cls, "conv_block.conv1" if cls.planes == 3 else "conv_block1.conv1")
+    try:
+        inputs = state[f"encoder_block1.{layer}.weight"].shape[1]
+        rows = len(state["after_conv2.bias"])
+        conditions = state["conv_block7.beta1.weight"].shape[1] if cls is ConditionalUNetConfig else 0
+    except (KeyError, IndexError, TypeError):  # IndexError and TypeError of tensors without axes
+        raise InputError(f"{path}: looks like a {config.kind(cls)}, but its first or last layer is missing") from None
+    channels, rest = divmod(inputs, cls.bands * cls.slices)
+    sources, more = divmod(rows, cls.planes * inputs) if inputs else (0, 0)
+    if rest or more or not channels or not sources:
+        raise InputError(f"{path}: a {config.kind(cls)} has no {inputs} inputs together with {rows} planes")
+    if cls is UNetSubbandTimeConfig and sources > 1:
+        raise InputError(f"{path}: the original mixes up the {sources} sources of a UNetSubbandTime; train it anew")
+    names = known.sources or _source_names(path)
+    if len(names) != (conditions or sources):
+        wanted = "sources=[vocals,bass,drums,other]" if (conditions or sources) > 1 else "sources=[vocals]"
+        text = f"{len(names)} are given" if known.sources else "its name does not say which"
+        raise InputError(f"{path}: separates {conditions or sources} sources, and {text}; name them as {wanted}")
+    try:
+        return cls(known.rate, channels, names)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _recognized(state: Mapping[str, Tensor], path: Path) -> type[SeparatorConfig]:
+    bins = state["bn0.weight"].numel() if "bn0.weight" in state else 0
+    in_subbands = "pqmf.ana_conv_filter.weight" in state or bins == ResUNet143SubbandTimeConfig().bins
+    if "encoder_block1.conv_block.conv1a.weight" in state:
+        return MobileNetSubbandTimeConfig
+    if "encoder_block1.conv_block.beta1.weight" in state:
+        return ConditionalUNetConfig
+    if "encoder_block1.conv_block.conv1.weight" in state:
+        return UNetSubbandTimeConfig if in_subbands else UNetConfig
+    if "encoder_block1.conv_block1.abn2.weight" in state:
+        return ResUNet143Config
+    if "encoder_block1.conv_block1.conv1.weight" in state:
+        return ResUNet143SubbandTimeConfig if in_subbands else ResUNet143DecouplePlusConfig
+    raise InputError(f"{path}: is no model of Bytesep; it holds {shortened(state) or 'nothing'}")
+
+
+def _source_names(path: Path) -> tuple[str, ...]:
+    names = {*_SOURCES.findall(path.name.lower())}
+    return tuple(names) if len(names) == 1 else ()
+
+
+def _named_layout(path: Path) -> str:
+    """The order of planes that the name of a published file says; the earlier ones had 350000 steps of training."""
+    if re.search(r"_v2(?![0-9])", path.name):
+        return "v2"
+    return "v1" if "_350k_steps" in path.name else ""
+
+
+def _seen_layout(model: SpectrogramSeparator, path: Path) -> str:
+    raise InputError(f"{path}: give layout=")
+
+
+def _expect_values(path: Path, name: str, tensor: Tensor) -> None:
+    """A file may hold any kind of tensor, and shapes that claim more than it stores."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    counts = name.endswith("num_batches_tracked") and tensor.dtype == torch.int64 and not tensor.ndim
+    if not (plain and (tensor.is_floating_point() or counts)):
+        raise InputError(f"{path}: {name} holds no plain floating-point numbers")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(f"{path}: {name} claims more numbers than the file stores")
+    if not tensor.isfinite().all():
+        raise InputError(f"{path}: {name} holds values that are not finite")
+
+
+# --- weights -----------------------------------------------------------------------------------------------
+
+
+def _filled(state: Mapping[str, Tensor], model_config: SeparatorConfig, path: Path) -> SpectrogramSeparator:
+    """The model with these weights. Each must have its place, and each place its weight."""
+    cls = MODELS[config.kind(type(model_config))]
+    with no_values():
+        expected = cls(model_config).state_dict()
+    pairs = {name: original_name(name, cls is MODELS["ResUNet143"]) for name in expected}
+    optional = {name for name in pairs if name.startswith("bank.") or pairs[name].endswith("abn2.num_batches_tracked")}
+    missing = sorted(theirs for ours, theirs in pairs.items() if theirs not in state and ours not in optional)
+    unknown = [name for name in state if name not in {*pairs.values()}]
+    if missing or unknown:
+        lists = ((missing, "are missing"), (unknown, "are unknown"))
+        wrong = " and ".join(f"{len(names)} tensors {what} ({shortened(names)})" for names, what in lists if names)
+        raise InputError(f"{path}: looks like a {cls.__name__}, but {wrong}")
+    for ours, theirs in pairs.items():
+        if theirs in state and state[theirs].shape != expected[ours].shape:
+            shapes = f"{tuple(state[theirs].shape)}, and a {cls.__name__} has {tuple(expected[ours].shape)}"
+            raise InputError(f"{path}: {theirs} has the shape {shapes}")
+    model = cls(model_config)
+    tensors = {**model.state_dict(), **{ours: state[theirs] for ours, theirs in pairs.items() if theirs in state}}
+    for ours, theirs in pairs.items():
+        if theirs.endswith(".abn2.weight"):  # which scales by |w| + eps
+            tensors[ours] = tensors[ours].abs() + _ABN_EPS
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+def _by_plane(model: SpectrogramSeparator) -> None:
+    """Reorder the head's rows from (channel, band, plane) to (channel, plane, band)."""
+    sizes = model.config.channels, model.config.bands, model.config.planes
+    for values in (model.planes.weight, model.planes.bias):
+        values.data = values.data.unflatten(0, sizes).transpose(1, 2).flatten(0, 2).contiguous()
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+_WHOLE = {"norm": "bn0", "planes": "after_conv2"}
+_WHOLE |= {"bank.analysis_weight": "pqmf.ana_conv_filter.weight", "bank.synthesis_weight": "pqmf.syn_conv_filter.weight"}
+_STAGES = {  # blocks of ResUNets are numbered inside a stage; a decoder's upsampling counts as the first of its stage
+    r"body\.encoders\.(\d+)\.(\d+)\.": lambda at, block: f"encoder_block{at + 1}.conv_block{block + 1}.",
+    r"body\.encoders\.(\d+)\.": lambda at: f"encoder_block{at + 1}.conv_block.",
+    r"body\.centre\.(\d+)\.(\d+)\.": lambda at, block: f"conv_block7{'abcd'[at]}.conv_block{block + 1}.",
+    r"body\.centre\.0\.": lambda: "conv_block7.",
+    r"body\.decoders\.(\d+)\.block\.(\d+)\.": lambda at, block: f"decoder_block{at + 1}.conv_block{block + 2}.",
+    r"body\.decoders\.(\d+)\.block\.": lambda at: f"decoder_block{at + 1}.conv_block2.",
+    r"body\.decoders\.(\d+)\.up\.": lambda at: f"decoder_block{at + 1}.",
+    r"body\.after\.(\d+)\.": lambda block: f"after_conv_block1.conv_block{block + 1}.",
+    r"body\.after\.": lambda: "after_conv_block1.",
+}
+_KINDS = {"conv": "conv", "convs": "conv", "norm": "bn", "norms": "bn", "shift": "beta"}
+_LAYERS = {  # inside a block or an upsampling
+    r"(first|second)\.(convs|norms)\.(\d)": lambda which, kind, at: (
+        f"{_KINDS[kind]}{1 + (which == 'second')}{'abc'[at]}"
+    ),
+    r"(first|second)\.(conv|norm|shift)": lambda which, kind: f"{_KINDS[kind]}{1 + (which == 'second')}",
+    r"(conv|norm)(\d)": lambda kind, at: f"{_KINDS[kind]}{at}",
+    r"(conv|norm|shift)": lambda kind: f"{_KINDS[kind]}1",
+    r"0": lambda: "bn1",
+    r"2": lambda: "conv1",
+    r"shortcut": lambda: "shortcut",
+}
+
+
+def original_name(name: str, in_place: bool = False) -> str:
+    """The original's name for a tensor of our models, `in_place` for the one with in-place activated norms."""
+    if name in _WHOLE:
+        return _WHOLE[name]
+    layer, _, leaf = name.rpartition(".")
+    if layer in _WHOLE:
+        return f"{_WHOLE[layer]}.{leaf}"
+    stage, layer = _translated(_STAGES, layer)
+    theirs, _ = _translated(_LAYERS, layer)
+    if in_place and theirs == "bn2":
+        theirs = "abn2"
+    return f"{stage}{theirs}.{leaf}"
+
+
+def _translated(table: Mapping[str, Callable[..., str]], name: str) -> tuple[str, str]:
+    """What the first fitting row makes of the beginning of a name, and the rest of the name."""
+    for pattern, translate in table.items():
+        if match := re.match(pattern, name):
+            parts = (int(part) if part.isdigit() else part for part in match.groups())
+            return translate(*parts), name[match.end() :]
+    raise ValueError(f"{name} has no place in the original")
