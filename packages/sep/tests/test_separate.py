@@ -10,6 +10,7 @@ from audio_core.files import InputError
 from audio_core.testing import close, noise, tone
 from audio_sep.channels import groups
 from audio_sep.separate import Separator, separate
+
 from .sep_toys import Toy, gain, halves
 
 RATE = 8000

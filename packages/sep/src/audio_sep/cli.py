@@ -54,7 +54,10 @@ def _add_models(parser: command.Parser) -> None:
 def _add_stems(parser: command.Parser) -> None:
     wanted = parser.add_mutually_exclusive_group()
     wanted.add_argument(
-        "--stems", nargs="+", metavar="STEM", help="write only these, and compute no others (default: all of the models)"
+        "--stems",
+        nargs="+",
+        metavar="STEM",
+        help="write only these, and compute no others (default: all of the models)",
     )
     wanted.add_argument("--two-stems", metavar="STEM", help="this stem, and no_STEM: the recording without it")
     parser.add_argument("--residual", action="store_true", help="residual: what is in none of the stems")
@@ -116,14 +119,12 @@ def _separate(args: argparse.Namespace) -> int:
         raise InputError(f"--jobs: expected 1 or more, got {args.jobs}")
 
     from . import parallel
-    from .separate import Separator
     from .stem_files import jobs
 
     models = _load(args)
-    wanted = [args.two_stems] if args.two_stems else args.stems
-    separator = Separator(models, wanted, residual, **_passes(args))
-    work = jobs(found, args.out, separator.names, args.format, args.filename)
-    return parallel.run(work, functools.partial(_work, args, residual), args.jobs, args.force, args.quiet).code
+    work = jobs(found, args.out, _separator(args, models, residual).names, args.format, args.filename)
+    begin = functools.partial(_begin, args, residual, models if args.jobs == 1 else None)
+    return parallel.run(work, begin, args.jobs, args.force, args.quiet).code
 
 
 def _load(args: argparse.Namespace) -> list[Any]:
@@ -133,17 +134,26 @@ def _load(args: argparse.Namespace) -> list[Any]:
     return [load(name, device) for name in args.model]
 
 
-def _work(args: argparse.Namespace, residual: str | None) -> Work:
-    """In each process: the models are loaded, and a file after another goes through them."""
+def _separator(args: argparse.Namespace, models: list[Any], residual: str | None) -> Any:
+    from .separate import Separator
+
+    stems = [args.two_stems] if args.two_stems else args.stems
+    return Separator(models, stems, residual, **_passes(args))
+
+
+def _begin(args: argparse.Namespace, residual: str | None, models: list[Any] | None) -> Work:
+    """In each of several processes: load the models, and return what separates a file."""
     from .separate import Separator
     from .stem_files import FORMATS, separate_file
 
-    models = _load(args)
-    encoding = FORMATS[args.format][1]
+    models = _load(args) if models is None else models
+    whole = _separator(args, models, residual)
 
-    def work(source: Path, targets: dict[str, Path]) -> None:
-        """Some of the stems may be there already."""
-        stems = None if residual in targets else list(targets)
-        separator = Separator(models, wanted if stems is None else stems, ..., **_passes(args))
+    def work(source: Path, targets: dict[str, Path]) -> None:  # of the stems that are not there yet
+        separator = whole if residual in targets else Separator(models, [*targets], **_passes(args))
+        bar = args.quiet or args.jobs > 1
+        remark = separate_file(separator, source, targets, FORMATS[args.format][1], args.clip, args.force, bar)
+        if remark and not args.quiet:
+            note(f"{source}: {remark}")
 
     return work

@@ -5,9 +5,11 @@ Under torchrun `audio_core.batch` shares the files by itself; this is for one co
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from audio_core.files import InputError, note
 from tqdm import tqdm
 
 Work = Callable[[Path, Any], object]
+_CONTEXT: Any = multiprocessing.get_context("spawn")  # threads of PyTorch do not survive a fork
 
 
 def run(jobs: Sequence[Job], begin: Callable[[], Work], processes: int, force: bool, quiet: bool) -> Summary:
@@ -55,7 +58,9 @@ def _collected(ends: list[Connection], total: Summary, bar: tqdm) -> Summary:
                 note(message.failed[0].message)
             if isinstance(message, InputError):  # the models could not be loaded
                 raise message
-            if isinstance(message, Summary):
+            if isinstance(message, str):
+                bar.write(message, file=sys.stderr)
+            elif isinstance(message, Summary):
                 ends.remove(end)
                 total = Summary(*(sum_of + more for sum_of, more in zip(total, message, strict=True)))
                 bar.update(message.skipped)
@@ -67,12 +72,11 @@ def _collected(ends: list[Connection], total: Summary, bar: tqdm) -> Summary:
 @contextmanager
 def _children(arguments: Sequence[tuple]) -> Any:
     """A process for each, and the ends of the pipes to them; they end with the `with` block, however it ends."""
-    context = multiprocessing.get_context("spawn")  # threads of PyTorch do not survive a fork
     children, ends = [], []
     try:
         for each in arguments:
-            end, other = context.Pipe(duplex=False)
-            children.append(context.Process(target=_share, args=(*each, other)))
+            end, other = _CONTEXT.Pipe(duplex=False)
+            children.append(_CONTEXT.Process(target=_share, args=(*each, other)))
             children[-1].start()
             other.close()  # so that the end of the process is the end of the pipe
             ends.append(end)
@@ -89,6 +93,7 @@ def _children(arguments: Sequence[tuple]) -> Any:
 
 def _share(jobs: Sequence[Job], begin: Callable[[], Work], force: bool, processes: int, parent: Connection) -> None:
     try:
+        sys.stderr = _Lines(parent)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: an exception, so that temporary files go
         threading.Thread(target=_end_with_parent, daemon=True).start()
         for name in ("RANK", "WORLD_SIZE"):  # of torchrun: these jobs are a share already
@@ -113,6 +118,18 @@ def _reporting(work: Work, parent: Connection) -> Work:
             parent.send(None)
 
     return run
+
+
+class _Lines(io.TextIOBase):
+    """Lines for standard error, which the parent writes beside its bar."""
+
+    def __init__(self, parent: Connection):
+        self.parent = parent
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self.parent.send(text.rstrip("\n"))
+        return len(text)
 
 
 def _end_with_parent() -> None:
