@@ -206,7 +206,10 @@ def _by_plane(model: SpectrogramSeparator) -> None:
 # --- names -------------------------------------------------------------------------------------------------
 
 _WHOLE = {"norm": "bn0", "planes": "after_conv2"}
-_WHOLE |= {"bank.analysis_weight": "pqmf.ana_conv_filter.weight", "bank.synthesis_weight": "pqmf.syn_conv_filter.weight"}
+_WHOLE |= {
+    "bank.analysis_weight": "pqmf.ana_conv_filter.weight",
+    "bank.synthesis_weight": "pqmf.syn_conv_filter.weight",
+}
 _STAGES = {  # blocks of ResUNets are numbered inside a stage; a decoder's upsampling counts as the first of its stage
     r"body\.encoders\.(\d+)\.(\d+)\.": lambda at, block: f"encoder_block{at + 1}.conv_block{block + 1}.",
     r"body\.encoders\.(\d+)\.": lambda at: f"encoder_block{at + 1}.conv_block.",
