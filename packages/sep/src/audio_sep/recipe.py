@@ -12,6 +12,8 @@ from audio_core.train.plan import Plan
 from .config import ConditionalUNetConfig, ModelConfig, ResUNet143SubbandTimeConfig
 
 Loss = Literal["l1_wav", "l1_wav_l1_sp", "l1_wav_l1_compressed_sp"]
+N_FFT = 2048
+"""Of the losses with spectra."""
 
 
 @dataclass(frozen=True)
@@ -143,4 +145,4 @@ class Recipe(Plan):
     @property
     def least(self) -> int:
         """Samples that the model and the loss need."""
-        return max(self.model.shortest, 1025 if self.loss != "l1_wav" else 0)
+        return max(self.model.shortest, N_FFT // 2 + 1 if self.loss != "l1_wav" else 0)
