@@ -7,7 +7,9 @@ import pytest
 import torch
 from audio_core import audio
 from audio_core.files import InputError
+from audio_core.metrics import snr
 from audio_core.testing import close, noise, tone
+from audio_sep import load
 from audio_sep.channels import groups
 from audio_sep.separate import Separator, separate
 
@@ -147,6 +149,18 @@ def test_models_without_a_wanted_stem_are_not_computed():
     assert [*stems] == ["accompaniment"] and not models[1].seen
 
 
+def test_some_of_the_stems_are_computed_alone(bundle):
+    models = [halves(), Toy({"drums": gain(2)})]
+    separator = Separator(models, residual="rest")
+    assert separator.only(["rest", "drums"]) is separator
+    stems = separator.only(["vocals"])(noise(0, 0.2, RATE, 2), RATE)
+    assert (
+        [*stems] == ["vocals"]
+        and not models[1].seen
+        and separator.names == (*["vocals", "accompaniment", "drums", "rest"],)
+    )
+
+
 def test_blocks_come_as_they_are_ready_and_equal_the_whole():
     model = halves()
     separator = Separator(model, residual="rest", segment=1.0)
@@ -191,21 +205,19 @@ def test_a_result_that_is_no_audio_is_refused():
         separate(Toy({"vocals": gain(float("inf"))}), noise(0, 0.1, RATE, 2), RATE)
 
 
-def test_half_precision_is_for_the_network_alone(monkeypatch):
-    """Under autocast a matrix product is in 16 bits, and what comes out is float32."""
+def test_half_precision_is_near_full_precision(bundle, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    kinds = []
+    model, x = load(bundle), noise(0, 1.0, RATE, 2)
+    full, half = (torch.from_numpy(Separator(model, precision=kind)(x, RATE)["vocals"]) for kind in ("float32", "bf16"))
+    assert half.dtype == torch.float32 and 30 < snr(half.flatten(), full.flatten()) < 100
 
-    def product(audio):
-        result = audio @ torch.eye(audio.shape[-1])
-        kinds.append(result.dtype)
-        return result
 
-    x = noise(0, 0.1, RATE, 2)
-    for precision, kind in (("float32", torch.float32), ("bf16", torch.bfloat16)):
-        stem = Separator(Toy({"vocals": product}), precision=precision)(x, RATE)["vocals"]
-        assert kinds[-1] == kind and stem.dtype == np.float32
-        np.testing.assert_allclose(stem, x, rtol=0.01)
+def test_the_models_of_bundles_are_separated_as_the_network_does(bundle):
+    model, x = load(bundle), noise(0, 1.0, RATE, 2)
+    stems = Separator(model)(x, RATE)
+    for name, stem in model.separate(x[None]).items():
+        close(torch.from_numpy(stems[name]), stem[0], 1e-4)
+    assert separate(model, x[:, :5], RATE)["vocals"].shape == (2, 5)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------

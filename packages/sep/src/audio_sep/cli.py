@@ -15,6 +15,7 @@ from . import PACKAGE
 
 if TYPE_CHECKING:
     from .parallel import Work
+    from .separate import Separator
 
 
 def parser() -> command.Parser:
@@ -39,6 +40,14 @@ def parser() -> command.Parser:
     )
     verbs.describe(add, PACKAGE, "Show parameters, work and delay of a model.")
     verbs.recipes(add, PACKAGE)
+
+    models = command.verb(add, "models", _models, "List the published checkpoints of the original.", alone=True)
+    command.add_json(models)
+    download = command.verb(add, "download", _download, "Fetch published checkpoints of the original.", alone=True)
+    download.add_argument("names", nargs="+", metavar="NAME", help="names that `models` shows")
+    download.add_argument("-o", "--out", type=Path, metavar="DIR", help="in place of the cache folder")
+    command.add_json(download)
+    command.add_quiet(download)
     return parser
 
 
@@ -121,39 +130,60 @@ def _separate(args: argparse.Namespace) -> int:
     from . import parallel
     from .stem_files import jobs
 
-    models = _load(args)
-    work = jobs(found, args.out, _separator(args, models, residual).names, args.format, args.filename)
-    begin = functools.partial(_begin, args, residual, models if args.jobs == 1 else None)
+    separator = _separator(args, residual)
+    work = jobs(found, args.out, separator.names, args.format, args.filename)
+    begin = functools.partial(_begin, args, residual, separator if args.jobs == 1 else None)
     return parallel.run(work, begin, args.jobs, args.force, args.quiet).code
 
 
-def _load(args: argparse.Namespace) -> list[Any]:
+def _separator(args: argparse.Namespace, residual: str | None) -> Separator:
     from .models import load
+    from .separate import Separator
 
     device = command.device(args.device)
-    return [load(name, device) for name in args.model]
-
-
-def _separator(args: argparse.Namespace, models: list[Any], residual: str | None) -> Any:
-    from .separate import Separator
-
     stems = [args.two_stems] if args.two_stems else args.stems
-    return Separator(models, stems, residual, **_passes(args))
+    return Separator([load(name, device) for name in args.model], stems, residual, **_passes(args))
 
 
-def _begin(args: argparse.Namespace, residual: str | None, models: list[Any] | None) -> Work:
+def _begin(args: argparse.Namespace, residual: str | None, separator: Separator | None) -> Work:
     """In each of several processes: load the models, and return what separates a file."""
-    from .separate import Separator
     from .stem_files import FORMATS, separate_file
 
-    models = _load(args) if models is None else models
-    whole = _separator(args, models, residual)
+    whole = _separator(args, residual) if separator is None else separator
+    encoding, quiet = FORMATS[args.format][1], args.quiet or args.jobs > 1
 
-    def work(source: Path, targets: dict[str, Path]) -> None:  # of the stems that are not there yet
-        separator = whole if residual in targets else Separator(models, [*targets], **_passes(args))
-        bar = args.quiet or args.jobs > 1
-        remark = separate_file(separator, source, targets, FORMATS[args.format][1], args.clip, args.force, bar)
+    def work(source: Path, targets: dict[str, Path]) -> None:  # the stems that are not there yet
+        remark = separate_file(whole.only(targets), source, targets, encoding, args.clip, args.force, quiet)
         if remark and not args.quiet:
             note(f"{source}: {remark}")
 
     return work
+
+
+def _models(args: argparse.Namespace) -> int:
+    from .download import is_here, place
+    from .registry import LICENCE, PUBLISHED
+
+    here = {name: str(place(each)) if is_here(each) else None for name, each in PUBLISHED.items()}
+    rows: list[tuple] = [("name", "separates", "SDR, dB", "MB", "model", "downloaded")]
+    for name, each in PUBLISHED.items():
+        size = each.bytes / 1e6
+        rows.append((name, each.source, each.sdr, float(f"{size:.2g}"), each.kind, "yes" if here[name] else ""))
+    records = " and ".join(f"{record}" for record in sorted({each.record for each in PUBLISHED.values()}))
+    text = f"{command.columns(rows)}\n\nof Zenodo's records {records}; licence: {LICENCE}\nThe SDR is of MUSDB18."
+    command.show([{**each.plain(), "path": here[name]} for name, each in PUBLISHED.items()], args.json, text)
+    return 0
+
+
+def _download(args: argparse.Namespace) -> int:
+    from .download import download
+    from .registry import find
+
+    facts = []
+    for published in [find(name) for name in args.names]:
+        path = download(published, args.out, args.quiet)
+        facts.append({"name": published.name, "path": str(path)})
+        if not args.quiet:
+            note(f"make a bundle of it: {PACKAGE.name} convert {path} -o {published.name}")
+    command.show(facts, args.json, "\n".join(fact["path"] for fact in facts))
+    return 0

@@ -10,10 +10,11 @@ magnitudes that it has learnt from music to what it masks.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Collection, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,9 +28,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .channels import groups
-
-if TYPE_CHECKING:
-    from .models.separator import SpectrogramSeparator
+from .models.inference import for_inference
+from .models.separator import SpectrogramSeparator
 
 SEGMENT = {"fade": 10.0, "bytesep": 30.0}  # seconds
 OVERLAP = 0.1  # of a segment
@@ -75,31 +75,47 @@ class Separator:
         `segment` is in seconds, `overlap` the share of a segment that is cross-faded with the next (default: a tenth).
         `shifts` estimates of each segment, which begin at different samples, are averaged. `stitch="bytesep"` cuts
         segments of 30 s at a quarter and three quarters, as the original program does. `precision="bf16"` computes
-        convolutions in 16 bits, where the device does that.
+        the network in 16 bits, where the device does that.
         """
         each = [models] if isinstance(models, torch.nn.Module) else list(models)
-        given = list(dict.fromkeys(source for model in each for source in model.config.sources))
-        self.stems = tuple(given if stems is None else dict.fromkeys(stems))
-        self.residual, self.shifts, self.precision, self.stitch = residual, shifts, precision, stitch
-        missing = [name for name in self.stems if name not in given]
-        if missing or not self.stems:
-            what = f"there is no model for {missing[0]}" if missing else "none was asked for"
-            raise InputError(f"stems: {what}; the models give {', '.join(given)}")
+        rates = sorted({model.config.rate for model in each})
+        if len(rates) != 1:
+            differ = f"differ in their rate, {' and '.join(f'{rate} Hz' for rate in rates)}" if rates else "are none"
+            raise InputError(f"models: {differ}")
+        if shifts < 1:
+            raise InputError(f"shifts: expected 1 or more, got {shifts}")
+        (self.rate,) = rates
+        self.device = next(each[0].parameters()).device
+        if precision == "bf16":
+            _require_bf16(self.device)
+        self.shifts, self.stitch = shifts, stitch
+        self.sizes = self._sizes(segment, overlap, max(model.shortest for model in each))
+        self.stems, self.residual = self._wanted(each, stems), residual
         if residual in self.stems:
             raise InputError(f"residual: {residual} is the name of a stem already")
         wanted = [(model, [name for name in model.config.sources if name in self.stems]) for model in each]
-        self.parts = [(model, sources) for model, sources in wanted if sources]
-        self.counts = Counter(source for _, sources in self.parts for source in sources)
-        rates = {model.config.rate for model, _ in self.parts}
-        if len(rates) > 1:
-            raise InputError(f"models: differ in their rate, {' and '.join(f'{rate} Hz' for rate in sorted(rates))}")
-        (self.rate,) = rates
-        self.device = next(self.parts[0][0].parameters()).device
-        self.sizes = self._sizes(segment, overlap)
-        if shifts < 1:
-            raise InputError(f"shifts: expected 1 or more, got {shifts}")
-        if precision == "bf16":
-            _require_bf16(self.device)
+        self.parts = [(_prepared(model, precision), sources) for model, sources in wanted if sources]
+        """Each model, and the stems that it gives."""
+
+    def only(self, names: Collection[str]) -> Separator:
+        """The same for some of its stems, which then are all that is computed; the residual needs every stem."""
+        if self.residual in names:
+            return self
+        other = copy.copy(self)
+        other.stems, other.residual = tuple(name for name in self.stems if name in names), None
+        wanted = [(model, [name for name in sources if name in names]) for model, sources in self.parts]
+        other.parts = [(model, sources) for model, sources in wanted if sources]
+        return other
+
+    @staticmethod
+    def _wanted(models: Sequence[SpectrogramSeparator], stems: Sequence[str] | None) -> tuple[str, ...]:
+        known = list(dict.fromkeys(source for model in models for source in model.config.sources))
+        names = tuple(known if stems is None else dict.fromkeys(stems))
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            what = f"there is no model for {unknown[0]}" if unknown else "none was asked for"
+            raise InputError(f"stems: {what}; the models give {', '.join(known)}")
+        return names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,6 +168,7 @@ class Separator:
         """(1, C, T) -> (1, S * C, T)"""
         (recording,) = segment
         stems = recording.new_zeros(len(self.stems), *recording.shape)
+        counts = Counter(source for _, sources in self.parts for source in sources)
         for model, sources in self.parts:
             width = model.config.channels
             for group in map(list, groups(len(recording), width)):
@@ -162,7 +179,7 @@ class Separator:
                 if len(group) < width:
                     outputs = {name: output.mean(0, keepdim=True) for name, output in outputs.items()}
                 for name, output in outputs.items():
-                    stems[self.stems.index(name), group] += _not_louder(output, own) / self.counts[name]
+                    stems[self.stems.index(name), group] += _not_louder(output, own) / counts[name]
         return stems.flatten(0, 1)[None]
 
     def _shifted(self, model: SpectrogramSeparator, recording: Tensor, sources: list[str]) -> dict[str, Tensor]:
@@ -172,18 +189,16 @@ class Separator:
         for at in range(self.shifts):
             before = round(SPREAD * self.rate * at / self.shifts)
             after = max(0, model.shortest - before - length)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                outputs = model.separate(F.pad(recording, (before, after))[None], sources)
+            outputs = model.separate(F.pad(recording, (before, after))[None], sources)
             for name in sources:
                 totals[name] += outputs[name][0, :, before : before + length] / self.shifts
         return totals
 
-    def _sizes(self, seconds: float | None, share: float | None) -> dict[str, int]:
+    def _sizes(self, seconds: float | None, share: float | None, least: int) -> dict[str, int]:
         """For `process_blocks`."""
         if self.stitch not in SEGMENT:
             raise InputError(f"stitch: expected {' or '.join(SEGMENT)}, got {self.stitch!r}")
         segment = round((SEGMENT[self.stitch] if seconds is None else seconds) * self.rate)
-        least = max(model.shortest for model, _ in self.parts)
         if segment < least:
             raise InputError(f"segment: must be at least {least / self.rate:.3f} s, got {seconds} s")
         if self.stitch == "bytesep":
@@ -224,6 +239,13 @@ def _checked(blocks: Iterator[ArrayLike]) -> Iterator[Samples]:
             raise InputError("samples: hold NaN or infinity")
         if samples.shape[1]:
             yield samples
+
+
+def _prepared(model: SpectrogramSeparator, precision: Precision) -> SpectrogramSeparator:
+    """In its form for inference; other models with the same face are left as they are."""
+    if not isinstance(model, SpectrogramSeparator):
+        return model
+    return for_inference(model, {"float32": torch.float32, "bf16": torch.bfloat16}[precision])
 
 
 def _require_bf16(device: torch.device) -> None:
