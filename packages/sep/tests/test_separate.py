@@ -119,6 +119,22 @@ def test_the_last_segment_is_no_longer_than_what_is_left():
     assert [shape[-1] for shape in model.seen] == [24000]
 
 
+def test_segments_begin_where_the_coarsest_frames_of_the_network_do(bundle):
+    """So that pooling sees the same frames as in the whole recording."""
+    model = load(bundle)
+    unit = 16 * 4 * 2  # hop, subbands, frames that are pooled to one
+    assert (model.config.hop, model.config.bands, model.frames_unit) == (16, 4, 2)
+    for segment, overlap in itertools.product((0.2, 1.0, 1.337), (0, 0.1, 0.5)):
+        sizes = Separator(model, segment=segment, overlap=overlap).sizes
+        hop = sizes["segment"] - sizes["overlap"]
+        assert hop % unit == 0 and abs(hop - (1 - overlap) * sizes["segment"]) < unit and hop >= sizes["overlap"]
+    x = noise(0, 3.0, RATE, 2)
+    whole = Separator(model, segment=4.0)(x, RATE)["vocals"]
+    parts = Separator(model, segment=2.0)(x, RATE)["vocals"]
+    np.testing.assert_allclose(parts[:, :8000], whole[:, :8000], atol=1e-5)
+    np.testing.assert_allclose(parts[:, 18000:], whole[:, 18000:], atol=1e-5)
+
+
 def test_segments_are_cross_faded():
     """A gain that differs from segment to segment goes over without a step."""
     gains = itertools.count()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
@@ -89,7 +90,7 @@ class Separator:
         if precision == "bf16":
             _require_bf16(self.device)
         self.shifts, self.stitch = shifts, stitch
-        self.sizes = self._sizes(segment, overlap, max(model.shortest for model in each))
+        self.sizes = self._sizes(segment, overlap, each)
         self.stems, self.residual = self._wanted(each, stems), residual
         if residual in self.stems:
             raise InputError(f"residual: {residual} is the name of a stem already")
@@ -194,11 +195,14 @@ class Separator:
                 totals[name] += outputs[name][0, :, before : before + length] / self.shifts
         return totals
 
-    def _sizes(self, seconds: float | None, share: float | None, least: int) -> dict[str, int]:
+    def _sizes(
+        self, seconds: float | None, share: float | None, models: Sequence[SpectrogramSeparator]
+    ) -> dict[str, int]:
         """For `process_blocks`."""
         if self.stitch not in SEGMENT:
             raise InputError(f"stitch: expected {' or '.join(SEGMENT)}, got {self.stitch!r}")
         segment = round((SEGMENT[self.stitch] if seconds is None else seconds) * self.rate)
+        least = max(model.shortest for model in models)
         if segment < least:
             raise InputError(f"segment: must be at least {least / self.rate:.3f} s, got {seconds} s")
         if self.stitch == "bytesep":
@@ -209,7 +213,29 @@ class Separator:
         share = OVERLAP if share is None else share
         if not 0 <= share <= 0.5:
             raise InputError(f"overlap: expected a share of a segment from 0 to 0.5, got {share}")
-        return {"segment": segment, "overlap": int(share * segment)}
+        hop = _aligned(segment - int(share * segment), segment, [_unit(model) for model in models])
+        return {"segment": segment, "overlap": segment - hop}
+
+
+def _unit(model: SpectrogramSeparator) -> int:
+    """Samples from one place to the next where the network's coarsest frames begin anew."""
+    if not isinstance(model, SpectrogramSeparator):
+        return 1
+    return model.config.hop * model.config.bands * model.frames_unit
+
+
+def _aligned(hop: int, segment: int, units: Sequence[int]) -> int:
+    """The distance of segments, near `hop`, with which their frames lie where those of the whole recording would.
+
+    Pooled frames that lie elsewhere give other estimates: with random weights and 10 s, 4.6 dB of SNR to the whole
+    recording at once in place of 15.6. Where models do not agree on a unit, the first decides.
+    """
+    common = math.lcm(*units)
+    unit = common if common <= segment // 4 else units[0]
+    aligned = hop // unit * unit
+    if 2 * aligned < segment:  # more than half would overlap
+        aligned += unit
+    return aligned if aligned <= segment else hop
 
 
 def _not_louder(output: Tensor, recording: Tensor) -> Tensor:
