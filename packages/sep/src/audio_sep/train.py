@@ -57,6 +57,8 @@ def _task(recipe: Recipe, begins: bool, processes: int) -> Separation:
         net.load_state_dict(_pretrained(recipe).state_dict())
     if processes > 1:
         join(net)
+    else:  # a fifth less work on processors; the gradients of several processes are joined in the usual order
+        net = net.to(memory_format=torch.channels_last)
     average = Average(net, warming(recipe.average)) if recipe.average else None
     optimizer = recipe.optimizer.build(net.parameters())
     return Separation(Player(net, optimizer, recipe.schedule, recipe.clip or None, average), recipe)
