@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
 from torch import Tensor, nn
 
@@ -25,31 +24,39 @@ class Mixture(NamedTuple):
 
 
 class SourcePlanes(nn.Conv2d):
-    """A 1 x 1 convolution whose outputs are those of one source after another; only the wanted ones are computed."""
+    """The last layer, a 1 x 1 convolution, whose rows are (sources, channels, planes, bands, slices).
 
-    def __init__(self, inputs: int, sources: int, planes: int):
-        super().__init__(inputs, sources * planes, 1)
-        self.sources = sources
+    Only the rows of wanted sources are computed, in an order in which each plane lies together.
+    """
+
+    def __init__(self, inputs: int, sources: int, channels: int, planes: int, bands: int, slices: int):
+        super().__init__(inputs, sources * channels * planes * bands * slices, 1)
+        self.rows = sources, channels, planes, bands, slices
 
     def forward(self, x: Tensor, sources: list[int]) -> Tensor:
-        """(B, inputs, T, F) -> (B, sources, planes, T, F)."""
-        each = (values.unflatten(0, (self.sources, -1))[sources] for values in (self.weight, self.bias))
-        weight, bias = (values.flatten(0, 1) for values in each)
-        return F.conv2d(x, weight, bias).unflatten(1, (len(sources), -1))
+        """(B, inputs, T, F) -> (B, S, planes, C * bands, T, slices * F)."""
+        channels, planes, bands, slices = self.rows[1:]
+        weight = self.weight.view(*self.rows, -1)[sources].transpose(1, 2).flatten(0, -2)
+        bias = self.bias.view(self.rows)[sources].transpose(1, 2).reshape(-1, 1)
+        # A product of matrices gives planes one after another from any memory format of x.
+        y = torch.baddbmm(bias, weight.expand(len(x), -1, -1), x.flatten(2))
+        y = y.view(len(x), len(sources), planes, channels * bands, slices, *x.shape[2:])
+        return y.movedim(4, 5).flatten(-2)
 
 
 @full_precision
 def estimates(planes: Tensor, mixture: Mixture, bounded: bool) -> Tensor:
-    """Planes (B, S, C, 3 or 4, T, F) -> complex spectra (B, S, C, T, F) of the mixture's lowest F bins.
+    """Planes (B, S, 3 or 4, C, T, F) -> complex spectra (B, S, C, T, F) of the mixture's lowest F bins.
 
     A `bounded` added magnitude is at most 1.
     """
     magnitude, cos, sin = (part[:, None, ..., : planes.shape[-1]] for part in mixture[:3])
-    masked = torch.sigmoid(planes[:, :, :, 0]) * magnitude
-    if planes.shape[3] == 4:
-        added = planes[:, :, :, 3]
+    mask, x, y = planes[:, :, :3].unbind(2)
+    masked = torch.sigmoid(mask) * magnitude
+    if planes.shape[2] == 4:
+        added = planes[:, :, 3]
         masked = torch.relu(masked + (torch.tanh(added) if bounded else added))
-    x, y = torch.tanh(planes[:, :, :, 1]), torch.tanh(planes[:, :, :, 2])
+    x, y = torch.tanh(x), torch.tanh(y)
     # Below a length of 1e-10 there is no angle, and the bin is silent. The root of 0 would have no gradient.
     masked = masked / (x.square() + y.square()).clamp(min=1e-20).sqrt()
     return torch.complex(masked * (cos * x - sin * y), masked * (sin * x + cos * y))

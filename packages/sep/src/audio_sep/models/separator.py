@@ -34,6 +34,8 @@ class SpectrogramSeparator(nn.Module):
     """Whether the magnitude that a fourth plane adds is at most 1."""
     estimated = None
     """How many sources one pass estimates, where that is not all of them."""
+    precision = torch.float32
+    """Of the network in the form for inference. Everything around it is float32 always."""
 
     def __init__(self, config: SeparatorConfig, body: UNetBody):
         super().__init__()
@@ -48,8 +50,9 @@ class SpectrogramSeparator(nn.Module):
         self.body = body
         self.frames_unit = body.unit
         """The number of frames is padded to a multiple of this."""
-        planes = config.planes * config.inputs
-        self.planes = SourcePlanes(config.widths[0], self.estimated or len(config.sources), planes)
+        sources = self.estimated or len(config.sources)
+        sizes = sources, config.channels, config.planes, config.bands, config.slices
+        self.planes = SourcePlanes(config.widths[0], *sizes)
         initialize(self)
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -91,15 +94,14 @@ class SpectrogramSeparator(nn.Module):
         x = F.pad(self.norm(magnitude)[..., :-1], (0, 0, 0, -magnitude.shape[2] % self.frames_unit))
         if self.config.slices > 1:
             x = sliced(x, self.config.slices)
+        if self.precision != torch.float32:
+            x, condition = x.to(self.precision), tuple(values.to(self.precision) for values in condition)
+            return self.body(x, *condition).float()
         return self.body(x, *condition)
 
     def spectra(self, features: Tensor, mixture: Mixture, sources: list[int]) -> Tensor:
         """The complex spectrograms of these sources, (B, S, C, frames, bins) or (B, S, C * bands, ...)."""
-        config = self.config
         planes = self.planes(features, sources)[..., : mixture.magnitude.shape[2], :]
-        planes = planes.unflatten(2, (config.channels, config.planes, config.bands, config.slices))
-        # (B, S, C, planes, bands, slices, T, F) -> (B, S, C * bands, planes, T, slices * F)
-        planes = planes.movedim((4, 5), (3, 6)).flatten(2, 3).flatten(-2)
         return F.pad(estimates(planes, mixture, self.bounded), (0, 1))
 
     def synthesis(self, spectra: Tensor, samples: int, length: int) -> Tensor:
