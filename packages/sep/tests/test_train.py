@@ -10,11 +10,13 @@ import warm
 from audio_core import audio, config
 from audio_core.command import load_recipe, recipes
 from audio_core.files import InputError
+from audio_core.train.player import Player
 from audio_core.train.results import journal, results, states
-from audio_sep import load
+from audio_sep import load, task
 from audio_sep.data.pack import pack
 from audio_sep.models import MODELS
 from audio_sep.recipe import Recipe
+from audio_sep.task import Separation
 from audio_sep.train import release, train, trained
 from safetensors.torch import load_file
 
@@ -111,14 +113,16 @@ def test_two_processes_learn_what_one_does_with_the_joint_batch(packs, tmp_path)
 
 def test_a_training_begins_with_a_bundle(packs, tmp_path):
     train(toy(packs, steps=1), tmp_path / "first", "cpu", quiet=True)
-    begun = toy(packs, steps=1, pretrained=str(tmp_path / "first/bundle"), seed=5)
+    model = MODEL | {"sources": ["accompaniment"]}  # other sources may be learnt from there
+    begun = toy(packs, steps=1, pretrained=str(tmp_path / "first/bundle"), seed=5, model=model)
     train(begun, tmp_path / "second", "cpu", quiet=True)  # the first step of the warm-up changes no weights
     first, second = (trained(tmp_path / run)[1] for run in ("first", "second"))
     for (name, one), two in zip(first.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(one, two), name
-    other = toy(packs, pretrained=str(tmp_path / "first/bundle"), model=MODEL | {"widths": [4, 4]})
-    with pytest.raises(InputError, match="is another model than that of the recipe .different: widths"):
-        train(other, tmp_path / "third", "cpu", quiet=True)
+    for change, name in (({"widths": [4, 4]}, "widths"), ({"sources": ["vocals", "accompaniment"]}, "sources")):
+        other = toy(packs, pretrained=str(tmp_path / "first/bundle"), model=MODEL | change)
+        with pytest.raises(InputError, match=rf"is another model than that of the recipe \(different: {name}\)"):
+            train(other, tmp_path / "third", "cpu", quiet=True)
 
 
 @pytest.mark.parametrize("kind", ["UNet", "ConditionalUNet"])
@@ -145,3 +149,18 @@ def test_every_recipe_builds_its_model():
         assert type(recipe.model) is MODELS[config.kind(type(recipe.model))].Config
         assert json.loads(json.dumps(config.plain(recipe)))["model"]["kind"]
         assert config.build(Recipe, config.parse(config.dump(recipe), name)) == recipe
+
+
+def test_long_songs_are_evaluated_in_segments(packs, monkeypatch):
+    recipe = toy(packs)
+    net = MODELS["MobileNetSubbandTime"](recipe.model).eval()
+    separation = Separation(Player(net, recipe.optimizer.build(net.parameters())), recipe)
+    song = torch.from_numpy(sound(8, 5 * RATE))[None]
+    whole = separation.separate(song)["vocals"]
+    monkeypatch.setattr(task, "SEGMENT_SECONDS", 1)
+    parts = separation.separate(song)["vocals"]
+    assert parts.shape == whole.shape == song.shape
+    inside = slice(RATE // 2, RATE // 2 + 2000)  # far from the end of the first segment
+    assert (parts - whole)[..., inside].abs().max() < 0.02 * whole.abs().max()
+    values = separation.evaluate({"vocals": song, "accompaniment": 0.1 * song.flip(-1)})
+    assert values["sdr"].isfinite() and values.keys() == {"sdr", "sdr_vocals", "l1_vocals"}
