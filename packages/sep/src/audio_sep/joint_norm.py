@@ -37,7 +37,7 @@ class JointNorm(nn.BatchNorm2d):
 class _Normalized(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        own = torch.stack([*reversed(torch.var_mean(x, (0, 2, 3), correction=0))])  # (2, C)
+        own = torch.stack([*reversed(torch.var_mean(x.float(), (0, 2, 3), correction=0))])  # (2, C)
         every = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
         distributed.all_gather(every, own)
         means, variances = torch.stack(every, 1)
@@ -51,13 +51,13 @@ class _Normalized(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, scale = ctx.saved_tensors
-        normalized = (x - _wide(mean)) * _wide(scale)
+        gradient, normalized = gradient.float(), (x.float() - _wide(mean)) * _wide(scale)
         own = torch.stack([gradient.sum((0, 2, 3)), (gradient * normalized).sum((0, 2, 3))])  # of bias and weight
         joint = own.clone()
         distributed.all_reduce(joint)
         joint /= x.numel() // x.shape[1] * distributed.get_world_size()
         centred = gradient - _wide(joint[0]) - normalized * _wide(joint[1])
-        return centred * _wide(weight * scale), own[1], own[0], None
+        return (centred * _wide(weight * scale)).to(x.dtype), own[1], own[0], None
 
 
 def _wide(values: Tensor) -> Tensor:

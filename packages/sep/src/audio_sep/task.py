@@ -63,7 +63,7 @@ class Separation:
         return {"loss": value.detach()}
 
     def evaluate(self, batch: Batch) -> Metrics:
-        """SDR in dB, for each source the median over whole seconds as in museval; without those where a side is silent."""
+        """For each source the SDR in dB, the median over whole seconds as in museval, but for those that are silent."""
         sources, rate = self.recipe.model.sources, self.recipe.model.rate
         estimates = self.separate(mixture(batch, self.recipe.data.inputs))
         values = {}

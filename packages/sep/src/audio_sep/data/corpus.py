@@ -151,10 +151,12 @@ class _Finder:
 
     def source(self, source: str, places: Mapping[str, Sequence[str]], usual: Path | None, setting: str) -> list[Stem]:
         """The recordings of `source` in the places given for it, or among the songs of the usual one."""
-        if source not in places and usual is None:
+        named = [_parted(place) for place in places.get(source, ())]
+        if usual and source not in places:
+            named = [(usual, (source,))]
+        if not named:
             raise InputError(f"data: no place has recordings of {source}; give {setting}, or a place in data.sources")
-        named = [_parted(place) for place in places.get(source, ())] or [(usual, (source,))]
-        stems = [stem for path, names in named if path for stem in self.place(path, names, source)]
+        stems = [stem for path, names in named for stem in self.place(path, names, source)]
         if not stems:
             raise InputError(f"{', '.join(str(path) for path, _ in named)}: holds no {source}")
         return stems

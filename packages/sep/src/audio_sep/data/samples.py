@@ -118,7 +118,8 @@ class Held:
         """The first source at its level over the sum of the others."""
         level = self.data.valid_db[index % len(self.data.valid_db)]
         first = audio[self.first]
-        wanted, rest = power(first), power(sum(samples for source, samples in audio.items() if source != self.first))
+        others = [samples for source, samples in audio.items() if source != self.first]
+        wanted, rest = power(first), power(np.sum(others, 0))
         if min(wanted, rest) <= SILENT:
             return first
         return first * np.float32(math.sqrt(rest / wanted * 10 ** (level / 10)))
