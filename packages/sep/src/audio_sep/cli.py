@@ -14,6 +14,7 @@ from audio_core.files import InputError, note
 from . import PACKAGE
 
 if TYPE_CHECKING:
+    from .evaluate import Result
     from .parallel import Work
     from .separate import Separator
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
 def parser() -> command.Parser:
     parser, add = verbs.program(PACKAGE)
     verbs.train(add, PACKAGE, "Train a model by a recipe.")
+
+    evaluate = verbs.evaluate(add, PACKAGE, "Measure a model on songs whose stems are known.", _evaluate)
+    evaluate.add_argument(
+        "songs",
+        type=Path,
+        help="MUSDB18 or MUSDB18-HQ, or a folder of songs with a file for each stem; or VoiceBank-DEMAND",
+    )
+    _add_passes(evaluate)
+    evaluate.add_argument("--listen", type=int, default=4, metavar="N", help="songs to hear in the report (default: 4)")
 
     separate = command.verb(add, "separate", _separate, "Separate recordings into their stems, a file for each.")
     separate.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders or patterns")
@@ -112,7 +122,17 @@ def _add_files(parser: command.Parser) -> None:
 
 
 def _passes(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in ("segment", "overlap", "shifts", "stitch", "precision")}
+    """Those that are not the defaults."""
+    usual = {"segment": None, "overlap": None, "shifts": 1, "stitch": "fade", "precision": "float32"}
+    return {name: value for name, default in usual.items() if (value := getattr(args, name)) != default}
+
+
+def _evaluate(args: argparse.Namespace) -> Result:
+    from .evaluate import evaluate
+    from .models import load
+
+    model = load(args.bundle, command.device(args.device))
+    return evaluate(model, args.songs, listen=args.listen, quiet=args.quiet, **_passes(args))
 
 
 def _residual(args: argparse.Namespace) -> str | None:
