@@ -84,13 +84,16 @@ def test_a_pack_that_is_cut_short_is_left_out_and_named(folder, capsys):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "no place has recordings of vocals; give data.packs"),
+        ({}, "data.packs or data.sources: no place has recordings of vocals"),
         ({"packs": "FOLDER/none"}, "none: is no folder, no .jsonl that `scan` wrote and no pack"),
         ({"packs": "FOLDER/packs", "inputs": ["vocals", "piano"]}, "packs: holds no piano"),
         ({"packs": "FOLDER/packs", "held_out": ["x"]}, "no song of the training data begins with x"),
         ({"packs": "FOLDER/packs", "held_out": ["song"]}, "leaves no recording of vocals to train on"),
         ({"packs": "FOLDER/packs", "sources": {"vocals": ["FOLDER/speech"]}, "remix": False}, "not of the same songs"),
-        ({"packs": "FOLDER/packs", "valid_sources": {"vocals": ["FOLDER/speech"]}}, "give data.valid"),
+        (
+            {"packs": "FOLDER/packs", "valid_sources": {"vocals": ["FOLDER/speech"]}},
+            "valid_sources: no place has recordings",
+        ),
     ],
 )
 def test_wrong_places_are_explained_in_one_line(folder, settings, message):

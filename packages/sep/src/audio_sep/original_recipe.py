@@ -36,7 +36,7 @@ class _Augmentations:
 
 @dataclass(frozen=True)
 class _Train:
-    """Keys of the later schema; below them the earlier names, of which only the one or the other is given."""
+    """Keys of the later schema; below them the earlier names, of which a file has either."""
 
     input_source_types: tuple[str, ...]
     target_source_types: tuple[str, ...]
@@ -120,10 +120,10 @@ class OriginalRecipe:
     @property
     def remarks(self) -> list[str]:
         """What to know about the settings, a line each."""
-        given, lines = self._augmentations, []
+        augmentations, lines = self._augmentations, []
         for key, ours, values in (
-            ("swap_channel", "swap", given.swap_channel),
-            ("flip_axis", "polarity", given.flip_axis),
+            ("swap_channel", "swap", augmentations.swap_channel),
+            ("flip_axis", "polarity", augmentations.flip_axis),
         ):
             if values is not None and not all(values.get(source) for source in self.train.input_source_types):
                 lines.append(
@@ -148,14 +148,14 @@ class OriginalRecipe:
         return self.train.augmentations or self.train.augmentation or _Augmentations()
 
     def _steps(self, source: str) -> dict[str, Any]:
-        given = self._augmentations
-        scale = given.magnitude_scale.get(source, _Range())
+        augmentations = self._augmentations
+        scale = augmentations.magnitude_scale.get(source, _Range())
         steps = {
-            "mix": (given.mixaudio or self.train.mixaudio or {}).get(source, 1),
-            "pitch": given.pitch_shift.get(source, 0.0),
+            "mix": (augmentations.mixaudio or self.train.mixaudio or {}).get(source, 1),
+            "pitch": augmentations.pitch_shift.get(source, 0.0),
             "gain_db": [scale.lower_db, scale.higher_db],
-            "swap": given.swap_channel is not None,
-            "polarity": given.flip_axis is not None,
+            "swap": augmentations.swap_channel is not None,
+            "polarity": augmentations.flip_axis is not None,
         }
         return steps
 
@@ -183,7 +183,7 @@ def read_recipe(path: str | Path) -> OriginalRecipe:
 
 
 def _check(recipe: OriginalRecipe) -> None:
-    theirs, given = recipe.train, recipe._augmentations
+    theirs, augmentations = recipe.train, recipe._augmentations
     conditional = original_type(theirs.model_type) is ConditionalUNetConfig
     if conditional != (theirs.batch_data_preprocessor == "MixtureTargetConditional"):
         raise InputError(
@@ -192,7 +192,7 @@ def _check(recipe: OriginalRecipe) -> None:
     if theirs.paired_input_target_data:
         raise InputError("train.paired_input_target_data: no published model learns from paired data")
     for name in ("mixaudio", "pitch_shift", "magnitude_scale", "swap_channel", "flip_axis"):
-        for source in getattr(given, name) or ():
+        for source in getattr(augmentations, name) or ():
             if source not in theirs.input_source_types:
                 raise InputError(
                     f"train.augmentations.{name}: {source} is none of {', '.join(theirs.input_source_types)}"

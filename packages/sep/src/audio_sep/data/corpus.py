@@ -103,20 +103,20 @@ class SumStem:
 def corpora(data: Data, cache: Path, quiet: bool = False) -> tuple[Corpus, Corpus]:
     """What to train on, and what to validate on; `cache` remembers the headers of folders."""
     finder = _Finder(cache, quiet)
-    stems = {source: finder.source(source, data.sources, data.packs, "data.packs") for source in data.inputs}
-    held = {source: [stem for stem in found if _held(stem, data)] for source, found in stems.items()}
-    train = {source: [stem for stem in found if not _held(stem, data)] for source, found in stems.items()}
+    stems = {source: finder.source(source, data.sources, data.packs, "") for source in data.inputs}
+    held = {source: [stem for stem in every if _held(stem, data)] for source, every in stems.items()}
+    train = {source: [stem for stem in every if not _held(stem, data)] for source, every in stems.items()}
     if data.held_out and not any(held.values()):
         raise InputError(f"data.held_out: no song of the training data begins with {' or '.join(data.held_out)}")
-    for source, found in train.items():
-        if not found:
+    for source, rest in train.items():
+        if not rest:
             raise InputError(f"data.held_out: leaves no recording of {source} to train on")
     if data.valid or data.valid_sources:
         for source in data.inputs:
-            held[source] += finder.source(source, data.valid_sources, data.valid, "data.valid")
-    missing = [source for source, found in held.items() if not found]
+            held[source] += finder.source(source, data.valid_sources, data.valid, "valid")
+    missing = [source for source, every in held.items() if not every]
     if missing and any(held.values()):
-        raise InputError(f"data.held_out, data.valid_sources: hold no {missing[0]} to validate on")
+        raise InputError(f"data.held_out: holds no {missing[0]} to validate on")
     if not data.remix:
         _refuse_unaligned(train)
     return train, held
@@ -149,13 +149,14 @@ class _Finder:
         self.packs: dict[Path, list[dict[str, packed.PackedStem]]] = {}
         self.files: dict[Path, list[File]] = {}
 
-    def source(self, source: str, places: Mapping[str, Sequence[str]], usual: Path | None, setting: str) -> list[Stem]:
-        """The recordings of `source` in the places given for it, or among the songs of the usual one."""
+    def source(self, source: str, places: Mapping[str, Sequence[str]], usual: Path | None, use: str) -> list[Stem]:
+        """The recordings of `source` in the places of its own, or among the songs of the usual one, for this `use`."""
         named = [_parted(place) for place in places.get(source, ())]
         if usual and source not in places:
             named = [(usual, (source,))]
         if not named:
-            raise InputError(f"data: no place has recordings of {source}; give {setting}, or a place in data.sources")
+            settings = "data.valid or data.valid_sources" if use else "data.packs or data.sources"
+            raise InputError(f"{settings}: no place has recordings of {source}; name one")
         stems = [stem for path, names in named for stem in self.place(path, names, source)]
         if not stems:
             raise InputError(f"{', '.join(str(path) for path, _ in named)}: holds no {source}")
