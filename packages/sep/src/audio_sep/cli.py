@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audio_core import batch, command, verbs
-from audio_core.files import InputError, note
+from audio_core.files import InputError, note, write_text
 
 from . import PACKAGE
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .evaluate import Result
     from .parallel import Work
     from .separate import Separator
+
+_KINDS = ("musdb18", "songs", "voicebank-demand", "maestro")  # of data sets
 
 
 def parser() -> command.Parser:
@@ -46,10 +48,24 @@ def parser() -> command.Parser:
         add,
         PACKAGE,
         "Make a bundle of a run, or a file for other programs.",
-        "onnx: the network, from spectrograms to masks",
+        "onnx: the whole model, audio in and stems out, a segment at a time",
     )
-    verbs.describe(add, PACKAGE, "Show parameters, work and delay of a model.")
+    files = "a .pth file of Bytesep; or one of its recipes (.yaml, of both schemas), for a recipe"
+    convert = verbs.convert(add, PACKAGE, "Make a bundle of an original checkpoint.", files)
+    convert.set_defaults(verb=functools.partial(_convert, convert.get_default("verb")))
+    verbs.describe(add, PACKAGE, "Show parameters and work of a model.")
     verbs.recipes(add, PACKAGE)
+
+    pack = command.verb(add, "pack", _pack, "Pack a data set for training: an HDF5 file for each song.")
+    pack.add_argument("kind", metavar="KIND", choices=_KINDS, help=f"of the data set: {', '.join(_KINDS)}")
+    pack.add_argument("folder", type=Path, help="the data set's")
+    command.add_out(pack, "the folder for the packs", required=True)
+    pack.add_argument("--rate", type=int, default=44100, metavar="HZ", help="of the packs (default: %(default)s)")
+    pack.add_argument("--channels", type=int, default=2, metavar="N", help="of the packs (default: %(default)s)")
+    pack.add_argument(
+        "--source", default="piano", metavar="NAME", help="what maestro's recordings are of (default: %(default)s)"
+    )
+    command.add_quiet(pack)
 
     models = command.verb(add, "models", _models, "List the published checkpoints of the original.", alone=True)
     command.add_json(models)
@@ -180,18 +196,32 @@ def _begin(args: argparse.Namespace, residual: str | None, separator: Separator 
     return work
 
 
-def _models(args: argparse.Namespace) -> int:
-    from .download import is_here, place
-    from .registry import LICENCE, PUBLISHED
+def _convert(checkpoint: command.Verb, args: argparse.Namespace) -> int | None:
+    if args.original.suffix.lower() not in (".yaml", ".yml"):
+        return checkpoint(args)
+    from .original_recipe import migrated
 
-    here = {name: str(place(each)) if is_here(each) else None for name, each in PUBLISHED.items()}
-    rows: list[tuple] = [("name", "separates", "SDR, dB", "MB", "model", "downloaded")]
-    for name, each in PUBLISHED.items():
-        size = each.bytes / 1e6
-        rows.append((name, each.source, each.sdr, float(f"{size:.2g}"), each.kind, "yes" if here[name] else ""))
-    records = " and ".join(f"{record}" for record in sorted({each.record for each in PUBLISHED.values()}))
-    text = f"{command.columns(rows)}\n\nof Zenodo's records {records}; licence: {LICENCE}\nThe SDR is of MUSDB18."
-    command.show([{**each.plain(), "path": here[name]} for name, each in PUBLISHED.items()], args.json, text)
+    command.check_out(args, (".yaml",), [args.original])
+    write_text(args.out, migrated(args.original, args.settings)[1])
+    title, text = "Bytesep's recipe", f"train by it: {PACKAGE.name} train {args.out}"
+    note(f"wrote {args.out}: {title}, {text}")
+    facts = {"path": str(args.out), "class": "Recipe", "title": title, "summary": text}
+    command.show(facts, args.json, str(args.out))
+    return 0
+
+
+def _pack(args: argparse.Namespace) -> int:
+    from .data.pack import pack
+
+    options = (args.rate, args.channels, args.source, args.force, args.quiet)
+    return pack(args.kind, args.folder, args.out, *options).code
+
+
+def _models(args: argparse.Namespace) -> int:
+    from .download import listing, table
+
+    rows = listing()
+    command.show(rows, args.json, table(rows))
     return 0
 
 

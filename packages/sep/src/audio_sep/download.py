@@ -15,14 +15,16 @@ import shutil
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from audio_core.command import columns
 from audio_core.files import InputError, reason
 from tqdm import tqdm
 
 from .__about__ import __version__
-from .registry import Published
+from .registry import LICENCE, PUBLISHED, Published
 
 _BLOCK = 1 << 18
 _SECONDS = 30  # without an answer
@@ -45,6 +47,22 @@ def place(published: Published, folder: Path | None = None) -> Path:
 def is_here(published: Published, folder: Path | None = None) -> bool:
     path = place(published, folder)
     return path.is_file() and (not published.exact or path.stat().st_size == published.bytes)
+
+
+def listing() -> list[dict[str, Any]]:
+    """The facts of all published checkpoints, and the path of each that is here."""
+    every = PUBLISHED.values()
+    return [{**each.plain(), "path": str(place(each)) if is_here(each) else None} for each in every]
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The listing as text for people."""
+    lines: list[tuple] = [("name", "separates", "SDR, dB", "MB", "model", "downloaded")]
+    for row in rows:
+        size = float(f"{row['bytes'] / 1e6:.3g}")
+        lines.append((row["name"], row["source"], row["sdr"], size, row["kind"], "yes" if row["path"] else ""))
+    records = " and ".join(str(record) for record in sorted({row["record"] for row in rows}))
+    return f"{columns(lines)}\n\nThe SDR is of MUSDB18. From Zenodo's records {records}; licence: {LICENCE}."
 
 
 def download(published: Published, folder: Path | None = None, quiet: bool = False) -> Path:
