@@ -1,65 +1,74 @@
-"""What a model costs: parameters, multiply-adds, and the shortest audio it takes."""
+"""What a model costs: parameters, and multiply-adds for each second of audio, both counted and not measured."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from audio_core import config as configs
-from audio_core.command import columns
+from audio_core import config as settings
 from audio_core.weights import no_values
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from .config import ConditionalUNetConfig, ModelConfig
+from .config import ConditionalUNetConfig, SeparatorConfig
 from .models import MODELS
+from .models.body import UNetBody
 
-_SECONDS = 10  # as a segment of `separate` has
+
+def pixel_macs(body: UNetBody) -> dict[str, float]:
+    """Multiply-adds of the network for one frame of one bin, by its parts."""
+    shares = [1.0]  # of the frames and bins at each level
+    for time, frequency in body.strides:
+        shares.append(shares[-1] / (time * frequency))
+    centre = sum(map(weights, body.centre)) * shares[-1]
+    decoder = weights(body.after)
+    for level, block in zip(range(len(body.strides), 0, -1), body.decoders, strict=True):
+        # The upsampling multiplies each frame and bin below with all of its weights.
+        decoder += weights(block.up) * shares[level] + weights(block.block) * shares[level - 1]
+    encoder = sum(weights(block) * share for block, share in zip(body.encoders, shares, strict=False))
+    return {"encoder": encoder, "centre": centre, "decoder": decoder}
 
 
-def macs_per_second(config: ModelConfig) -> int:
-    """Multiply-adds of the network for a second of audio, all sources; spectrograms and filter bank not counted."""
-    frames = 1 + _SECONDS * config.rate // (config.bands * config.hop)
+def weights(part: nn.Module) -> int:
+    """Of convolutions, each of which is used once for each frame and bin."""
+    layers = [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    return sum(layer.weight.numel() for layer in layers)
+
+
+def describe(config: SeparatorConfig) -> dict[str, Any]:
+    """The facts, as plain numbers. What Fourier transforms and filter banks take is small and left out."""
+    name = settings.kind(type(config))
     with no_values():
-        model = MODELS[configs.kind(type(config))](config).eval()
-        magnitude = torch.empty(1, config.channels * config.bands, frames, config.bins)
-        passes = len(config.sources) if isinstance(config, ConditionalUNetConfig) else 1
-        condition = (torch.empty(1, passes),) if isinstance(config, ConditionalUNetConfig) else ()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            features = model.features(magnitude, *condition)
-            model.planes(features, [*range(len(config.sources) if passes == 1 else 1)])
-    return round(passes * counter.get_total_flops() / 2 / _SECONDS)
-
-
-def describe(config: ModelConfig) -> dict[str, Any]:
-    """The facts, as plain numbers."""
-    with no_values():
-        model = MODELS[configs.kind(type(config))](config)
-    parts = {"norm": model.norm, "network": model.body, "head": model.planes}
-    counts = {name: sum(values.numel() for values in part.parameters()) for name, part in parts.items()}
+        model = MODELS[name](config)
+    body = model.body
+    frames = config.rate / config.bands / config.hop
+    pixels = frames * (config.bins - 1) / config.slices
+    macs = {part: round(count * pixels) for part, count in pixel_macs(body).items()}
+    macs["head"] = round(weights(model.planes) * pixels)
+    passes = len(config.sources) if isinstance(config, ConditionalUNetConfig) else 1
+    parts = {"encoder": [body.encoders], "centre": [body.centre], "decoder": [body.decoders, body.after]}
+    parts["head"] = [model.norm, model.planes]
+    counts = {name: sum(p.numel() for each in group for p in each.parameters()) for name, group in parts.items()}
     return {
-        "class": type(model).__name__,
-        "sources": list(config.sources),
+        "class": name,
         "rate": config.rate,
         "channels": config.channels,
-        "bands": config.bands,
-        "n_fft": config.n_fft,
-        "hop": config.hop,
-        "widths": list(config.widths),
+        "sources": list(config.sources),
+        "frames_per_second": frames,
+        "bins": config.bins,
+        "passes": passes,
         "parameters": {**counts, "total": sum(counts.values())},
-        "macs_per_second": macs_per_second(config),
-        "shortest": config.shortest,
+        "macs_per_second": {**macs, "total": sum(macs.values())},
     }
 
 
 def table(facts: dict[str, Any]) -> str:
-    sides = {1: "mono", 2: "stereo"}.get(facts["channels"], f"{facts['channels']} channels")
-    bands = f"{facts['bands']} subbands, " if facts["bands"] > 1 else ""
-    rows = [("", "  parameters"), *((part, f"{count:,}".rjust(12)) for part, count in facts["parameters"].items())]
-    return "\n".join(
-        [
-            f"{facts['class']}: {', '.join(facts['sources'])}; {facts['rate']} Hz, {sides}",
-            f"{bands}spectrograms of {facts['n_fft']} samples every {facts['hop']}; widths {facts['widths']}",
-            f"\n{columns(rows)}\n",
-            f"multiply-adds a second of audio: {facts['macs_per_second'] / 1e9:.3g} G",
-        ]
+    from audio_core.command import columns
+
+    rows = [("", "  parameters", "multiply-adds a second")]
+    for part, count in facts["parameters"].items():
+        rows.append((part, f"{count:,}".rjust(12), f"{facts['macs_per_second'][part] / 1e6:,.0f} M".rjust(12)))
+    passes = f"\neach source takes a pass, {facts['passes']} for all" if facts["passes"] > 1 else ""
+    return (
+        f"{facts['class']}, {facts['rate']} Hz, {facts['channels']} channels, "
+        f"{facts['frames_per_second']:.1f} frames a second of {facts['bins']} bins\n"
+        f"sources: {', '.join(facts['sources'])}\n\n{columns(rows)}{passes}"
     )
