@@ -13,6 +13,7 @@ from audio_core.files import InputError
 from audio_core.testing import noise
 from audio_sep import parallel, stem_files
 from audio_sep.cli import main, parser
+from audio_sep.data.pack import KINDS
 from audio_sep.separate import Separator
 from audio_sep.stem_files import FORMATS, separate_file
 
@@ -257,10 +258,11 @@ def test_mistakes_are_one_line(bundle, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_formats_of_the_command_are_those_of_the_files():
+def test_the_choices_of_the_command_are_those_of_the_modules():
     (verbs,) = [action.choices for action in parser()._actions if action.choices]
     (formats,) = [action.choices for action in verbs["separate"]._actions if action.dest == "format"]
-    assert [*formats] == [*FORMATS]
+    (kinds,) = [action.choices for action in verbs["pack"]._actions if action.dest == "kind"]
+    assert [*formats] == [*FORMATS] and [*kinds] == [*KINDS]
 
 
 # --- several processes -------------------------------------------------------------------------------------
