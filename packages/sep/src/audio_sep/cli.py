@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_models(parser: command.Parser) -> None:
     what = "a bundle's or a run's folder, a Hub id, or a name from the package; several share one pass over each file"
-    parser.add_argument("--model", nargs="+", metavar="BUNDLE", default=["default"], help=f"{what} (default: default)")
+    parser.add_argument("--model", action="extend", nargs="+", metavar="BUNDLE", help=f"{what} (default: default)")
 
 
 def _add_stems(parser: command.Parser) -> None:
@@ -178,7 +178,7 @@ def _separator(args: argparse.Namespace, residual: str | None) -> Separator:
 
     device = command.device(args.device)
     stems = [args.two_stems] if args.two_stems else args.stems
-    return Separator([load(name, device) for name in args.model], stems, residual, **_passes(args))
+    return Separator([load(name, device) for name in args.model or ["default"]], stems, residual, **_passes(args))
 
 
 def _begin(args: argparse.Namespace, residual: str | None, separator: Separator | None) -> Work:
