@@ -15,6 +15,11 @@ RATE = 8000
 pytestmark = pytest.mark.usefixtures("warm_processes")
 
 
+def never(path: Path) -> str:
+    """Nothing that is there is something else than was asked for."""
+    return ""
+
+
 def copying() -> parallel.Work:
     return lambda source, target: target["x"].write_bytes(source.read_bytes())
 
@@ -48,24 +53,24 @@ def jobs_in(folder: Path, count: int = 4) -> list[batch.Job]:
 def test_what_clashes_is_refused_in_whichever_process_it_would_be(tmp_path, capfd):
     jobs = jobs_in(tmp_path)
     jobs[3] = jobs[3]._replace(target=jobs[0].target)
-    summary = parallel.run(jobs, copying, 2, False, True)
+    summary = parallel.run(jobs, copying, 2, False, True, never)
     assert summary.done == 2 and len(summary.failed) == 2 and summary.code == 2
     assert capfd.readouterr().err.count("would both become") == 1
 
 
 def test_models_that_cannot_be_loaded_are_told_once(tmp_path):
     with pytest.raises(InputError, match="no such model"):
-        parallel.run(jobs_in(tmp_path), failing, 2, False, True)
+        parallel.run(jobs_in(tmp_path), failing, 2, False, True, never)
 
 
 def test_a_process_that_ends_early_is_a_failure_of_ours(tmp_path):
-    summary = parallel.run(jobs_in(tmp_path), ending, 2, False, True)
+    summary = parallel.run(jobs_in(tmp_path), ending, 2, False, True, never)
     assert summary.code == 1 and summary.done == 0
 
 
 def test_processes_that_are_stopped_leave_no_half_file(tmp_path):
     jobs = jobs_in(tmp_path, 2)
-    with parallel._children([([job], waiting, False, 2) for job in jobs]) as ends:
+    with parallel._children([([job], waiting, False, never, 2) for job in jobs]) as ends:
         while len([*tmp_path.glob("*.begun")]) < 2:
             assert len(ends) == 2
     assert not [path for path in tmp_path.iterdir() if ".part" in path.name or path.suffix == ".wav"]
@@ -74,5 +79,5 @@ def test_processes_that_are_stopped_leave_no_half_file(tmp_path):
 def test_shares_of_torchrun_are_shared_further(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    summary = parallel.run(jobs_in(tmp_path), copying, 2, False, True)
+    summary = parallel.run(jobs_in(tmp_path), copying, 2, False, True, never)
     assert summary.done == 2 and sorted(path.name for path in tmp_path.glob("*.wav")) == ["1.wav", "3.wav"]

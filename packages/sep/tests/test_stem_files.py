@@ -222,6 +222,8 @@ def test_the_command_separates_files_and_skips_what_is_there(bundle, tmp_path, c
     vocals.unlink()
     assert run(tmp_path / "in", "-o", tmp_path / "out", "--model", bundle) == 0
     assert "1 done, 1 skipped, 0 failed" in capsys.readouterr().err and vocals.read_bytes() == before
+    assert run(tmp_path / "in", "-o", tmp_path / "out", "--model", bundle, "--format", "wav24") == 2
+    assert "exists with PCM_16, not with PCM_24; give --force to redo it" in capsys.readouterr().err
 
 
 def test_two_stems_are_one_and_the_rest(bundle, tmp_path):

@@ -163,16 +163,22 @@ def _separate(args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise InputError(f"--jobs: expected 1 or more, got {args.jobs}")
 
+    from audio_core import audio
+
     from . import parallel
-    from .stem_files import jobs
+    from .stem_files import FORMATS, jobs
 
     separator = _separator(args, residual)
     work = jobs(found, args.out, separator.names, args.format, args.filename)
     begin = functools.partial(_begin, args, residual, separator if args.jobs == 1 else None)
-    return parallel.run(work, begin, args.jobs, args.force, args.quiet).code
+    stale = functools.partial(audio.differing, encoding=FORMATS[args.format][1])
+    return parallel.run(work, begin, args.jobs, args.force, args.quiet, stale).code
 
 
 def _separator(args: argparse.Namespace, residual: str | None) -> Separator:
+    if not args.model and not PACKAGE.shipped:
+        raise InputError("--model: no model comes with the package; `models` shows which you can fetch and convert")
+
     from .models import load
     from .separate import Separator
 

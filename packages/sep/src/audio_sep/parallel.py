@@ -23,22 +23,25 @@ from audio_core.files import InputError, note
 from tqdm import tqdm
 
 Work = Callable[[Path, Any], object]
+Stale = Callable[[Path], str]
 _CONTEXT: Any = multiprocessing.get_context("spawn")  # threads of PyTorch do not survive a fork
 
 
-def run(jobs: Sequence[Job], begin: Callable[[], Work], processes: int, force: bool, quiet: bool) -> Summary:
+def run(
+    jobs: Sequence[Job], begin: Callable[[], Work], processes: int, force: bool, quiet: bool, stale: Stale
+) -> Summary:
     """`batch.run` in so many processes. Each calls `begin` once, which loads the models and returns the work."""
     refused = batch.clashes(jobs)
     mine = batch.mine([job for number, job in enumerate(jobs) if number not in refused])
     processes = min(processes, len(mine))
     if processes < 2:
-        return batch.run(jobs, begin(), force, quiet)
+        return batch.run(jobs, begin(), force, quiet, stale)
     for line in dict.fromkeys(refused.values()):
         note(line)
     failed = [Failure(jobs[number].source, line, ours=False) for number, line in refused.items()]
     shares = [mine[number::processes] for number in range(processes)]
     with (
-        _children([(share, begin, force, processes) for share in shares]) as ends,
+        _children([(share, begin, force, stale, processes) for share in shares]) as ends,
         tqdm(total=len(mine), unit="file", disable=quiet or None) as bar,
     ):
         summary = _collected(ends, Summary(0, 0, failed), bar)
@@ -91,7 +94,9 @@ def _children(arguments: Sequence[tuple]) -> Any:
 # --- in a process ------------------------------------------------------------------------------------------
 
 
-def _share(jobs: Sequence[Job], begin: Callable[[], Work], force: bool, processes: int, parent: Connection) -> None:
+def _share(
+    jobs: Sequence[Job], begin: Callable[[], Work], force: bool, stale: Stale, processes: int, parent: Connection
+) -> None:
     try:
         sys.stderr = _Lines(parent)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: an exception, so that temporary files go
@@ -101,7 +106,7 @@ def _share(jobs: Sequence[Job], begin: Callable[[], Work], force: bool, processe
         import torch
 
         torch.set_num_threads(max(1, torch.get_num_threads() // processes))
-        parent.send(batch.run(jobs, _reporting(begin(), parent), force, quiet=True))
+        parent.send(batch.run(jobs, _reporting(begin(), parent), force, quiet=True, stale=stale))
     except InputError as error:
         parent.send(error)
     except KeyboardInterrupt:
