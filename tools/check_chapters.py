@@ -67,6 +67,13 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "train": ("original",),  # a discriminator that has learnt before
         "evaluate": ("data", "measures", "pcs", "scores"),  # pairs are matched as for training
     },
+    "audio_sep": {
+        "loss": ("recipe",),
+        "task": ("loss",),
+        "joint_norm": (),
+        "train": ("joint_norm",),
+        "original_recipe": ("recipe",),
+    },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
 TRAINING = ("accelerate", "audio_core.train", "{}.recipe", "{}.data", "{}.task", "{}.train")

@@ -58,7 +58,7 @@ def pack(
 
     A file that cannot be decoded is left out and listed in the result.
     """
-    h5py = _h5py()
+    h5py = hdf5()
     out = Path(out)
     part = out.with_name(out.name + ".part")
     if out.exists() and not force:
@@ -162,14 +162,15 @@ class Pack:
         if self._process != os.getpid():
             if self._file is not None:  # a forked worker, to which HDF5 would return its parent's file
                 self._file.close()
-            self._file, self._process = _opened(_h5py(), self.path), os.getpid()
+            self._file, self._process = _opened(hdf5(), self.path), os.getpid()
         return self._file
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_process": 0, "_file": None}
 
 
-def _h5py() -> ModuleType:
+def hdf5() -> ModuleType:
+    """The library h5py, also for packs in another format than this module's."""
     try:
         import h5py
     except ImportError:

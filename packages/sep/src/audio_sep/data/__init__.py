@@ -1,0 +1,1 @@
+"""Songs with stems and recordings of single sources into packs, and both into training samples."""
