@@ -73,6 +73,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "joint_norm": (),
         "train": ("joint_norm",),
         "original_recipe": ("recipe",),
+        "original": ("original_recipe",),  # it says what a checkpoint does not
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

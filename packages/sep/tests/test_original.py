@@ -115,6 +115,24 @@ def test_sources_are_named_by_the_file_or_the_user(save, state, stems):
             original.convert(save("step=300000.pth", stems), settings)
 
 
+RECIPE = """
+train: {input_source_types: [speech, noise], target_source_types: [speech], model_type: MobileNet_Subbandtime,
+  sample_rate: 48000, input_channels: 2, output_channels: 2}
+"""
+
+
+def test_a_recipe_says_what_a_checkpoint_does_not(save, state, tmp_path):
+    recipe, path = tmp_path / "train.yaml", save("step=300000.pth", {"step": 300000, "model": state})
+    recipe.write_text(RECIPE)
+    model = original.convert(path, [f"config={recipe}", "layout=v2"])
+    assert (model.config.sources, model.config.rate) == (("speech",), 48000)
+    model = original.convert(path, [f"config={recipe}", "layout=v2", "rate=16000"])
+    assert (model.config.sources, model.config.rate) == (("speech",), 16000)
+    recipe.write_text(RECIPE.replace("MobileNet_S", "ResUNet143_S"))
+    with pytest.raises(InputError, match="is a MobileNetSubbandTime, and model_type=ResUNet143_Subbandtime is another"):
+        original.convert(path, [f"config={recipe}", "layout=v2"])
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_all_names_have_a_place(stored_case, name):
     """Nothing of the original is left out, nothing of ours is left open; all types are recognised."""

@@ -32,6 +32,7 @@ from .config import (
 )
 from .models import MODELS
 from .models.separator import SpectrogramSeparator
+from .original_recipe import read_recipe
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
 # Of Lightning's module, DistributedDataParallel and torch.compile.
@@ -57,9 +58,18 @@ class Settings:
 
 
 def convert(path: str | Path, settings: Sequence[str] = ()) -> SpectrogramSeparator:
-    """The model of an original's checkpoint, ready for use. `settings` are those of `Settings`, as `rate=48000`."""
+    """The model of an original's checkpoint, ready for use.
+
+    `settings` are those of `Settings`, as `rate=48000`, and `config=FILE` names the recipe that it was trained with.
+    """
     path = Path(path)
-    known = config.build(Settings, {}, [text.removeprefix("model.") for text in settings])
+    recipes = [text.removeprefix("config=") for text in settings if text.startswith("config=")]
+    overrides = [text.removeprefix("model.") for text in settings if not text.startswith("config=")]
+    theirs = {}
+    if recipes:
+        recipe = read_recipe(recipes[-1]).train
+        theirs = {"sources": recipe.target_source_types, "rate": recipe.sample_rate, "model_type": recipe.model_type}
+    known = config.build(Settings, theirs, overrides)
     return model_of(read_checkpoint(path, _WRAPPERS), path, known)
 
 
