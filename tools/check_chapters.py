@@ -81,6 +81,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "export": ("separate",),  # a file takes the segments that it has
         "registry": (),
         "download": ("registry",),
+        "original": ("original_recipe",),  # it says what a checkpoint does not
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

@@ -23,7 +23,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from . import config
 from .files import InputError, read_json, reason, replacing
-from .weights import check_shapes, load_weights, no_values, read_shapes, save_weights, shortened
+from .weights import Undrawn, check_shapes, load_weights, no_values, read_shapes, save_weights, shortened
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "README.md")
@@ -144,7 +144,8 @@ def load(
         if empty is not None:
             check_shapes(weights, empty, shapes)
         try:
-            model = cls(settings)
+            with Undrawn():  # a third of the time that a large model takes to load
+                model = cls(settings)
         except InputError:
             raise
         except Exception as error:  # numbers that no tensor can have make PyTorch raise whatever it likes

@@ -119,13 +119,13 @@ def shortened(names: Iterable[Any]) -> str:
 @contextmanager
 def no_values() -> Iterator[None]:
     """Modules built inside have shapes and no values: they take no memory, and nothing is drawn."""
-    with torch.device("meta"), _Undrawn():
+    with torch.device("meta"), Undrawn():
         yield
 
 
-class _Undrawn(TorchFunctionMode):
-    """Random values are not drawn: on the device "meta" PyTorch imports its whole compiler for them, which takes
-    longer than PyTorch itself."""
+class Undrawn(TorchFunctionMode):
+    """Random values are not drawn, where others will take their place. On the device "meta" PyTorch imports its whole
+    compiler for them, which takes longer than PyTorch itself."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in ("normal_", "uniform_"):

@@ -16,7 +16,8 @@ from .precision import full_precision
 def hann(length: int, n_fft: int | None = None) -> Tensor:
     """The periodic Hann window, zero-padded on both sides to `n_fft` (left gets the smaller half)."""
     spare = (n_fft or length) - length
-    return F.pad(torch.hann_window(length, periodic=True), (spare // 2, spare - spare // 2))
+    window = torch.hann_window(length, periodic=True, device="cpu")  # for "meta" PyTorch imports its whole compiler
+    return F.pad(window, (spare // 2, spare - spare // 2))
 
 
 def shortest_input(n_fft: int, center: bool = True) -> int:

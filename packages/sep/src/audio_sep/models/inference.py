@@ -30,7 +30,9 @@ def for_inference(model: SpectrogramSeparator, precision: torch.dtype = torch.fl
     for block in [*model.body.modules()]:
         for conv, norm in _FOLDED.get(type(block), ()):
             fused = fuse_conv_bn_eval(
-                block.get_submodule(conv), block.get_submodule(norm), isinstance(block.get_submodule(conv), nn.ConvTranspose2d)
+                block.get_submodule(conv),
+                block.get_submodule(norm),
+                isinstance(block.get_submodule(conv), nn.ConvTranspose2d),
             )
             block.set_submodule(conv, fused)
             block.set_submodule(norm, nn.Identity())

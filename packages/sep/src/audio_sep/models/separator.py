@@ -32,7 +32,7 @@ class SpectrogramSeparator(nn.Module):
     Config: type[SeparatorConfig] = SeparatorConfig
     bounded = False
     """Whether the magnitude that a fourth plane adds is at most 1."""
-    estimated = None
+    estimated: int | None = None
     """How many sources one pass estimates, where that is not all of them."""
     precision = torch.float32
     """Of the network in the form for inference. Everything around it is float32 always."""
