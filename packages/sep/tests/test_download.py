@@ -1,5 +1,6 @@
 """The list of published checkpoints, and downloads from a server of our own."""
 
+import base64
 import hashlib
 import json
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from audio_core.files import InputError
-from audio_sep import registry
+from audio_sep import original, registry
 from audio_sep.cli import main
 from audio_sep.download import cache, download, is_here
 from audio_sep.models import MODELS
@@ -78,6 +79,13 @@ def test_the_list_names_classes_and_addresses_that_exist():
         find("vocal-resunet-subband")
 
 
+def test_convert_sees_by_the_names_of_the_files_what_they_hold():
+    for each in PUBLISHED.values():
+        assert original._source_names(Path(each.file)) == (each.source,)
+        if each.kind.endswith("SubbandTime"):
+            assert original._named_layout(Path(each.file)) == each.layout
+
+
 def test_a_file_is_fetched_once(server):
     path = download(SMALL, quiet=True)
     assert path == cache() / SMALL.file and path.read_bytes() == CONTENT and is_here(SMALL)
@@ -111,8 +119,6 @@ def test_a_part_that_is_longer_than_the_file_is_thrown_away(server):
 
 @pytest.mark.parametrize("form", ["etag", "hex", "base64"])
 def test_the_checksum_of_the_server_is_compared(server, form):
-    import base64
-
     def headers(content: bytes) -> dict[str, str]:
         digest = hashlib.md5(content)
         return {
