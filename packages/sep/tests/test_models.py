@@ -7,7 +7,7 @@ from audio_core.testing import check_bundle, check_gradients, check_repeats, clo
 from audio_sep import PACKAGE
 from audio_sep.config import SeparatorConfig
 from audio_sep.models import MODELS, load
-from audio_sep.models.inference import for_inference
+from audio_sep.models.inference import WinogradConv, for_inference
 from audio_sep.models.separator import SpectrogramSeparator
 
 STEMS = ("vocals", "drums", "other")
@@ -157,6 +157,22 @@ def test_the_form_for_inference_computes_the_same(model):
     for name, values in model.state_dict().items():
         assert torch.equal(values, before[name]), name
     close(model.separate(audio)["drums"], expected["drums"])
+
+
+@pytest.mark.parametrize("name", ["UNet", "ResUNet143SubbandTime", "ConditionalUNet"])
+def test_wide_convolutions_are_winograd_s_on_few_threads(name):
+    model, audio = built(name, (32, 36)), noise(seconds=0.2, rate=44100, channels=2)[None].repeat(2, 1, 1)
+    expected = model.separate(audio)
+    kinds = {}
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        fast = for_inference(model)
+        kinds[threads] = [type(layer) for layer in fast.body.modules()]
+        for source, separated in fast.separate(audio).items():
+            close(separated, expected[source], 1e-4)
+    assert WinogradConv not in kinds[3]
+    if torch._nnpack_available():
+        assert kinds[1].count(WinogradConv) > kinds[1].count(torch.nn.Conv2d) > 0
 
 
 def test_half_precision_stays_close(model):
