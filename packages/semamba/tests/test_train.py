@@ -105,6 +105,19 @@ def test_a_stopped_training_ends_in_the_same_weights(speech, tmp_path):
     assert 1 <= results(tmp_path / "parts")["pesq"] <= 4.7
 
 
+def test_a_training_begins_with_the_weights_of_a_bundle(speech, tmp_path):
+    train(toy(speech, steps=2), tmp_path / "first", "cpu", quiet=True)
+    begin = str(tmp_path / "first" / "bundle")
+    still = {"optimizer": {"lr": 0.0, "betas": [0.8, 0.99]}, "average": 0.0}
+    train(toy(speech, steps=1, pretrained=begin, **still), tmp_path / "second", "cpu", quiet=True)
+    first, second = (dict(trained(tmp_path / name)[1].named_parameters()) for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    with pytest.raises(InputError, match=r"another network; give model\.channels="):
+        train(
+            toy(speech, steps=1, pretrained=begin, model=MODEL | {"channels": 4}), tmp_path / "third", "cpu", quiet=True
+        )
+
+
 def test_two_processes_equal_one_with_the_joint_batch(speech, tmp_path):
     train(toy(speech, steps=2, batch=4), tmp_path / "one", "cpu", quiet=True)
     settings = [f"{key}={json.dumps(value)}" for key, value in {"steps": 2, "epochs": None, "batch": 2}.items()]

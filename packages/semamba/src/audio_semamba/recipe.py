@@ -130,6 +130,8 @@ class Recipe(Plan):
 
     data: Data = field(default_factory=Data)
     model: SEMambaConfig = field(default_factory=SEMambaConfig)
+    pretrained: str = ""
+    """A bundle whose weights the generator begins with, as for fine-tuning; `model` must be as there."""
     weights: Weights = field(default_factory=Weights)
     discriminator: Discriminator = field(default_factory=Discriminator)
     optimizer: AdamW = field(default_factory=lambda: AdamW(5e-4, (0.8, 0.99)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from audio_core.files import note
+from audio_core.files import InputError, note
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.player import Player
@@ -21,7 +21,7 @@ from torch import Tensor
 from . import PACKAGE
 from .data.pairs import corpora
 from .data.samples import Held, training
-from .model import SEMamba
+from .model import SEMamba, load
 from .original import discriminator_weights
 from .recipe import Exponential, Recipe
 from .scores import PesqPool
@@ -69,16 +69,26 @@ def _task(recipe: Recipe, files: int, pool: PesqPool | None, begins: bool) -> En
     if isinstance(schedule, Exponential) and not schedule.epoch:
         schedule = replace(schedule, epoch=recipe.epoch_steps(files))
     net = SEMamba(recipe.model)
+    if recipe.pretrained and begins:  # a run that goes on has learnt further
+        net.load_state_dict(_pretrained(recipe).state_dict())
     net.checkpointing = recipe.checkpointing
     average = Average(net, warming(recipe.average)) if recipe.average else None
     generator = Player(net, recipe.optimizer.build(net.parameters()), schedule, recipe.clip or None, average)
     judge = discriminator(recipe)
     if judge is None:
         return Enhancement(generator, None, recipe)
-    if recipe.discriminator.pretrained and begins:  # a run that goes on has learnt further
+    if recipe.discriminator.pretrained and begins:
         judge.load_state_dict(discriminator_weights(recipe.discriminator.pretrained, judge.config))
     optimizer = recipe.discriminator_optimizer.build(judge.parameters())
     return Enhancement(generator, Player(judge, optimizer, schedule), recipe, pool)
+
+
+def _pretrained(recipe: Recipe) -> SEMamba:
+    model = load(recipe.pretrained)
+    wanted, found = asdict(recipe.model), asdict(model.config)
+    if others := [f"model.{name}={found[name]}" for name in wanted if found[name] != wanted[name]]:
+        raise InputError(f"pretrained={recipe.pretrained}: another network; give {' '.join(others)} too")
+    return model
 
 
 def _sounds(task: Enhancement, items: Held, run: Run) -> Mapping[str, Tensor]:
