@@ -112,10 +112,9 @@ def test_a_training_begins_with_the_weights_of_a_bundle(speech, tmp_path):
     train(toy(speech, steps=1, pretrained=begin, **still), tmp_path / "second", "cpu", quiet=True)
     first, second = (dict(trained(tmp_path / name)[1].named_parameters()) for name in ("first", "second"))
     assert all(torch.equal(first[name], second[name]) for name in first)
-    with pytest.raises(InputError, match=r"another network; give model\.channels="):
-        train(
-            toy(speech, steps=1, pretrained=begin, model=MODEL | {"channels": 4}), tmp_path / "third", "cpu", quiet=True
-        )
+    other = toy(speech, steps=1, pretrained=begin, model=MODEL | {"state": 2})
+    with pytest.raises(InputError, match=r"another network; give model\.state=4 too"):
+        train(other, tmp_path / "third", "cpu", quiet=True)
 
 
 def test_two_processes_equal_one_with_the_joint_batch(speech, tmp_path):
