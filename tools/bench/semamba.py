@@ -1,7 +1,7 @@
 """What audio-semamba costs: ratios measured side by side in this process, on one thread of processor time.
 
-"The original's way" is the published network with the scan that the original falls back to without CUDA, projections and
-a norm for each direction, and PyTorch's own convolutions, softplus and instance norms.
+"The original's way" is the published network with the scan that the original falls back to without CUDA, a norm and
+projections for each direction, and PyTorch's own convolutions, softplus and instance norms.
 
 hatch run bench semamba [--rows 100]
 """
