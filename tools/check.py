@@ -53,9 +53,9 @@ DISTRIBUTIONS = {
 }  # where the import is named unlike the distribution
 FILE_LINES, CLI_LINES = 400, 250
 # Of code. It was 4500 while two packages held for themselves what all seven share; since then the core has the common
-# verbs, the frame of exports, latents, shards, several outputs of a pass, aligned sources and the checks of what users
-# pass, 6300 in all. What would pass this limit takes something out, or belongs into a package.
-CORE_LINES = 6500
+# verbs, the frame of exports, latents, shards, several outputs of a pass, aligned sources, the checks of what users
+# pass and norms over processes, 6500 in all. What would pass this limit takes something out, or belongs into a package.
+CORE_LINES = 6600
 # Paths of one machine, and the hosts behind an index. Written so that this line does not match itself.
 PRIVATE = re.compile(r"(?<![\w.*])/(?:work|root|farm|opt|home/\w+)/|files\.python[h]osted|pypi\.o[r]g")
 

@@ -9,7 +9,7 @@ import torch
 from audio_core import audio, bundle
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
-from audio_semamba import Stream, enhance
+from audio_semamba import Stream, enhance, scan
 from audio_semamba.cli import main
 from audio_semamba.config import SEMambaConfig
 from audio_semamba.enhance import Options, enhance_file
@@ -258,6 +258,15 @@ def test_a_file_that_is_there_is_not_taken_for_the_result(causal, tmp_path, caps
     command = ["enhance", str(tmp_path / "a.wav"), "-o", str(tmp_path / "b.wav"), "--model", str(causal)]
     assert main(command) == 2 and "b.wav: exists already; give --force" in capsys.readouterr().err
     assert main([*command, "--force"]) == 0
+
+
+def test_a_scan_that_does_not_work_here_is_told_once(causal, tmp_path, capsys):
+    for name in ("a.wav", "b.wav"):
+        audio.write(tmp_path / "in" / name, noise(1, 0.1).numpy(), RATE)
+    command = ["enhance", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(causal), "--scan", "triton"]
+    assert main(command) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    scan.use(None)
 
 
 @pytest.mark.parametrize(

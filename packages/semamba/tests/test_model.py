@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from audio_core.files import InputError
 from audio_core.testing import check_bundle, check_causal, close, noise, tone
 from audio_semamba.config import SEMambaConfig
 from audio_semamba.model import SEMamba
@@ -156,6 +157,15 @@ def test_causal_models_see_no_future(causal):
     check_causal(lambda x: causal(magnitude, x).phase, phase, 20)
 
 
+def test_a_causal_model_in_training_mode_does_not_enhance(causal):
+    before = {name: value.clone() for name, value in causal.state_dict().items()}
+    causal.train()
+    for act in (causal.start, lambda: causal.enhance(noise(seconds=0.1))):
+        with pytest.raises(InputError, match=r"call model\.eval"):
+            act()
+    assert all(torch.equal(value, before[name]) for name, value in causal.state_dict().items())
+
+
 def test_other_models_do_not_stream():
     with pytest.raises(ValueError, match="causal"):
         SEMamba(KINDS["original"]).start()
@@ -168,6 +178,7 @@ def test_other_models_do_not_stream():
         ({"blocks": 0}, "blocks"),
         ({"compress": 0.0}, "compress"),
         ({"hop": 500}, "hop"),
+        ({"hop": 300, "causal": True}, "at most n_fft / 2"),
     ],
 )
 def test_impossible_settings_are_named(setting, text):

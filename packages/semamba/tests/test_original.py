@@ -145,6 +145,7 @@ def test_what_cannot_be_read_is_one_clear_line(save, generator, critic, tmp_path
     refused({**generator, bias: generator[bias][:3]}, rf"{bias}, which is encoder.first.conv.bias here, has the shape")
     refused({"conv.weight": torch.zeros(3)}, "neither a generator nor a discriminator")
     refused(generator, "blocks follows from its weights", ["blocks=3"])
+    refused(generator, "dense follows from its weights", ["dense=3"])
     refused(generator, "causal follows from its weights", ["model.causal=true"])
     refused(generator, "unknown key rat", ["rat=3"])
     refused(critic, "discriminator, which has no settings", ["rate=3"])

@@ -132,6 +132,40 @@ def test_a_channel_that_is_nan_stays_alone():
     assert y.isnan().sum() == 13 and y[1, 7:, 11].isnan().all()
 
 
+def test_whole_numbers_are_no_inputs():
+    with pytest.raises(InputError, match=r"u: expected floats, got torch.int32"):
+        scan.selective_scan(*(x.to(torch.int32) for x in inputs()))
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_nan_in_any_input_is_seen(at):
+    x = inputs(1, 4, 40, 3)
+    x[at] = x[at].clone()
+    x[at][..., 0] = float("nan")
+    assert not scan.selective_scan(*x).isfinite().all()
+
+
+def test_a_decay_of_minus_infinity_forgets_at_once():
+    x = inputs(1, 4, 40, 3)
+    x[1], x[2] = x[1] + 0.1, torch.full_like(x[2], -torch.inf)
+    y = scan.selective_scan(*x)
+    scan.use("torch")
+    torch.testing.assert_close(y, scan.selective_scan(*x), rtol=1e-5, atol=1e-6)
+
+
+def test_kernels_are_renewed_when_any_of_their_files_changed(tmp_path, monkeypatch):
+    scan.selective_scan(*inputs())
+    kernel = types.SimpleNamespace(stats=types.SimpleNamespace(cache_path=str(tmp_path)))
+    kept = tmp_path / "forward.scan-21.py311.1.nbc"
+    scan.numba_cpu.renew(kernel)
+    kept.touch()
+    scan.numba_cpu.renew(kernel)
+    assert kept.exists()
+    (tmp_path / "audio_semamba.sources").write_text("of other files")
+    scan.numba_cpu.renew(kernel)
+    assert not kept.exists()
+
+
 def test_the_loop_has_exact_gradients():
     x = [value.double().requires_grad_() for value in inputs(1, 17, 2, 2)]
     assert torch.autograd.gradcheck(scan.selective_scan, x)
@@ -283,6 +317,11 @@ def test_one_kernel_computes_what_many_operations_do(monkeypatch, channels, N, K
     x, z = projected.chunk(2, -1)
     weights = mixers[0].weights()
     with torch.no_grad():
+        strided = torch.stack([state[1], state[1]], -1)[..., 0]  # not contiguous
+        once, again = (scan.mixer(x, z, *weights, past=state[0], state=values)[0] for values in (state[1], strided))
+        assert torch.equal(once, again)
+        with pytest.raises(ValueError, match="exclude each other"):
+            scan.mixer(x, z, *weights, reverse=True, past=state[0])
         half = scan.mixer(x, z, *(weight.half() for weight in weights))[0]  # float32 inside, as everywhere
         close(half, scan.mixer(x, z, *weights)[0], 1e-2)
         with pytest.raises(InputError, match="A_log: expected"):

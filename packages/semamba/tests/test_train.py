@@ -105,17 +105,40 @@ def test_a_stopped_training_ends_in_the_same_weights(speech, tmp_path):
     assert 1 <= results(tmp_path / "parts")["pesq"] <= 4.7
 
 
-def test_two_processes_equal_one_with_the_joint_batch(speech, tmp_path):
-    train(toy(speech, steps=2, batch=4), tmp_path / "one", "cpu", quiet=True)
+def test_a_training_begins_with_the_weights_of_a_bundle(speech, tmp_path):
+    train(toy(speech, steps=2), tmp_path / "first", "cpu", quiet=True)
+    begin = str(tmp_path / "first" / "bundle")
+    still = {"optimizer": {"lr": 0.0, "betas": [0.8, 0.99]}, "average": 0.0}
+    train(toy(speech, steps=1, pretrained=begin, **still), tmp_path / "second", "cpu", quiet=True)
+    first, second = (dict(trained(tmp_path / name)[1].named_parameters()) for name in ("first", "second"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = toy(speech, steps=1, pretrained=begin, model=MODEL | {"state": 2})
+    with pytest.raises(InputError, match=r"another network; give model\.state=4 too"):
+        train(other, tmp_path / "third", "cpu", quiet=True)
+    assert (
+        not (tmp_path / "third").exists() or not (tmp_path / "third" / "recipe.yaml").exists()
+    )  # nothing to go on from
+    assert f"begun with the weights of {begin}" in (tmp_path / "second" / "bundle" / "README.md").read_text()
+
+
+def test_a_rate_that_ends_before_the_steps_is_refused(speech):
+    with pytest.raises(InputError, match="the rate is 0 after 4200 of 5000 steps"):
+        toy(speech, steps=5000, schedule={"kind": "Cosine", "total": 4200})
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_two_processes_equal_one_with_the_joint_batch(speech, tmp_path, causal):
+    model = MODEL | {"causal": causal}
+    train(toy(speech, steps=2, batch=4, model=model), tmp_path / "one", "cpu", quiet=True)
     settings = [f"{key}={json.dumps(value)}" for key, value in {"steps": 2, "epochs": None, "batch": 2}.items()]
     settings += [f"data.train={speech / 'data.jsonl'}", 'data.held_out=["0","1"]', "data.seconds=0.5", "workers=0"]
-    settings += [f"model.{key}={value}" for key, value in MODEL.items()]
+    settings += [f"model.{key}={value}" for key, value in model.items()]
     settings += ["weights.metric=0", "weights.oversuppression=1", "save_every=2"]
     command = ["-m", "audio_semamba", "train", "advanced", *settings, "-o", tmp_path / "two", "--device", "cpu"]
     result = warm.run(*command, processes=2)
     assert result.returncode == 0, result.stderr
-    one, two = (trained(tmp_path / name)[1] for name in ("one", "two"))
-    for (name, value), other in zip(one.named_parameters(), two.parameters(), strict=True):
+    one, two = (trained(tmp_path / name)[1].state_dict() for name in ("one", "two"))
+    for (name, value), other in zip(one.items(), two.values(), strict=True):
         if not name.endswith(
             ("conv.bias", "up.bias")
         ):  # a norm follows: their gradients are rounding, which Adam makes steps of

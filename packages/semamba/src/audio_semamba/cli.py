@@ -131,6 +131,8 @@ def _enhance(args: argparse.Namespace) -> int:
     if live and not (args.stream and args.inputs == ["-"]):
         raise InputError("live audio comes from standard input: enhance - --stream -o - (or a file)")
     options = _options(args)
+    if live and (options.share != 1 or options.pcs):
+        raise InputError("--pcs, --mix and --atten-limit are for files, not for --stream")
     jobs = [] if live else _jobs(args)  # a wrong path is told at once, before PyTorch is imported
 
     from . import scan
@@ -138,12 +140,12 @@ def _enhance(args: argparse.Namespace) -> int:
     from .model import load
 
     scan.use(args.scan)
-    model = load(args.model, command.device(args.device))
+    device = command.device(args.device)
+    scan.backend(device)  # one that does not work here is told once, before any file
+    model = load(args.model, device)
     if live:
         from .live import pipe
 
-        if options.share != 1 or options.pcs:
-            raise InputError("--pcs, --mix and --atten-limit are for files, not for --stream")
         pipe(model, sys.stdin.buffer, None if args.out == Path("-") else args.out, args.force, args.quiet)
         return 0
 

@@ -52,6 +52,8 @@ class SEMambaConfig:
             raise ValueError(f"n_fft must be a multiple of 4 from 8 on, got {self.n_fft}")
         if not self.hop <= self.window <= self.n_fft:
             raise ValueError(f"hop <= window <= n_fft is expected, got {self.hop}, {self.window}, {self.n_fft}")
+        if self.causal and 2 * self.hop > self.n_fft:
+            raise ValueError(f"hop: a causal model needs one of at most n_fft / 2, got {self.hop} of {self.n_fft}")
         if not 0 < self.compress <= 1:
             raise ValueError(f"compress must lie above 0 and up to 1, got {self.compress}")
         if self.eps <= 0 or self.beta <= 0:

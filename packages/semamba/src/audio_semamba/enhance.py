@@ -28,7 +28,7 @@ from .live import Stream, finite
 from .model import SEMamba
 from .pcs import stretch
 
-WHOLE, SEGMENT, OVERLAP = 16.0, 8.0, 1.0  # seconds
+WHOLE, SEGMENT, OVERLAP = 12.0, 8.0, 1.0  # seconds
 
 
 class Recording(NamedTuple):

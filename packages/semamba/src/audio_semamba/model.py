@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
 from audio_core.dsp.stft import CompressedSTFT
+from audio_core.files import InputError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -84,6 +85,7 @@ class SEMamba(nn.Module):
         """The state before the first frame, for a batch of `batch` streams."""
         if not self.config.causal:
             raise ValueError("only a causal model streams; this one looks at the whole recording")
+        self._expect_rest()
         bins, bands = self.config.bins, self.config.bands
         return State(
             self.level.start(batch),
@@ -114,6 +116,7 @@ class SEMamba(nn.Module):
         `level` (B, 1) is the root mean square of the recording where `audio` is a part of it. A causal model has a
         running level of its own, since nobody knows that of what is to come.
         """
+        self._expect_rest()
         length = audio.shape[-1]
         shortest = self.config.n_fft // 2 + 1  # which the STFT can reflect
         if self.config.causal:
@@ -124,6 +127,10 @@ class SEMamba(nn.Module):
         noisy = self.stft(F.pad(audio / level, (0, max(shortest - length, 0))))
         estimate = self(noisy.magnitude, noisy.phase)
         return self.stft.inverse(estimate.magnitude, estimate.phase, length) * level
+
+    def _expect_rest(self) -> None:
+        if self.training and self.config.causal:
+            raise InputError("the model is in training mode, where its norms follow the audio: call model.eval() first")
 
     @full_precision
     def _input(self, magnitude: Tensor, phase: Tensor, gain: Tensor | None) -> Tensor:

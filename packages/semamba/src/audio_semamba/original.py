@@ -100,6 +100,8 @@ def _settings(state: Mapping[str, Tensor], path: Path, recipe: Path | None, over
     else:
         n_fft = shapes["n_fft"]
         known = {"hop": n_fft // 4, "window": n_fft}
+        assumed = f"hop={n_fft // 4} window={n_fft} compress=0.3 beta=2 rate=16000"
+        note(f"{path}: its weights do not tell {assumed}, which are assumed; config=RECIPE.yaml or these say otherwise")
     try:
         settings = config.build(SEMambaConfig, {**known, **shapes}, overrides)
     except InputError as error:
@@ -125,7 +127,7 @@ def _from_shapes(state: Mapping[str, Tensor], path: Path) -> dict[str, int]:
         raise InputError(
             f"{path}: is no SEMamba: {inputs} input channels, and {inner} in a scan for {channels} outside"
         )
-    sizes = {"n_fft": 2 * (bins - 1), "channels": channels, "blocks": len(blocks)}
+    sizes = {"n_fft": 2 * (bins - 1), "channels": channels, "dense": _DENSE, "blocks": len(blocks)}
     return {**sizes, "state": values, "conv": taps, "expand": inner // channels}
 
 
@@ -192,6 +194,7 @@ _MIXER = {  # the leaves of one direction of a Mamba block
     **{f"{layer}.weight": f"mixer.{layer}.weight" for layer in ("in_proj", "x_proj", "dt_proj", "out_proj")},
     "dt_proj.bias": "mixer.dt_proj.bias",
 }
+_DENSE = 4  # convolutions of a dense block
 _UNIT = {"conv.weight": "0.weight", "conv.bias": "0.bias", "norm.weight": "1.weight", "norm.bias": "1.bias"}
 _UNIT |= {"prelu.weight": "2.weight"}
 
@@ -220,7 +223,7 @@ def names(blocks: int) -> dict[str, list[str]]:
 
 
 def _dense(ours: str, theirs: str) -> dict[str, str]:
-    layers = [(f"{ours}.dense.units.{at}", f"{theirs}.dense_block.dense_block.{at}") for at in range(4)]
+    layers = [(f"{ours}.dense.units.{at}", f"{theirs}.dense_block.dense_block.{at}") for at in range(_DENSE)]
     return {f"{unit}.{leaf}": f"{layer}.{name}" for unit, layer in layers for leaf, name in _UNIT.items()}
 
 

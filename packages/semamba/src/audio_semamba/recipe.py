@@ -41,8 +41,8 @@ class Data:
     """Noise to validate with; without it, that of training."""
     valid_snr_db: tuple[float, ...] = (0.0, 5.0, 10.0)
     """Signal-to-noise ratios of validation, in turn."""
-    valid_seconds: float = 0.0
-    """Validation takes so much from the middle of each file; 0: whole files."""
+    valid_seconds: float = 20.0
+    """Validation takes at most so much from the middle of each file; 0: whole files, whatever memory they take."""
     held_out: tuple[str, ...] = ()
     """Beginnings of file names, such as the speakers p226 and p287, that training leaves out and validation takes."""
 
@@ -130,6 +130,8 @@ class Recipe(Plan):
 
     data: Data = field(default_factory=Data)
     model: SEMambaConfig = field(default_factory=SEMambaConfig)
+    pretrained: str = ""
+    """A bundle whose weights the generator begins with, as for fine-tuning; `model` must be as there."""
     weights: Weights = field(default_factory=Weights)
     discriminator: Discriminator = field(default_factory=Discriminator)
     optimizer: AdamW = field(default_factory=lambda: AdamW(5e-4, (0.8, 0.99)))
@@ -163,6 +165,11 @@ class Recipe(Plan):
         super().__post_init__()
         if not 0 <= self.average < 1 or self.clip < 0:
             raise ValueError(f"average is from 0 to below 1 and clip from 0 on, got {self.average} and {self.clip}")
+        ends = isinstance(self.schedule, Cosine) and not self.schedule.final and self.schedule.total
+        if ends and (self.steps or 0) > ends:
+            raise ValueError(
+                f"schedule.total: the rate is 0 after {ends} of {self.steps} steps; give as many as `steps`"
+            )
         if self.discriminator.begin < 0 or self.discriminator.workers < 1 or self.discriminator.width < 1:
             raise ValueError("discriminator: begin must be 0 or more, workers and width 1 or more")
         samples, bins = round(self.data.seconds * self.model.rate), self.model.n_fft // 2 + 1

@@ -26,7 +26,7 @@ class PesqPool:
     """Computes the wide-band PESQ of each item of a batch in `workers` processes.
 
         pending = pool.submit(estimate, clean)      # returns at once
-        ...                                         # the generator's losses and backward pass
+        ...                                         # the generator's losses
         scores = pending.result()                   # (B,), NaN where PESQ finds no speech
 
     A result does not depend on when it is asked for, so a training that takes the scores of the same batch resumes to

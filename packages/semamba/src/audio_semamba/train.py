@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from audio_core.files import note
+from audio_core import command
+from audio_core.files import InputError, note
+from audio_core.nn.joint_norm import join
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.player import Player
-from audio_core.train.results import Outcome, load_best, load_state, recipe_of, results
+from audio_core.train.results import Outcome, load_best, load_state, recipe_of, results, states
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
 from torch import Tensor
@@ -21,7 +23,7 @@ from torch import Tensor
 from . import PACKAGE
 from .data.pairs import corpora
 from .data.samples import Held, training
-from .model import SEMamba
+from .model import SEMamba, load
 from .original import discriminator_weights
 from .recipe import Exponential, Recipe
 from .scores import PesqPool
@@ -34,9 +36,10 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     learned, held = corpora(recipe.data, out / "headers.jsonl", quiet)
     source = training(recipe.data, learned, recipe.model.rate, recipe.seed)
     pool = PesqPool(recipe.model.rate, recipe.discriminator.workers) if recipe.weights.metric else None
+    begin = {} if states(out) else _beginning(recipe)  # before a mistake could leave a folder
     run = Run(out, recipe, device, learned.files, quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
-    task = _task(recipe, learned.files, pool, begins=not run.step)
+    task = _task(recipe, learned.files, pool, begin)
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
     if held.files:
@@ -64,21 +67,39 @@ def _best(quiet: bool) -> str:
     return "si_sdr"
 
 
-def _task(recipe: Recipe, files: int, pool: PesqPool | None, begins: bool) -> Enhancement:
+def _task(recipe: Recipe, files: int, pool: PesqPool | None, begin: Mapping[str, dict[str, Tensor]]) -> Enhancement:
     schedule = recipe.schedule
     if isinstance(schedule, Exponential) and not schedule.epoch:
         schedule = replace(schedule, epoch=recipe.epoch_steps(files))
     net = SEMamba(recipe.model)
+    if "generator" in begin:
+        net.load_state_dict(begin["generator"])
     net.checkpointing = recipe.checkpointing
+    if command.processes() > 1:
+        join(net)
     average = Average(net, warming(recipe.average)) if recipe.average else None
     generator = Player(net, recipe.optimizer.build(net.parameters()), schedule, recipe.clip or None, average)
     judge = discriminator(recipe)
     if judge is None:
         return Enhancement(generator, None, recipe)
-    if recipe.discriminator.pretrained and begins:  # a run that goes on has learnt further
-        judge.load_state_dict(discriminator_weights(recipe.discriminator.pretrained, judge.config))
+    if "discriminator" in begin:
+        judge.load_state_dict(begin["discriminator"])
     optimizer = recipe.discriminator_optimizer.build(judge.parameters())
     return Enhancement(generator, Player(judge, optimizer, schedule), recipe, pool)
+
+
+def _beginning(recipe: Recipe) -> dict[str, dict[str, Tensor]]:
+    """The weights that a training begins with where not with random ones, by the networks' names."""
+    begin: dict[str, dict[str, Tensor]] = {}
+    if recipe.pretrained:
+        model = load(recipe.pretrained)
+        wanted, found = asdict(recipe.model), asdict(model.config)
+        if others := [f"model.{name}={found[name]}" for name in wanted if found[name] != wanted[name]]:
+            raise InputError(f"pretrained={recipe.pretrained}: another network; give {' '.join(others)} too")
+        begin["generator"] = model.state_dict()
+    if (judge := discriminator(recipe)) and recipe.discriminator.pretrained:
+        begin["discriminator"] = discriminator_weights(recipe.discriminator.pretrained, judge.config)
+    return begin
 
 
 def _sounds(task: Enhancement, items: Held, run: Run) -> Mapping[str, Tensor]:
@@ -121,11 +142,12 @@ def _card(folder: Path, recipe: Recipe, best: bool) -> str:
     speech = ", ".join(path.name for path in (data.train, *data.more))
     noise = [*(path.name for path in data.noise), *[f"made in code ({', '.join(data.made)})"] * bool(data.made)]
     mixed = f", noise where a recording has no noisy partner: {' and '.join(noise)}," if noise else ""
+    begun = f", begun with the weights of {recipe.pretrained}," if recipe.pretrained else ""
     validated = "; the numbers are of its validation" if measured else ""
     return PACKAGE.card(
         f"SEMamba, {settings.channels} channels, {settings.blocks} blocks",
         f"Speech enhancement at {settings.rate / 1000:g} kHz, {kind}.",
-        f"Trained on {speech}{mixed} for {measured.get('step', recipe.steps)} steps{validated}. The recordings have "
-        "licences of their own.",
+        f"Trained on {speech}{mixed} for {measured.get('step', recipe.steps)} steps{begun}{validated}. "
+        "The recordings have licences of their own.",
         {text: measured[name] for name, text in names.items() if measured.get(name) is not None},
     )

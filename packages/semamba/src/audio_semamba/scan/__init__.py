@@ -108,8 +108,10 @@ def mixer(
 
     `weights` are those of the convolution (D, K) and its bias, of x_proj (rank + 2 N, D), of dt_proj (D, rank) and its
     bias, A_log (D, N) and D. `past` and `state` continue a stream, as in `causal_conv_silu_stateful` and
-    `selective_scan_stateful`. Returns y (rows, L, D), and the next past and state.
+    `selective_scan_stateful`, forwards only. Returns y (rows, L, D), and the next past and state.
     """
+    if reverse and (past is not None or state is not None):
+        raise ValueError("a stream has no way back: reverse, and past or state, exclude each other")
     _check_mixer(x, z, *weights, past, state)
     taps, length = weights[0].shape[1], x.shape[1]
     if past is not None:
@@ -151,6 +153,8 @@ def _check_mixer(*inputs: Tensor | None) -> None:
 def _check(names: Sequence[str], inputs: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]]) -> None:
     """Kernels read by addresses, so that nothing else would notice what does not fit together."""
     first = inputs[0]
+    if not first.is_floating_point():
+        raise InputError(f"{names[0]}: expected floats, got {first.dtype}")
     for name, x, shape in zip(names, inputs, shapes, strict=False):
         if x is not None and (x.shape != shape or x.dtype != first.dtype or x.device != first.device):
             expected = f"{tuple(shape)} of {first.dtype} on {first.device}"

@@ -17,7 +17,7 @@ LANES = 32  # channels that a kernel works on at once: loops of this constant le
 LOG2E, LN2, ONE = np.float32(1.4426950408889634), np.float32(0.6931471805599453), np.float32(1)
 
 ROUND = np.float32(1.5 * 2**23)  # a float32 as large as this has no fraction bits: adding it rounds to a whole number
-SMALLEST, LARGEST = np.float32(ROUND - 126), np.float32(126)  # exponents of float32 end here
+SMALLEST, LARGEST = np.float32(-126), np.float32(126)  # exponents of float32 end here
 # 2^f on [-1/2, 1/2] to 1e-7, and exact at 0, since most decays are close to 1.
 COEFFICIENTS = tuple(np.float32(c) for c in (0.69314698, 0.24022242, 0.05550734, 0.00967151, 0.00132647))
 TABLE = 5 * LANES
@@ -26,8 +26,7 @@ TABLE = 5 * LANES
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A kernel: compiled at its first call and kept beside its file, else in the user's cache, else in memory.
 
-    It runs without the lock of the interpreter, so that threads can share the rows. What Numba keeps does not notice
-    when another file changes that it was compiled from: after an edit of this file, delete the folder __pycache__.
+    It runs without the lock of the interpreter, so that threads can share the rows.
     """
     try:
         return numba.njit(cache=True, **OPTIONS)(function)
@@ -76,11 +75,14 @@ def float_of(typing, value):
 
 @inner
 def power(x, c1, c2, c3, c4, c5):
-    """2^x = 2^whole 2^fraction: a polynomial for the fraction, the whole number added to the bits of the exponent."""
+    """2^x = 2^whole 2^fraction: a polynomial for the fraction, the whole number added to the bits of the exponent.
+
+    NaN stays NaN: no comparison with it is true, and its bits are shifted out where the whole number is added.
+    """
+    x = SMALLEST if x < SMALLEST else x
     whole = x + ROUND
     f = x - (whole - ROUND)
     fraction = ONE + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * c5))))
-    whole = whole if whole > SMALLEST else SMALLEST
     return float_of(np.int32(bits_of(fraction) + np.int32(bits_of(whole) << np.int32(23))))
 
 

@@ -5,10 +5,12 @@ its own queue does not allow calls from two threads.
 """
 
 import functools
+import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,26 @@ from .compiled import LANES
 from .forward import EVERY
 
 WORTH_A_THREAD = 200_000  # state updates; fewer take less time than handing them over
+
+
+def renew(kernel: Any) -> None:
+    """Drop what Numba kept if any file of this folder changed; by itself it looks at the file of a kernel only."""
+    if not (folder := kernel.stats.cache_path):
+        return
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    stamp = Path(folder) / "audio_semamba.sources"
+    with suppress(OSError):  # a folder that cannot be written holds nothing new
+        if stamp.is_file() and stamp.read_text() == digest.hexdigest():
+            return
+        for kept in Path(folder).glob("*.nb[ic]"):
+            kept.unlink(missing_ok=True)
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(digest.hexdigest())
+
+
+renew(forward.scan)
 
 
 def remark() -> str:
@@ -55,8 +77,10 @@ def mixer(
     x, z, *weights = readable(x, z, *(weight.contiguous() for weight in weights))
     width, K = weights[0].shape
     rank, N = weights[3].shape[1], weights[5].shape[1]
+    if state is not None:
+        state = state.contiguous()
     last_state = None if state is None else state.new_empty(state.shape)
-    states = address(state if state is None else state.contiguous()), address(last_state)
+    states = address(state), address(last_state)
     y = z.new_empty(z.shape)
     size = (len(x), x.shape[1], z.shape[1], width, N, K, rank)
     scratch = fused.scratch(width, N, K, rank)
@@ -194,7 +218,10 @@ def share(kernel: Callable[..., None], scratch: int, parts: int, size: tuple[int
             kernel(*arguments)
 
     others = [pool(os.getpid()).submit(run, part) for part in range(1, parts)]
-    run(0)
+    try:
+        run(0)
+    finally:
+        wait(others)  # they write to memory that nobody holds after this
     for each in others:
         each.result()
 
