@@ -70,8 +70,6 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     "audio_sep": {
         "loss": ("recipe",),
         "task": ("loss",),
-        "joint_norm": (),
-        "train": ("joint_norm",),
         "original_recipe": ("recipe",),
         "channels": (),
         "separate": ("channels",),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from audio_core import config
 from audio_core.files import InputError, note
+from audio_core.nn.joint_norm import join
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.player import Player
@@ -21,7 +22,6 @@ from torch import Tensor
 from . import PACKAGE
 from .data.corpus import corpora
 from .data.samples import Held, Mixtures
-from .joint_norm import join
 from .models import MODELS, load
 from .models.separator import SpectrogramSeparator
 from .recipe import Recipe
