@@ -112,7 +112,7 @@ class Held:
         return self.corpus.files
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """{"clean": (1, T), "noisy": (1, T)}; without `valid_seconds` items differ in length."""
+        """{"clean": (1, T), "noisy": (1, T)}; items differ in length."""
         at = index - len(self.corpus.pairs)
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
@@ -123,10 +123,9 @@ class Held:
             ratio = self.data.valid_snr_db[at % len(self.data.valid_snr_db)]
             noisy = mixed(clean, self.mixer.noise(clean.shape[1], np.random.default_rng(index)), ratio)
         clean, noisy = normalised(clean, noisy)
-        samples = round(self.data.valid_seconds * self.rate)
-        if samples:
-            start = max(0, noisy.shape[1] - samples) // 2
-            clean, noisy = (piece(x, start, samples) for x in (clean, noisy))
+        length = noisy.shape[1]
+        samples = min(round(self.data.valid_seconds * self.rate) or length, length)
+        clean, noisy = (piece(x, (length - samples) // 2, samples) for x in (clean, noisy))
         return _tensors(clean, noisy)
 
     def name(self, index: int) -> str:
