@@ -73,6 +73,14 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "joint_norm": (),
         "train": ("joint_norm",),
         "original_recipe": ("recipe",),
+        "channels": (),
+        "separate": ("channels",),
+        "stem_files": ("separate",),  # from files to files
+        "parallel": (),  # a batch in several processes
+        "evaluate": ("data",),  # songs are found as for packing
+        "export": ("separate",),  # a file takes the segments that it has
+        "registry": (),
+        "download": ("registry",),
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
 }
@@ -86,8 +94,9 @@ package, names, unwanted = json.loads(sys.argv[1])
 loaded = []
 for name in names:
     module = importlib.import_module(name)
-    if name.rpartition(".")[2].startswith("model") and (pathlib.Path(module.__file__).parent / "default").is_dir():
-        importlib.import_module(package).load("default")
+    whole = importlib.import_module(package)
+    if name.rpartition(".")[2].startswith("model") and (pathlib.Path(whole.__file__).parent / "default").is_dir():
+        whole.load("default")
         name += " and load()"
     for each in [each for each in unwanted if each in sys.modules]:
         loaded.append(f"{name} imports {each}")

@@ -18,6 +18,7 @@ from workspace import ROOT, Package, packages
 
 BUILT = [package for package in packages(ROOT) if package.has_command]
 FAMILY = [package for package in BUILT if package.name != "audio-core"]
+SHIPPING = [package for package in FAMILY if importlib.import_module(package.module).PACKAGE.shipped]  # with a model
 FLAGS = {
     "train": "recipe settings -o --out --device --json --quiet",
     "evaluate": "bundle -o --out --force --device --json --quiet",
@@ -94,16 +95,30 @@ def test_python_m_is_the_same_command(package):
         (["train", "{recipe}", "stepps=3", "-o", "run"], "unknown key stepps; did you mean steps?"),
         (["evaluate", "no-such-bundle", "data"], "no-such-bundle: there is no such folder"),
         (["export", "no-such-bundle", "--format", "{format}"], "no-such-bundle: there is no such folder"),
-        (["export", "default"], "default: is a bundle already; choose a --format"),
         (["export", "default", "--format", "{format}", "--best"], "--best chooses between the weights of a run"),
         (["convert", "no-such-file.pt", "-o", "bundle"], "no-such-file.pt: No such file"),
-        (["describe", "default", "rate=1"], "default: is a bundle, which has no settings to change"),
         (["describe", "no-such-model"], "no bundle, run or recipe is called no-such-model"),
         (["describe"], "the following arguments are required: model\n"),  # and not the settings, which may be left out
         (["train"], "the following arguments are required: recipe, -o/--out\n"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(package, arguments, line, capsys, tmp_path, monkeypatch):
+    check_mistake(package, arguments, line, capsys, tmp_path, monkeypatch)
+
+
+@every(SHIPPING)
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["export", "default"], "default: is a bundle already; choose a --format"),
+        (["describe", "default", "rate=1"], "default: is a bundle, which has no settings to change"),
+    ],
+)
+def test_a_mistake_with_the_model_in_the_wheel_is_one(package, arguments, line, capsys, tmp_path, monkeypatch):
+    check_mistake(package, arguments, line, capsys, tmp_path, monkeypatch)
+
+
+def check_mistake(package, arguments, line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(package.module)
     names = {"recipe": next(iter(recipes(package, capsys))), "format": next(iter(module.PACKAGE.formats))}
@@ -126,7 +141,7 @@ def test_every_recipe_says_what_it_is_and_describes_its_model(package, capsys):
         assert text and (code, err) == (0, "") and json.loads(out)["parameters"], name
 
 
-@every(FAMILY)
+@every(SHIPPING)
 def test_the_model_in_the_wheel_is_described_and_exported(package, capsys, tmp_path):
     code, out, _ = run(package, capsys, "describe", "default", "--json")
     assert code == 0 and json.loads(out)["parameters"]
@@ -140,7 +155,7 @@ def test_the_model_in_the_wheel_is_described_and_exported(package, capsys, tmp_p
         assert facts["files"] == {path.name: path.stat().st_size for path in target.iterdir()}
 
 
-@every(FAMILY)
+@every(SHIPPING)
 def test_a_run_called_default_does_not_stand_for_the_model_in_the_wheel(package, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "default").mkdir()
@@ -151,7 +166,7 @@ def test_a_run_called_default_does_not_stand_for_the_model_in_the_wheel(package,
     assert code == 2 and "choose a --format" not in err
 
 
-@every(FAMILY)
+@every(SHIPPING)
 def test_a_run_s_folder_stands_for_the_bundle_inside(package, capsys, tmp_path):
     shipped: Path = importlib.import_module(package.module).PACKAGE.shipped["default"]
     (tmp_path / "run").mkdir()
@@ -160,7 +175,7 @@ def test_a_run_s_folder_stands_for_the_bundle_inside(package, capsys, tmp_path):
     assert code == 0 and json.loads(out) == json.loads(run(package, capsys, "describe", "default", "--json")[1])
 
 
-@every(FAMILY)
+@every(SHIPPING)
 def test_a_hub_id_names_a_model(package, capsys, monkeypatch):
     shipped: Path = importlib.import_module(package.module).PACKAGE.shipped["default"]
     monkeypatch.setattr(bundle, "download", lambda identity: shipped if identity == "owner/name" else None)
@@ -172,12 +187,16 @@ def takers() -> dict[str, Any]:
     """Of each package what takes an array from a user: (samples, rate) -> anything."""
     import audio_acdnet
     import audio_semamba
+    import audio_sep
     import audio_soundstream
+    from audio_sep.models import MODELS
 
     network, enhancer, codec = audio_acdnet.load(), audio_semamba.load(), audio_soundstream.load()
+    separator = MODELS["UNet"](MODELS["UNet"].Config(n_fft=64, hop=32, widths=(2,)))
     return {
         "audio-acdnet": lambda samples, rate: audio_acdnet.classify(network, samples, rate),
         "audio-semamba": lambda samples, rate: audio_semamba.enhance(enhancer, samples, rate),
+        "audio-sep": lambda samples, rate: audio_sep.separate(separator, samples, rate),
         "audio-soundstream": lambda samples, rate: latents.encode(codec, samples, rate, codes=True),
     }
 

@@ -14,7 +14,7 @@ def toy(tmp_path, monkeypatch):
         "__getattr__, __dir__ = lazy(__name__, {'sing': '.sing', 'load': '.model'})\n"
     )
     (folder / "sing.py").write_text("from .model import load\ndef sing():\n    return 'la'\nPITCH = 440\n")
-    (folder / "model.py").write_text("def load():\n    return 'a model'\n")
+    (folder / "model.py").write_text("def load(path='default'):\n    return f'the model {path}'\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield "audio_toy"
     for name in [name for name in sys.modules if name.startswith("audio_toy")]:
@@ -29,7 +29,7 @@ def test_a_function_called_like_its_chapter_stays_the_function(toy):
     from audio_toy.sing import PITCH, sing
 
     assert PITCH == 440 and audio_toy.sing is sing
-    assert audio_toy.load() == "a model" and {"sing", "load"} <= set(dir(audio_toy))
+    assert audio_toy.load() == "the model default" and {"sing", "load"} <= set(dir(audio_toy))
 
 
 def test_a_name_that_a_package_lacks_is_an_attribute_error(toy):
@@ -37,6 +37,10 @@ def test_a_name_that_a_package_lacks_is_an_attribute_error(toy):
 
     with pytest.raises(AttributeError, match="module 'audio_toy' has no attribute 'dance'"):
         _ = audio_toy.dance
+
+
+def test_the_model_is_what_the_package_loads(toy):
+    assert Package(name="audio-toy", version="1", about="Toys.").model("runs/mine") == "the model runs/mine"
 
 
 def test_text_means_a_shipped_bundle_and_a_path_a_folder(tmp_path):

@@ -42,6 +42,10 @@ class Package:
         """One of the modules that all packages have, imported when a verb needs it."""
         return importlib.import_module(f"{self.module}.{name}")
 
+    def model(self, path: str | Path) -> Any:
+        """The model that the package's own `load` gives, whichever module it is in."""
+        return importlib.import_module(self.module).load(path)
+
     def bundle(self, path: str | Path) -> str | Path:
         """The path of a bundle; text such as `default` stands for the one in the wheel, and ./default for a folder."""
         return self.shipped.get(path, path) if isinstance(path, str) else path

@@ -13,7 +13,7 @@ The work is done by functions that every package has in the same chapters. A cha
     train.train(recipe, out, device, quiet)                 -> an Outcome, or None when it was asked to stop
     train.trained(run, best)                                -> the recipe and the model of a run
     train.release(run, out, best, force)                    writes the bundle of a run
-    model.load(path, device)                                -> a model with `.config`
+    load(path, device), of the package itself               -> a model with `.config`
     cost.describe(config), cost.table(facts)                -> facts as plain values, and as text
     original.convert(path, settings)                        -> a model
     original.summary(model)                                 -> title and summary of its card
@@ -196,7 +196,7 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
         if is_run:
             _, model = package.chapter("train").trained(args.source, args.best)
         else:
-            model = package.chapter("model").load(args.source)
+            model = package.model(args.source)
         recordings = None
         if args.calibrate:
             recordings = package.chapter("export.calibrate").recordings(model.config, args.calibrate)
@@ -277,7 +277,7 @@ def describe(verbs: Any, package: Package, summary: str) -> None:
         if args.model in package.shipped or Path(args.model).is_dir() or ("/" in args.model and not is_file):
             if args.settings:
                 raise InputError(f"{args.model}: is a bundle, which has no settings to change")
-            config = package.chapter("model").load(args.model).config
+            config = package.model(args.model).config
         else:
             recipe_class = package.chapter("recipe").Recipe
             kinds = "bundle, run or recipe"

@@ -71,7 +71,7 @@ def pack(
     def work(path: Path, target: Path) -> None:
         song = songs[path]
         with replacing(target) as temporary:
-            write(temporary, song.relative.name, rate, _blocks(song, str(path), quiet))
+            write(temporary, song.relative.name, rate, blocks(song, str(path), quiet))
 
     return batch.run(jobs, work, force, quiet, stale=partial(_differing, rate=rate, channels=channels))
 
@@ -84,7 +84,7 @@ def _differing(path: Path, rate: int, channels: int) -> str:
     return ""
 
 
-def _blocks(song: Song, name: str, quiet: bool) -> Iterator[Block]:
+def blocks(song: Song, name: str, quiet: bool) -> Iterator[Block]:
     """All sources of a song, block by block."""
     opened = {source: audio.regroup(start(), audio.BLOCK) for source, start in song.recordings.items()}
     lengths = dict.fromkeys(opened, 0)
