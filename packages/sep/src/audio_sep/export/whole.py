@@ -11,7 +11,7 @@ from audio_core.dsp.stft import hann
 from torch import Tensor, nn
 
 from ..models.head import Mixture, estimates
-from ..models.inference import for_inference
+from ..models.inference import folded
 from ..models.separator import SpectrogramSeparator
 
 _EPS = 1e-10  # of magnitudes
@@ -22,7 +22,7 @@ class Whole(nn.Module):
 
     def __init__(self, model: SpectrogramSeparator):
         super().__init__()
-        self.model = for_inference(model)
+        self.model = folded(model)
         n_fft = model.config.n_fft
         time, bins = torch.arange(n_fft, dtype=torch.float64), torch.arange(n_fft // 2 + 1, dtype=torch.float64)
         angle = 2 * torch.pi / n_fft * ((time * bins[:, None]) % n_fft)  # (bins, n_fft)

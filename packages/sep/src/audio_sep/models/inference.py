@@ -23,27 +23,32 @@ _FEWEST_BINS = 16
 _MOST_THREADS = 2
 
 
-def for_inference(model: SpectrogramSeparator, precision: torch.dtype = torch.float32) -> SpectrogramSeparator:
-    """A copy that computes the same with less work, and that can be neither trained nor saved.
-
-    With `precision=torch.bfloat16` the network between spectrograms and masks computes in bfloat16, which is faster
-    where the processor has instructions for it. The number of threads should be set before.
-    """
+def folded(model: SpectrogramSeparator) -> SpectrogramSeparator:
+    """A copy that computes the same with fewer layers, and that can be neither trained nor saved."""
     shared = {id(values): values for values in (*model.parameters(), *model.buffers())}
-    model = copy.deepcopy(model, shared).eval()  # tensors are not copied, as most are replaced below
+    model = copy.deepcopy(model, shared).eval()  # with the same tensors, as most are replaced below
     for block in [*model.body.modules()]:
         for conv, norm in _FOLDED.get(type(block), ()):
             layer, transposed = block.get_submodule(conv), isinstance(block.get_submodule(conv), nn.ConvTranspose2d)
             block.set_submodule(conv, fuse_conv_bn_eval(layer, block.get_submodule(norm), transposed))
             block.set_submodule(norm, nn.Identity())
+    return model
+
+
+def for_inference(model: SpectrogramSeparator, precision: torch.dtype = torch.float32) -> SpectrogramSeparator:
+    """A folded copy for this machine and its present number of threads.
+
+    With `precision=torch.bfloat16` the network between spectrograms and masks computes in bfloat16, which is faster
+    where the processor has instructions for it.
+    """
+    model = folded(model)
     on_cpu = model.planes.weight.device.type == "cpu"
     names = [name for name, layer in model.body.named_modules() if _suits_winograd(layer)]
+    memory = torch.channels_last
     if names and on_cpu and precision == torch.float32 and _has_winograd():
+        memory = torch.contiguous_format
         for name in names:
             model.body.set_submodule(name, WinogradConv(model.body.get_submodule(name)))
-        memory = torch.contiguous_format
-    else:
-        memory = torch.channels_last
     for layer in model.body.modules():
         for name, values in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
             setattr(layer, name, _replaced(values, precision, memory))
