@@ -244,7 +244,7 @@ def test_long_files_and_a_large_core_are_found(root):
     assert check.check_sizes(root) == [
         "tools/demo.py: 401 lines, over 400",
         "packages/sep/src/audio_sep/cli.py: 251 lines, over 250",
-        "packages/audio-core: 6632 lines of code, over 6500",
+        f"packages/audio-core: 6632 lines of code, over {check.CORE_LINES}",
     ]
 
 
