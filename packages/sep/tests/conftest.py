@@ -16,6 +16,8 @@ def bundle(tmp_path):
 
 
 @pytest.fixture
-def warm_processes(monkeypatch):
-    """The processes of `--jobs` have PyTorch imported already, which saves each of them seconds."""
+def warm_processes(monkeypatch, pytestconfig):
+    """The processes of `--jobs` have PyTorch imported already, which saves each of them seconds. They find what a test
+    gives them by its module's name, which begins at the root."""
+    monkeypatch.syspath_prepend(pytestconfig.rootpath)
     monkeypatch.setattr(parallel, "_CONTEXT", warm.CONTEXT)
