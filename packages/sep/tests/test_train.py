@@ -116,6 +116,7 @@ def test_a_training_begins_with_a_bundle(packs, tmp_path):
     model = MODEL | {"sources": ["accompaniment"]}  # other sources may be learnt from there
     begun = toy(packs, steps=1, pretrained=str(tmp_path / "first/bundle"), seed=5, model=model)
     train(begun, tmp_path / "second", "cpu", quiet=True)  # the first step of the warm-up changes no weights
+    assert f"begun with the weights of {begun.pretrained}" in (tmp_path / "second/bundle/README.md").read_text()
     first, second = (trained(tmp_path / run)[1] for run in ("first", "second"))
     for (name, one), two in zip(first.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(one, two), name

@@ -93,8 +93,8 @@ def _beginning(recipe: Recipe) -> dict[str, dict[str, Tensor]]:
     begin: dict[str, dict[str, Tensor]] = {}
     if recipe.pretrained:
         model = load(recipe.pretrained)
-        wanted, found = asdict(recipe.model), asdict(model.config)
-        if others := [f"model.{name}={found[name]}" for name in wanted if found[name] != wanted[name]]:
+        asked, given = asdict(recipe.model), asdict(model.config)
+        if others := [f"model.{name}={given[name]}" for name in asked if given[name] != asked[name]]:
             raise InputError(f"pretrained={recipe.pretrained}: another network; give {' '.join(others)} too")
         begin["generator"] = model.state_dict()
     if (judge := discriminator(recipe)) and recipe.discriminator.pretrained:

@@ -82,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_models(parser: command.Parser) -> None:
-    what = "a bundle's or a run's folder, a Hub id, or a name from the package; several share one pass over each file"
-    parser.add_argument("--model", action="extend", nargs="+", metavar="BUNDLE", help=f"{what} (default: default)")
+    what = "a bundle's or a run's folder, or a Hub id; several share one pass over each file"
+    parser.add_argument("--model", action="extend", nargs="+", metavar="BUNDLE", help=what)
 
 
 def _add_stems(parser: command.Parser) -> None:
@@ -158,7 +158,7 @@ def _residual(args: argparse.Namespace) -> str | None:
 
 
 def _separate(args: argparse.Namespace) -> int:
-    found = batch.find(args.inputs)  # a wrong path is told at once, before PyTorch is imported
+    recordings = batch.find(args.inputs)  # a wrong path is told at once, before PyTorch is imported
     residual = _residual(args)
     if args.jobs < 1:
         raise InputError(f"--jobs: expected 1 or more, got {args.jobs}")
@@ -169,7 +169,7 @@ def _separate(args: argparse.Namespace) -> int:
     from .stem_files import FORMATS, jobs
 
     separator = _separator(args, residual)
-    work = jobs(found, args.out, separator.names, args.format, args.filename)
+    work = jobs(recordings, args.out, separator.names, args.format, args.filename)
     begin = functools.partial(_begin, args, residual, separator if args.jobs == 1 else None)
     stale = functools.partial(audio.differing, encoding=FORMATS[args.format][1])
     return parallel.run(work, begin, args.jobs, args.force, args.quiet, stale).code

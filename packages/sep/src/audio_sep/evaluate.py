@@ -171,9 +171,9 @@ def evaluate(
     separator = Separator(model, **options)
     if not quiet and importlib.util.find_spec("pesq") is None and {*SPEECH} & {*separator.stems}:
         note('pesq is not installed, so PESQ is left out: pip install "audio-sep[metrics]"')
-    found = list(tracks(Path(folder), pack.Wanted(model.config.rate, model.config.channels, "")).items())
+    known = list(tracks(Path(folder), pack.Wanted(model.config.rate, model.config.channels, "")).items())
     result = Result([], 0, [], options)
-    for path, song in tqdm(found[:songs] if songs else found, desc="evaluate", unit="song", disable=quiet or None):
+    for path, song in tqdm(known[:songs] if songs else known, desc="evaluate", unit="song", disable=quiet or None):
         try:
             stems = _read(song, str(path), separator.stems, quiet)
             estimates = separator(stems["mixture"], separator.rate)

@@ -65,11 +65,11 @@ def convert(path: str | Path, settings: Sequence[str] = ()) -> SpectrogramSepara
     path = Path(path)
     recipes = [text.removeprefix("config=") for text in settings if text.startswith("config=")]
     overrides = [text.removeprefix("model.") for text in settings if not text.startswith("config=")]
-    theirs = {}
+    stated = {}
     if recipes:
         recipe = read_recipe(recipes[-1]).train
-        theirs = {"sources": recipe.target_source_types, "rate": recipe.sample_rate, "model_type": recipe.model_type}
-    known = config.build(Settings, theirs, overrides)
+        stated = {"sources": recipe.target_source_types, "rate": recipe.sample_rate, "model_type": recipe.model_type}
+    known = config.build(Settings, stated, overrides)
     return model_of(read_checkpoint(path, _WRAPPERS), path, known)
 
 

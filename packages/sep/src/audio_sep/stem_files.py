@@ -1,4 +1,4 @@
-"""From a file to the files of its stems: read and written as it goes, so that an hour takes the memory of a minute.
+"""From a file to the files of its stems: read and written as it goes, so that memory does not grow with the length.
 
 All stems of a recording appear together, when the last of them is complete.
 """

@@ -124,13 +124,14 @@ def _card(folder: Path, recipe: Recipe, best: bool) -> str:
     places = [str(data.packs)] * bool(data.packs) + [place for each in data.sources.values() for place in each]
     names = sorted({Path(place).name for place in places})
     sides = "stereo" if settings.channels == 2 else f"{settings.channels} channels"
+    begun = f", begun with the weights of {recipe.pretrained}," if recipe.pretrained else ""
     validated = "; the numbers are of its validation" if measured else ""
     return PACKAGE.card(
         f"{config.kind(type(settings))}: {', '.join(settings.sources)}",
         f"Separates {' and '.join(settings.sources)} from mixtures with {' and '.join(data.inputs)}, "
         f"{settings.rate / 1000:g} kHz, {sides}.",
-        f"Trained on {', '.join(names)} for {measured.get('step', recipe.steps)} steps{validated}. The recordings have "
-        "licences of their own.",
+        f"Trained on {', '.join(names)} for {measured.get('step', recipe.steps)} steps{begun}{validated}. "
+        "The recordings have licences of their own.",
         {f"SDR of {source}, dB": measured[f"sdr_{source}"] for source in settings.sources if _known(measured, source)},
     )
 
