@@ -116,8 +116,8 @@ class Result:
     def page(self, report: Report, folder: Path) -> None:
         """Totals, players of the first songs and all numbers; nothing else goes into the folder."""
         seconds = sum(song.seconds for song in self.songs)
-        options = ", ".join(f"{name} {value}" for name, value in self.options.items())
-        report.text(f"Measured on {len(self.songs)} songs, {seconds:.4g} s; {options}. Higher is better.")
+        options = "".join(f", {name} {value}" for name, value in self.options.items())
+        report.text(f"Measured on {len(self.songs)} songs, {seconds:.4g} s{options}. Higher is better.")
         names = self.measures
         rows = [
             [source, side, *self.totals(side, source).values()] for source in self.sources for side in Sides._fields

@@ -186,7 +186,10 @@ def _chosen(device: str) -> tuple[str, ModuleType]:
             raise InputError(f"{problem}; install it, or take torch") from None
     else:
         name, module = _fastest(device)
-    remark = module.remark() if name == "numba" else ""
+    remark = ""
+    if name == "numba":
+        module.renew(module.forward.scan)
+        remark = module.remark()
     note(f"selective scan on {device}: {name}{remark}")
     return name, module
 

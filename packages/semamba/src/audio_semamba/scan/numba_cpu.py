@@ -42,9 +42,6 @@ def renew(kernel: Any) -> None:
         stamp.write_text(digest.hexdigest())
 
 
-renew(forward.scan)
-
-
 def remark() -> str:
     """What the first use costs, where no earlier one is kept."""
     folder = forward.scan.stats.cache_path
