@@ -18,7 +18,6 @@ from workspace import ROOT, Package, packages
 
 BUILT = [package for package in packages(ROOT) if package.has_command]
 FAMILY = [package for package in BUILT if package.name != "audio-core"]
-SHIPPING = [package for package in FAMILY if importlib.import_module(package.module).PACKAGE.shipped]  # with a model
 FLAGS = {
     "train": "recipe settings -o --out --device --json --quiet",
     "evaluate": "bundle -o --out --force --device --json --quiet",
@@ -96,6 +95,8 @@ def test_python_m_is_the_same_command(package):
         (["evaluate", "no-such-bundle", "data"], "no-such-bundle: there is no such folder"),
         (["export", "no-such-bundle", "--format", "{format}"], "no-such-bundle: there is no such folder"),
         (["export", "default", "--format", "{format}", "--best"], "--best chooses between the weights of a run"),
+        (["export", "default"], "default: is a bundle already; choose a --format"),
+        (["describe", "default", "rate=1"], "default: is a bundle, which has no settings to change"),
         (["convert", "no-such-file.pt", "-o", "bundle"], "no-such-file.pt: No such file"),
         (["describe", "no-such-model"], "no bundle, run or recipe is called no-such-model"),
         (["describe"], "the following arguments are required: model\n"),  # and not the settings, which may be left out
@@ -103,22 +104,6 @@ def test_python_m_is_the_same_command(package):
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(package, arguments, line, capsys, tmp_path, monkeypatch):
-    check_mistake(package, arguments, line, capsys, tmp_path, monkeypatch)
-
-
-@every(SHIPPING)
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["export", "default"], "default: is a bundle already; choose a --format"),
-        (["describe", "default", "rate=1"], "default: is a bundle, which has no settings to change"),
-    ],
-)
-def test_a_mistake_with_the_model_in_the_wheel_is_one(package, arguments, line, capsys, tmp_path, monkeypatch):
-    check_mistake(package, arguments, line, capsys, tmp_path, monkeypatch)
-
-
-def check_mistake(package, arguments, line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(package.module)
     names = {"recipe": next(iter(recipes(package, capsys))), "format": next(iter(module.PACKAGE.formats))}
@@ -141,7 +126,7 @@ def test_every_recipe_says_what_it_is_and_describes_its_model(package, capsys):
         assert text and (code, err) == (0, "") and json.loads(out)["parameters"], name
 
 
-@every(SHIPPING)
+@every(FAMILY)
 def test_the_model_in_the_wheel_is_described_and_exported(package, capsys, tmp_path):
     code, out, _ = run(package, capsys, "describe", "default", "--json")
     assert code == 0 and json.loads(out)["parameters"]
@@ -155,7 +140,7 @@ def test_the_model_in_the_wheel_is_described_and_exported(package, capsys, tmp_p
         assert facts["files"] == {path.name: path.stat().st_size for path in target.iterdir()}
 
 
-@every(SHIPPING)
+@every(FAMILY)
 def test_a_run_called_default_does_not_stand_for_the_model_in_the_wheel(package, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "default").mkdir()
@@ -166,7 +151,7 @@ def test_a_run_called_default_does_not_stand_for_the_model_in_the_wheel(package,
     assert code == 2 and "choose a --format" not in err
 
 
-@every(SHIPPING)
+@every(FAMILY)
 def test_a_run_s_folder_stands_for_the_bundle_inside(package, capsys, tmp_path):
     shipped: Path = importlib.import_module(package.module).PACKAGE.shipped["default"]
     (tmp_path / "run").mkdir()
@@ -175,7 +160,7 @@ def test_a_run_s_folder_stands_for_the_bundle_inside(package, capsys, tmp_path):
     assert code == 0 and json.loads(out) == json.loads(run(package, capsys, "describe", "default", "--json")[1])
 
 
-@every(SHIPPING)
+@every(FAMILY)
 def test_a_hub_id_names_a_model(package, capsys, monkeypatch):
     shipped: Path = importlib.import_module(package.module).PACKAGE.shipped["default"]
     monkeypatch.setattr(bundle, "download", lambda identity: shipped if identity == "owner/name" else None)
