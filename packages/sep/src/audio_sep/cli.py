@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audio_core import batch, command, verbs
-from audio_core.files import InputError, note, write_text
+from audio_core.files import InputError, note
 
 from . import PACKAGE
 
@@ -51,8 +51,7 @@ def parser() -> command.Parser:
         "onnx: the whole model, audio in and stems out, a segment at a time",
     )
     files = "a .pth file of Bytesep; or one of its recipes (.yaml, of both schemas), for a recipe"
-    convert = verbs.convert(add, PACKAGE, "Make a bundle of an original checkpoint.", files)
-    convert.set_defaults(verb=functools.partial(_convert, convert.get_default("verb")))
+    verbs.convert(add, PACKAGE, "Make a bundle of an original checkpoint.", files, "Bytesep's recipe")
     verbs.describe(add, PACKAGE, "Show parameters and work of a model.")
     verbs.recipes(add, PACKAGE)
 
@@ -200,20 +199,6 @@ def _begin(args: argparse.Namespace, residual: str | None, separator: Separator 
             note(f"{source}: {remark}")
 
     return work
-
-
-def _convert(checkpoint: command.Verb, args: argparse.Namespace) -> int | None:
-    if args.original.suffix.lower() not in (".yaml", ".yml"):
-        return checkpoint(args)
-    from .original_recipe import migrated
-
-    command.check_out(args, (".yaml",), [args.original])
-    write_text(args.out, migrated(args.original, args.settings)[1])
-    title, text = "Bytesep's recipe", f"train by it: {PACKAGE.name} train {args.out}"
-    note(f"wrote {args.out}: {title}, {text}")
-    facts = {"path": str(args.out), "class": "Recipe", "title": title, "summary": text}
-    command.show(facts, args.json, str(args.out))
-    return 0
 
 
 def _pack(args: argparse.Namespace) -> int:

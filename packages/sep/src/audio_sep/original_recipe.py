@@ -160,15 +160,15 @@ class OriginalRecipe:
         return steps
 
 
-def migrated(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, str]:
-    """Our recipe for an original's, with further `settings`, as a recipe and as YAML that says what is special."""
+def migrated(path: str | Path, settings: Sequence[str] = ()) -> str:
+    """Our recipe for an original's, with further `settings`, as YAML that says what is special."""
     original = read_recipe(path)
     try:
         recipe = config.build(Recipe, original.training, settings)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     head = [f"From {Path(path).name}, a recipe of Bytesep", *original.remarks]
-    return recipe, "".join(f"# {line}\n" for line in head) + config.dump(recipe)
+    return "".join(f"# {line}\n" for line in head) + config.dump(recipe)
 
 
 def read_recipe(path: str | Path) -> OriginalRecipe:
