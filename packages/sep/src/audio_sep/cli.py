@@ -16,7 +16,6 @@ from . import PACKAGE
 if TYPE_CHECKING:
     from .evaluate import Result
     from .parallel import Work
-    from .separate import Separator
 
 _KINDS = ("musdb18", "songs", "voicebank-demand", "maestro")  # of data sets
 
@@ -161,40 +160,37 @@ def _separate(args: argparse.Namespace) -> int:
     residual = _residual(args)
     if args.jobs < 1:
         raise InputError(f"--jobs: expected 1 or more, got {args.jobs}")
+    if not args.model and not PACKAGE.shipped:
+        raise InputError("--model: no model comes with the package; `models` shows which you can fetch and convert")
 
     from audio_core import audio
 
     from . import parallel
+    from .models import load_config
+    from .separate import result_names
     from .stem_files import FORMATS, jobs
 
-    separator = _separator(args, residual)
-    work = jobs(recordings, args.out, separator.names, args.format, args.filename)
-    begin = functools.partial(_begin, args, residual, separator if args.jobs == 1 else None)
+    models = args.model or ["default"]
+    stems = [args.two_stems] if args.two_stems else args.stems
+    names = result_names([load_config(model) for model in models], stems, residual)
+    work = jobs(recordings, args.out, names, args.format, args.filename)
+    begin = functools.partial(_begin, args, models, stems, residual)
     stale = functools.partial(audio.differing, encoding=FORMATS[args.format][1])
     return parallel.run(work, begin, args.jobs, args.force, args.quiet, stale).code
 
 
-def _separator(args: argparse.Namespace, residual: str | None) -> Separator:
-    if not args.model and not PACKAGE.shipped:
-        raise InputError("--model: no model comes with the package; `models` shows which you can fetch and convert")
-
+def _begin(args: argparse.Namespace, models: list[str], stems: list[str] | None, residual: str | None) -> Work:
+    """In each process: load the models, and return what separates a file."""
     from .models import load
     from .separate import Separator
-
-    device = command.device(args.device)
-    stems = [args.two_stems] if args.two_stems else args.stems
-    return Separator([load(name, device) for name in args.model or ["default"]], stems, residual, **_passes(args))
-
-
-def _begin(args: argparse.Namespace, residual: str | None, separator: Separator | None) -> Work:
-    """In each of several processes: load the models, and return what separates a file."""
     from .stem_files import FORMATS, separate_file
 
-    whole = _separator(args, residual) if separator is None else separator
+    device = command.device(args.device)
+    separator = Separator([load(model, device) for model in models], stems, residual, **_passes(args))
     encoding, quiet = FORMATS[args.format][1], args.quiet or args.jobs > 1
 
     def work(source: Path, targets: dict[str, Path]) -> None:  # the stems that are not there yet
-        remark = separate_file(whole.only(targets), source, targets, encoding, args.clip, args.force, quiet)
+        remark = separate_file(separator.only(targets), source, targets, encoding, args.clip, args.force, quiet)
         if remark and not args.quiet:
             note(f"{source}: {remark}")
 

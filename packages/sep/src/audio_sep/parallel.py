@@ -60,6 +60,7 @@ def _collected(ends: list[Connection], total: Summary, bar: tqdm) -> Summary:
                 message = Summary(0, 0, [Failure(Path(), "a process ended before its work was done", ours=True)])
                 note(message.failed[0].message)
             if isinstance(message, InputError):  # the models could not be loaded
+                bar.leave = False
                 raise message
             if isinstance(message, str):
                 bar.write(message, file=sys.stderr)

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .channels import groups
+from .config import SeparatorConfig
 from .models.inference import for_inference
 from .models.separator import SpectrogramSeparator
 
@@ -91,9 +92,8 @@ class Separator:
             _require_bf16(self.device)
         self.shifts, self.stitch = shifts, stitch
         self.sizes = self._sizes(segment, overlap, each)
-        self.stems, self.residual = self._wanted(each, stems), residual
-        if residual in self.stems:
-            raise InputError(f"residual: {residual} is the name of a stem already")
+        self.names, self.residual = result_names([model.config for model in each], stems, residual), residual
+        """The names of all that it gives; the residual is the last."""
         wanted = [(model, [name for name in model.config.sources if name in self.stems]) for model in each]
         self.parts = [(_prepared(model, precision), sources) for model, sources in wanted if sources]
         """Each model, and the stems that it gives."""
@@ -103,25 +103,15 @@ class Separator:
         if self.residual in names:
             return self
         other = copy.copy(self)
-        other.stems, other.residual = tuple(name for name in self.stems if name in names), None
+        other.names, other.residual = tuple(name for name in self.stems if name in names), None
         wanted = [(model, [name for name in sources if name in names]) for model, sources in self.parts]
         other.parts = [(model, sources) for model, sources in wanted if sources]
         return other
 
-    @staticmethod
-    def _wanted(models: Sequence[SpectrogramSeparator], stems: Sequence[str] | None) -> tuple[str, ...]:
-        known = list(dict.fromkeys(source for model in models for source in model.config.sources))
-        names = tuple(known if stems is None else dict.fromkeys(stems))
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            what = f"there is no model for {unknown[0]}" if unknown else "none was asked for"
-            raise InputError(f"stems: {what}; the models give {', '.join(known)}")
-        return names
-
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of all that it gives."""
-        return self.stems if self.residual is None else (*self.stems, self.residual)
+    def stems(self) -> tuple[str, ...]:
+        """The names of those that models give."""
+        return self.names if self.residual is None else self.names[:-1]
 
     def __call__(self, samples: ArrayLike | Tensor, rate: int) -> dict[str, np.ndarray]:
         """The stems of a recording (T,) or (C, T) of floats at `rate`, each of the same shape and rate."""
@@ -215,6 +205,21 @@ class Separator:
             raise InputError(f"overlap: expected a share of a segment from 0 to 0.5, got {share}")
         hop = _aligned(segment - int(share * segment), segment, [_unit(model) for model in models])
         return {"segment": segment, "overlap": segment - hop}
+
+
+def result_names(
+    configs: Sequence[SeparatorConfig], stems: Sequence[str] | None = None, residual: str | None = None
+) -> tuple[str, ...]:
+    """What a `Separator` gives with models of these configs: the stems, then the residual."""
+    sources = list(dict.fromkeys(source for config in configs for source in config.sources))
+    names = tuple(sources if stems is None else dict.fromkeys(stems))
+    unknown = [name for name in names if name not in sources]
+    if unknown or not names:
+        what = f"there is no model for {unknown[0]}" if unknown else "none was asked for"
+        raise InputError(f"stems: {what}; the models give {', '.join(sources)}")
+    if residual in names:
+        raise InputError(f"residual: {residual} is the name of a stem already")
+    return names if residual is None else (*names, residual)
 
 
 def _unit(model: SpectrogramSeparator) -> int:
