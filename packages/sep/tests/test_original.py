@@ -133,9 +133,9 @@ def test_all_names_have_a_place(stored_case, name):
     case, cls = stored_case(name), MODELS[CASES[name]]
     with no_values():
         shapes = {key: tuple(values.shape) for key, values in cls(cls.Config()).state_dict().items()}
-    theirs = {original.original_name(key, name == "resunet143_ismir2021") for key in shapes}
+    original_keys = {original.original_name(key, name == "resunet143_ismir2021") for key in shapes}
     constant = {key for key, _, _ in case.config["constant_keys"] if key.startswith("pqmf.")}
-    assert theirs == {key for key, _, _ in case.keys} | constant
+    assert original_keys == {key for key, _, _ in case.keys} | constant
     state = {key: torch.empty(shape, device="meta") for key, shape, _ in case.keys}
     assert original.recognized(state, "file") is cls.Config
     assert original_type(case.config["model_type"]) is cls.Config

@@ -85,14 +85,14 @@ def _add_models(parser: command.Parser) -> None:
 
 
 def _add_stems(parser: command.Parser) -> None:
-    wanted = parser.add_mutually_exclusive_group()
-    wanted.add_argument(
+    selection = parser.add_mutually_exclusive_group()
+    selection.add_argument(
         "--stems",
         nargs="+",
         metavar="STEM",
         help="write only these, and compute no others (default: all of the models)",
     )
-    wanted.add_argument("--two-stems", metavar="STEM", help="this stem, and no_STEM: the recording without it")
+    selection.add_argument("--two-stems", metavar="STEM", help="this stem, and no_STEM: the recording without it")
     parser.add_argument("--residual", action="store_true", help="residual: what is in none of the stems")
 
 
@@ -137,8 +137,8 @@ def _add_files(parser: command.Parser) -> None:
 
 def _passes(args: argparse.Namespace) -> dict[str, Any]:
     """Those that are not the defaults."""
-    usual = {"segment": None, "overlap": None, "shifts": 1, "stitch": "fade", "precision": "float32"}
-    return {name: value for name, default in usual.items() if (value := getattr(args, name)) != default}
+    defaults = {"segment": None, "overlap": None, "shifts": 1, "stitch": "fade", "precision": "float32"}
+    return {name: value for name, default in defaults.items() if (value := getattr(args, name)) != default}
 
 
 def _evaluate(args: argparse.Namespace) -> Result:

@@ -79,34 +79,34 @@ class Separator:
         segments of 30 s at a quarter and three quarters, as the original program does. `precision="bf16"` computes
         the network in 16 bits, where the device does that.
         """
-        each = [models] if isinstance(models, torch.nn.Module) else list(models)
-        rates = sorted({model.config.rate for model in each})
+        models = [models] if isinstance(models, torch.nn.Module) else list(models)
+        rates = sorted({model.config.rate for model in models})
         if len(rates) != 1:
             differ = f"differ in their rate, {' and '.join(f'{rate} Hz' for rate in rates)}" if rates else "are none"
             raise InputError(f"models: {differ}")
         if shifts < 1:
             raise InputError(f"shifts: expected 1 or more, got {shifts}")
         (self.rate,) = rates
-        self.device = next(each[0].parameters()).device
+        self.device = next(models[0].parameters()).device
         if precision == "bf16":
             _require_bf16(self.device)
         self.shifts, self.stitch = shifts, stitch
-        self.sizes = self._sizes(segment, overlap, each)
-        self.names, self.residual = result_names([model.config for model in each], stems, residual), residual
+        self.sizes = self._sizes(segment, overlap, models)
+        self.names, self.residual = result_names([model.config for model in models], stems, residual), residual
         """The names of all that it gives; the residual is the last."""
-        wanted = [(model, [name for name in model.config.sources if name in self.stems]) for model in each]
-        self.parts = [(_prepared(model, precision), sources) for model, sources in wanted if sources]
+        shares = [(model, [name for name in model.config.sources if name in self.stems]) for model in models]
+        self.parts = [(_prepared(model, precision), sources) for model, sources in shares if sources]
         """Each model, and the stems that it gives."""
 
     def only(self, names: Collection[str]) -> Separator:
         """The same for some of its stems, which then are all that is computed; the residual needs every stem."""
         if self.residual in names:
             return self
-        other = copy.copy(self)
-        other.names, other.residual = tuple(name for name in self.stems if name in names), None
-        wanted = [(model, [name for name in sources if name in names]) for model, sources in self.parts]
-        other.parts = [(model, sources) for model, sources in wanted if sources]
-        return other
+        reduced = copy.copy(self)
+        reduced.names, reduced.residual = tuple(name for name in self.stems if name in names), None
+        shares = [(model, [name for name in sources if name in names]) for model, sources in self.parts]
+        reduced.parts = [(model, sources) for model, sources in shares if sources]
+        return reduced
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -148,10 +148,10 @@ class Separator:
         )
         if rate != self.rate:
             stems = audio.resampled(stems, self.rate, rate, len(self.stems) * channels)
-        for own, block in zip(mixture, audio.regroup(stems, size), strict=False):
+        for mixed, block in zip(mixture, audio.regroup(stems, size), strict=False):
             if not np.isfinite(block).all():
                 raise InputError("the model gives NaN or infinity; the audio is far too loud, or its weights are wrong")
-            yield own, block[:, : own.shape[1]].reshape(len(self.stems), channels, -1)
+            yield mixed, block[:, : mixed.shape[1]].reshape(len(self.stems), channels, -1)
 
     # --- a segment -----------------------------------------------------------------------------------------
 
@@ -163,14 +163,14 @@ class Separator:
         for model, sources in self.parts:
             width = model.config.channels
             for group in map(list, groups(len(recording), width)):
-                own = recording[group]
-                if not own.any():
+                inputs = recording[group]
+                if not inputs.any():
                     continue
-                outputs = self._shifted(model, own.expand(width, -1), sources)
+                outputs = self._shifted(model, inputs.expand(width, -1), sources)
                 if len(group) < width:
                     outputs = {name: output.mean(0, keepdim=True) for name, output in outputs.items()}
                 for name, output in outputs.items():
-                    stems[self.stems.index(name), group] += _not_louder(output, own) / counts[name]
+                    stems[self.stems.index(name), group] += _not_louder(output, inputs) / counts[name]
         return stems.flatten(0, 1)[None]
 
     def _shifted(self, model: SpectrogramSeparator, recording: Tensor, sources: list[str]) -> dict[str, Tensor]:
