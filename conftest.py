@@ -1,7 +1,10 @@
-"""What the tests of all packages share: the seed, one thread each, stored cases, when to run in parallel."""
+"""What the tests of all packages share: the seed, one thread each, stored cases, when to run in parallel, and
+checkpoints."""
 
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 # Before torch counts the cores: the tests' workers share them, and so do the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,3 +37,14 @@ def _same_start() -> None:
 def stored_case(request: pytest.FixtureRequest) -> Callable[[str], Case]:
     """A stored case by its name in the folder `fixtures` beside the test."""
     return lambda name: Case.load(request.path.parent / "fixtures" / name)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Callable[[str, Any], Path]:
+    """The path of a PyTorch file with this name and these data."""
+
+    def checkpoint(name: str, data: Any) -> Path:
+        torch.save(data, tmp_path / name)
+        return tmp_path / name
+
+    return checkpoint

@@ -59,7 +59,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "data": ("pcs",),  # stretched targets
         "discriminator": ("config",),
         "loss": ("model",),
-        "original_recipe": ("config",),
+        "original_recipe": ("recipe",),
         "original": ("discriminator", "original_recipe"),  # both are among its files
         "measures": (),
         "scores": (),  # PESQ in worker processes

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import pytest
 import torch
-from audio_core import bundle
-from audio_core.files import InputError
+from audio_core import bundle, testing
 from torch import nn
 
 CARD = bundle.card(
@@ -68,8 +66,4 @@ def make(folder, cls=Net, **settings):
 
 
 def refused(*arguments, call=bundle.load, **more):
-    with pytest.raises(InputError) as caught:
-        call(*arguments, **more)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
+    return testing.refused(call, *arguments, **more)

@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 import torch
 from audio_core import audio
-from audio_core.files import InputError
-from audio_core.testing import noise
-
-
-def refused(call, *arguments) -> str:
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from audio_core.testing import noise, refused
 
 
 @pytest.mark.parametrize(

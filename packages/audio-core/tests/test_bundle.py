@@ -48,6 +48,15 @@ def test_a_loaded_bundle_computes_what_was_saved(tmp_path, cls, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_config_is_read_as_strictly_as_by_loading_but_without_the_weights(folder):
+    (folder / "model.safetensors").unlink()
+    assert bundle.load_config(folder, [Net], "audio_x") == Net.Config(Front((3, 3)))
+    assert "was made by audio-x, not by audio_y" in refused(folder, [Net], "audio_y", call=bundle.load_config)
+    edit(folder, config={"bias": 2})
+    assert "bias: expected bool, got 2" in refused(folder, [Net], call=bundle.load_config)
+    assert "File name too long" in refused("x" * 5000, [Net], call=bundle.load_config)
+
+
 def test_a_bundle_is_the_three_files_of_the_hub(folder):
     assert sorted(path.name for path in folder.iterdir()) == sorted(bundle.FILES)
     assert json.loads((folder / "config.json").read_text()) == {

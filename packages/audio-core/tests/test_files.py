@@ -3,14 +3,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from audio_core.files import InputError, read_json, read_text, replacing, write_text
-
-
-def refused(call, *arguments):
-    with pytest.raises(InputError) as caught:
-        call(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from audio_core.files import read_json, read_text, replacing, write_text
+from audio_core.testing import refused
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):

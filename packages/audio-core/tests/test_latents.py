@@ -10,7 +10,7 @@ import torch
 from audio_core import audio, batch, latents
 from audio_core.files import InputError
 from audio_core.latents import Latents
-from audio_core.testing import noise
+from audio_core.testing import noise, refused
 from safetensors.numpy import save_file
 
 spec = importlib.util.spec_from_file_location("codec_toys", Path(__file__).with_name("codec_toys.py"))
@@ -26,13 +26,6 @@ def some(values, samples: int | None = None, **facts) -> Latents:
 
 def floats(scale: float = 1.0) -> np.ndarray:
     return (scale * np.random.default_rng(0).standard_normal((4, 9))).astype(np.float32)
-
-
-def refused(call, *args, **options) -> str:
-    with pytest.raises(InputError) as caught:
-        call(*args, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_latents_come_back_with_all_that_was_saved(tmp_path):

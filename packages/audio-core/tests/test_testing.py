@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from audio_core import testing
+from audio_core.files import InputError
 from audio_core.nn.conv import Conv1d
 from audio_core.nn.stream import Sequential
 from torch import nn
@@ -70,3 +71,33 @@ def test_a_look_ahead_is_found():
     testing.check_causal(Conv1d(2, 2, 4, 2, padding="causal"), X, 100, 0.5)
     with pytest.raises(AssertionError, match="depend on later inputs"):
         testing.check_causal(Conv1d(2, 2, 5), X, 100)
+
+
+def test_only_one_line_of_an_input_error_counts_as_refused():
+    def fail(error):
+        raise error
+
+    assert testing.refused(fail, error=InputError("a.wav: is empty")) == "a.wav: is empty"
+    with pytest.raises(AssertionError, match="more than one line"):
+        testing.refused(fail, InputError("a.wav:\nis empty"))
+    with pytest.raises(AssertionError, match="nothing was refused"):
+        testing.refused(str, 1)
+    with pytest.raises(KeyError):
+        testing.refused(fail, KeyError("a"))
+
+
+@pytest.mark.parametrize("kind", testing.MANGLED)
+def test_a_conversion_that_trusts_its_tensors_is_found(kind):
+    state = {"weight": torch.ones(2, 3), "bias": torch.ones(3)}
+
+    def careful(tensors):
+        for name, tensor in tensors.items():
+            stored = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.is_contiguous()
+            if not stored or tensor.dtype != torch.float32 or tensor.shape != state[name].shape:
+                raise InputError(f"{name}: is another tensor")
+
+    testing.refuses_mangled(state, state, kind, careful)
+    with pytest.raises(AssertionError, match="weight: ends in AssertionError: nothing was refused"):
+        testing.refuses_mangled(state, state, kind, dict)
+    with pytest.raises(AssertionError, match="weight: ends in KeyError"):
+        testing.refuses_mangled(state, state, kind, lambda tensors: tensors["gain"])

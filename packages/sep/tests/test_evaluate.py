@@ -13,7 +13,7 @@ from audio_core.report import Report
 from audio_core.testing import noise
 from audio_sep import evaluate as module
 from audio_sep.cli import main
-from audio_sep.data.pack import Wanted
+from audio_sep.data.pack import PackSettings
 from audio_sep.evaluate import evaluate, tracks
 
 from .sep_toys import Toy, gain, halves
@@ -86,8 +86,8 @@ def test_folders_may_be_by_source(tmp_path):
     for name, samples in (("mixture", mixture), ("vocals", stems["vocals"]), ("accompaniment", mixture)):
         audio.write(tmp_path / f"by/test/{name}/0001.wav", samples, RATE, "FLOAT")
     audio.write(tmp_path / "by/test/other/0002.wav", mixture, RATE)
-    found = tracks(tmp_path / "by", Wanted(RATE, 2, ""))
-    (song,) = found.values()
+    songs = tracks(tmp_path / "by", PackSettings(RATE, 2, ""))
+    (song,) = songs.values()
     assert song.relative == Path("0001") and {*song.recordings} == {"mixture", "vocals", "accompaniment"}
     result = evaluate(halves(), tmp_path / "by", quiet=True)
     assert result.total("mixture", "accompaniment", "clip_sdr") > 60
@@ -140,9 +140,9 @@ def test_songs_that_cannot_be_measured_are_named_and_counted(songs, capsys):
     (songs / "test/song0/vocals.wav").write_bytes(b"broken")
     (songs / "test/song1/vocals.wav").unlink()
     result = evaluate(Toy({"vocals": gain(1)}), songs, quiet=True)
-    said = capsys.readouterr().err
+    err = capsys.readouterr().err
     assert result.unreadable == 2 and [song.name for song in result.songs] == ["song2"]
-    assert "vocals.wav: not audio" in said and "song1: has no vocals, only bass, drums, other, mixture" in said
+    assert "vocals.wav: not audio" in err and "song1: has no vocals, only bass, drums, other, mixture" in err
     (songs / "test/song2/vocals.wav").unlink()
     with pytest.raises(InputError, match="none of the songs could be measured"):
         evaluate(Toy({"vocals": gain(1)}), songs, quiet=True)

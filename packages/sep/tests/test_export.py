@@ -57,9 +57,9 @@ def test_the_file_gives_the_stems_and_says_how_to_feed_it(exported):
     metadata = program.get_modelmeta().custom_metadata_map
     assert json.loads(metadata.pop("sources")) == ["vocals", "other"]
     assert metadata == {"rate": "8000", "channels": "2", "samples": str(segment), "overlap": str(overlap)}
-    (taken,), (given,) = program.get_inputs(), program.get_outputs()
-    assert (taken.name, taken.shape) == ("audio", [1, 2, segment])
-    assert (given.name, given.shape) == ("stems", [1, 2, 2, segment])
+    (audio,), (output,) = program.get_inputs(), program.get_outputs()
+    assert (audio.name, audio.shape) == ("audio", [1, 2, segment])
+    assert (output.name, output.shape) == ("stems", [1, 2, 2, segment])
     x = 0.5 * noise(1, 10.0, RATE, 2)[None]
     (stems,) = program.run(None, {"audio": x.numpy()})
     expected = torch.stack([*model.separate(x).values()], 1)

@@ -116,15 +116,15 @@ def test_silence_stays_silence(model):
 
 def test_wanted_sources_are_those_of_all(model):
     audio = noise(seconds=0.2, rate=44100, channels=2)[None]
-    every = model.separate(audio)
-    assert tuple(every) == STEMS
+    stems = model.separate(audio)
+    assert tuple(stems) == STEMS
     some = model.separate(audio, ["other", "drums"])
     assert list(some) == ["other", "drums"]
     for name, separated in some.items():
-        close(separated, every[name])
+        close(separated, stems[name])
     with torch.no_grad():
         whole = model(*asked(model, audio))
-    close(every["drums"], whole[:, -1] if whole.shape[1] == 1 else whole[:, 1])
+    close(stems["drums"], whole[:, -1] if whole.shape[1] == 1 else whole[:, 1])
     with pytest.raises(InputError, match="bass: is no source of this model, which gives vocals, drums, other"):
         model.separate(audio, ["bass"])
 

@@ -1,11 +1,13 @@
 """The original's recipes of both schemas become ours."""
 
+import json
 from dataclasses import replace
 
 import pytest
 from audio_core import config
 from audio_core.command import load_recipe
 from audio_core.files import InputError
+from audio_sep import cli
 from audio_sep.original_recipe import migrated, read_recipe
 from audio_sep.recipe import Recipe
 
@@ -79,34 +81,42 @@ train:
 @pytest.fixture
 def write(tmp_path):
     def write(text):
-        (tmp_path / "theirs.yaml").write_text(text)
-        return tmp_path / "theirs.yaml"
+        (tmp_path / "bytesep.yaml").write_text(text)
+        return tmp_path / "bytesep.yaml"
 
     return write
 
 
-def test_a_published_recipe_becomes_the_one_in_the_wheel(write, tmp_path):
-    recipe, text = migrated(write(LATER))
-    ours = load_recipe(Recipe, "audio_sep", "vocals-resunet-subband")
-    assert config.differences(recipe, ours) == ["save_every"]
-    (tmp_path / "ours.yaml").write_text(text)
-    assert config.load(Recipe, tmp_path / "ours.yaml") == recipe
+@pytest.fixture
+def migrate(write):
+    """Our recipe for the text of an original's, and its YAML."""
+
+    def migrate(text, settings=()):
+        ours = migrated(write(text), settings)
+        return config.build(Recipe, config.parse(ours, "ours")), ours
+
+    return migrate
+
+
+def test_a_published_recipe_becomes_the_one_in_the_wheel(migrate):
+    recipe, text = migrate(LATER)
+    assert config.differences(recipe, load_recipe(Recipe, "audio_sep", "vocals-resunet-subband")) == ["save_every"]
     comment = [line for line in text.splitlines() if line.startswith("#")]
     assert "swap is on for every source" in comment[1] and "polarity is on" in comment[2]
     assert "sr=44100,vocals-accompaniment.pkl give data.packs" in comment[3] and len(comment) == 4
 
 
-def test_flags_that_are_not_in_the_recipe_are_off(write):
+def test_flags_that_are_not_in_the_recipe_are_off(migrate):
     lines = [line for line in LATER.splitlines() if "swap_channel" not in line]
-    recipe, text = migrated(write("\n".join(lines)))
+    recipe, text = migrate("\n".join(lines))
     assert not recipe.data.augment["vocals"].swap and recipe.data.augment["vocals"].polarity
     assert "swap is on" not in text and "polarity is on" in text
-    _, text = migrated(write(LATER.replace("vocals: False, accompaniment: False", "vocals: True, accompaniment: True")))
+    _, text = migrate(LATER.replace("vocals: False, accompaniment: False", "vocals: True, accompaniment: True"))
     assert "is on for every source" not in text  # as the recipe says
 
 
-def test_a_recipe_of_the_earlier_schema_is_read(write):
-    recipe, text = migrated(write(EARLIER), ["data.packs=packs", "workers=1"])
+def test_a_recipe_of_the_earlier_schema_is_read(migrate):
+    recipe, text = migrate(EARLIER, ["data.packs=packs", "workers=1"])
     assert str(recipe.data.packs) == "packs" and recipe.workers == 1
     assert config.plain(recipe.model)["channels"] == 1 and config.kind(type(recipe.model)) == "UNet"
     steps = recipe.data.augment
@@ -117,18 +127,18 @@ def test_a_recipe_of_the_earlier_schema_is_read(write):
     assert "it began with vocals.pth: convert that, and give pretrained=BUNDLE" in text
 
 
-def test_conditional_models_and_half_precision_are_read(write):
+def test_conditional_models_and_half_precision_are_read(migrate):
     text = LATER.replace("MixtureTarget", "MixtureTargetConditional").replace(
         "ResUNet143_Subbandtime", "ConditionalUNet"
     )
     text = text.replace("target_source_types: [vocals]", "target_source_types: [vocals, accompaniment]")
-    recipe, _ = migrated(write(text.replace("precision: 32", "precision: 16")))
+    recipe, _ = migrate(text.replace("precision: 32", "precision: 16"))
     assert config.kind(type(recipe.model)) == "ConditionalUNet" and recipe.precision == "fp16"
     assert recipe.model.sources == ("vocals", "accompaniment")
 
 
-def test_adamw_has_no_decay_as_in_the_original(write):
-    recipe, _ = migrated(write(LATER.replace("Adam\n", "AdamW\n")))
+def test_adamw_has_no_decay_as_in_the_original(migrate):
+    recipe, _ = migrate(LATER.replace("Adam\n", "AdamW\n"))
     assert config.kind(type(recipe.optimizer)) == "AdamW" and recipe.optimizer.weight_decay == 0
     assert replace(recipe.optimizer, weight_decay=0.1) != recipe.optimizer
 
@@ -156,9 +166,28 @@ def test_what_is_wrong_is_told_in_a_line_with_the_file(write, old, new, message)
     assert old in LATER
     with pytest.raises(InputError, match=message) as caught:
         migrated(write(LATER.replace(old, new)))
-    assert str(caught.value).count("theirs.yaml") == 1 and "\n" not in str(caught.value)
+    assert str(caught.value).count("bytesep.yaml") == 1 and "\n" not in str(caught.value)
 
 
 def test_only_recipes_are_recipes(write):
     with pytest.raises(InputError, match="is no recipe of Bytesep"):
         read_recipe(write("a: 1"))
+
+
+def test_the_command_writes_a_recipe(write, tmp_path, capsys):
+    original, ours = write(LATER), tmp_path / "ours.yaml"
+    assert cli.main(["convert", str(original), "-o", str(ours), "batch=2", "--json"]) == 0
+    assert config.load(Recipe, ours).batch == 2
+    printed = capsys.readouterr()
+    assert printed.err == f"wrote {ours}: Bytesep's recipe, train by it: audio-sep train {ours}\n"
+    assert json.loads(printed.out) == {
+        "path": str(ours),
+        "class": "Recipe",
+        "title": "Bytesep's recipe",
+        "summary": f"train by it: audio-sep train {ours}",
+    }
+    for out, message in ((ours, "exists already"), (tmp_path / "bundle", "the name must end in .yaml")):
+        assert cli.main(["convert", str(original), "-o", str(out)]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["convert", str(original), "-o", str(original), "--force"]) == 2
+    assert original.read_text() == LATER

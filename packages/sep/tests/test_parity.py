@@ -60,10 +60,10 @@ def test_a_model_equals_the_original(stored_case, name):
     case = stored_case(name)
     settings, state = case.config, case.state()
     state.pop("encoder_block1.conv_block1.abn2.num_batches_tracked", None)  # early versions of in-place norms had none
-    known = original.Settings(STEMS[: settings["target_sources_num"]], model_type=settings["model_type"])
+    hints = original.Settings(STEMS[: settings["target_sources_num"]], model_type=settings["model_type"])
     if "mobilenet" in name or name == "resunet143_subbandtime":
-        known = original.Settings(known.sources, layout="v2")
-    model = original.model_of(state, Path(name), known)
+        hints = original.Settings(hints.sources, layout="v2")
+    model = original.model_of(state, Path(name), hints)
     assert type(model).__name__ == CLASSES[name]
     taps = tapped(model)
     audio = model(*case.inputs.values())

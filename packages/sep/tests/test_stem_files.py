@@ -265,11 +265,16 @@ def test_the_choices_of_the_command_are_those_of_the_modules():
     assert [*formats] == [*FORMATS] and [*kinds] == [*KINDS]
 
 
-def test_several_processes_share_the_files(bundle, tmp_path, capfd, warm_processes):
+def test_several_processes_share_the_files(bundle, tmp_path, capfd, monkeypatch, warm_processes):
+    """Each loads the models, and the first, which shares out the files, needs none."""
+    monkeypatch.setattr("audio_core.bundle.load", None)  # here, not in the processes
     for number in range(3):
         recording(tmp_path / f"in/{number}.wav", 0.5)
     (tmp_path / "in/broken.wav").write_bytes(b"nothing")
-    assert run(tmp_path / "in", "-o", tmp_path / "out", "--model", bundle, "--jobs", "2") == 2
+    arguments = [tmp_path / "in", "-o", tmp_path / "out", "--model", bundle, "--jobs", "2"]
+    assert run(*arguments, "--overlap", "0.9") == 2
+    assert capfd.readouterr().err == "audio-sep: error: overlap: expected a share of a segment from 0 to 0.5, got 0.9\n"
+    assert run(*arguments) == 2
     err = capfd.readouterr().err
     assert "3 done, 0 skipped, 1 failed" in err and err.count("broken.wav: not audio") == 1
     assert len(names(tmp_path / "out")) == 6

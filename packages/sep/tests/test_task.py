@@ -57,12 +57,12 @@ def test_six_steps_of_training_equal_the_original(stored_case):
     case = stored_case("mobilenet_train_steps")
     model = MODELS["MobileNetSubbandTime"](MobileNetSubbandTimeConfig())
     state = case.state()
-    ours = {original_name(name): tensor for name, tensor in model.state_dict().items()}
+    tensors = {original_name(name): tensor for name, tensor in model.state_dict().items()}
     with torch.no_grad():
-        for name, tensor in ours.items():
+        for name, tensor in tensors.items():
             if name in state:
                 tensor.copy_(state[name])
-    assert {*state} <= {*ours}
+    assert {*state} <= {*tensors}
     model.train()
     recipe = Recipe()
     optimizer = recipe.optimizer.build(model.parameters())
@@ -96,7 +96,7 @@ def test_six_steps_of_training_equal_the_original(stored_case):
         ("after_conv2.bias", 5e-2),
         ("after_conv2.weight", 5e-2),
     ):
-        close(ours[name], case.outputs[f"after.{name}"], tolerance)
+        close(tensors[name], case.outputs[f"after.{name}"], tolerance)
 
 
 def test_the_optimizer_is_the_originals():

@@ -9,14 +9,13 @@ from audio_soundstream.model import load
 
 
 @pytest.mark.parametrize(("name", "rate"), [("ss_small", 22050), ("ts_ultra_tiny", None)])
-def test_a_checkpoint_becomes_a_bundle_with_the_same_codes(stored, tmp_path, capsys, name, rate):
+def test_a_checkpoint_becomes_a_bundle_with_the_same_codes(stored, checkpoint, tmp_path, capsys, name, rate):
     case, model = stored(name)
     wrapped = {"global_step": 7, "model_state_dict": case.state(), "discriminator_state_dict": {}}
     if rate:
         wrapped["config"] = {"sample_rate": rate, "commitment_weight": 0.25}
-    torch.save(wrapped, tmp_path / "soundstream_20251115_120000_step_7.pt")
-    arguments = ["convert", str(tmp_path / "soundstream_20251115_120000_step_7.pt"), "-o", str(tmp_path / "bundle")]
-    assert main(arguments) == 0
+    path = checkpoint("soundstream_20251115_120000_step_7.pt", wrapped)
+    assert main(["convert", str(path), "-o", str(tmp_path / "bundle")]) == 0
     assert f"{rate or 16000} Hz" in capsys.readouterr().err
     loaded = load(tmp_path / "bundle")
     x = case.inputs["x"][..., : case.inputs["x"].shape[-1] // model.hop * model.hop]
@@ -48,7 +47,7 @@ def broken(state, **changes):
     return {**state, **changes}
 
 
-def test_what_is_no_such_checkpoint_is_refused_in_one_line(stored_case, tmp_path, capsys):
+def test_what_is_no_such_checkpoint_is_refused_in_one_line(stored_case, checkpoint, tmp_path, capsys):
     state = stored_case("ts_ultra_tiny").state()
     less = {name: value for name, value in state.items() if name != "decoder.final_conv.bias"}
     old = {name.replace("res_units.0", "res_unit"): value for name, value in state.items() if "res_units.1" not in name}
@@ -63,8 +62,7 @@ def test_what_is_no_such_checkpoint_is_refused_in_one_line(stored_case, tmp_path
         "codebooks differ in shape": broken(state, **{"quantizer.quantizers.1.embeddings.weight": torch.zeros(8, 64)}),
     }
     for text, weights in cases.items():
-        path = tmp_path / "wrong.pt"
-        torch.save({"model_state_dict": weights}, path)
+        path = checkpoint("wrong.pt", {"model_state_dict": weights})
         assert main(["convert", str(path), "-o", str(tmp_path / "bundle")]) == 2
         line = capsys.readouterr().err
         assert text in line and str(path) in line and line.count("\n") == 1

@@ -98,10 +98,7 @@ def _cell(value: Any) -> str:
 
 def describe(path: str | Path) -> dict[str, Any]:
     """What a bundle holds, without building its model: its config.json, and the number and size of its tensors."""
-    try:
-        folder = _folder(path)
-    except OSError as error:  # a name that no file can have
-        raise InputError(f"{path}: {reason(error)}") from None
+    folder = _folder(path)
     _expect_bundle(folder)
     head = read_json(folder / "config.json")
     shapes = read_shapes(folder / "model.safetensors")
@@ -125,10 +122,7 @@ def load(
     `path` is a bundle's folder, the folder of a run with a bundle inside, or a Hub id, owner/name[@revision].
     The bundle's class must be one of `classes`, and its package must be `package`, where that is given.
     """
-    try:
-        folder = _folder(path)
-    except OSError as error:
-        raise InputError(f"{path}: {reason(error)}") from None
+    folder = _folder(path)
     cls, settings = _read_head(folder, classes, package)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)
@@ -157,6 +151,11 @@ def load(
         raise InputError(f"device {device}: cannot be used: {reason(error)}") from None
 
 
+def load_config(path: str | Path, classes: Mapping[str, type] | Sequence[type], package: str | None = None) -> Any:
+    """The config of the model that `load` would build."""
+    return _read_head(_folder(path), classes, package)[1]
+
+
 @contextmanager
 def _at_most(values: int, weights: Path) -> Iterator[None]:
     """Stop building a model once it has registered many more parameters than the file of weights holds."""
@@ -176,6 +175,13 @@ def _at_most(values: int, weights: Path) -> Iterator[None]:
 
 
 def _folder(path: str | Path) -> Path:
+    try:
+        return _existing_folder(path)
+    except OSError as error:  # a name that no file can have
+        raise InputError(f"{path}: {reason(error)}") from None
+
+
+def _existing_folder(path: str | Path) -> Path:
     folder = Path(path)
     if not (folder / "config.json").exists() and (folder / "bundle" / "config.json").exists():
         return folder / "bundle"  # of a training run

@@ -56,6 +56,12 @@ class Package:
 
         return bundle.load(self.bundle(path), classes, self.name, device)
 
+    def load_config(self, path: str | Path, classes: Sequence[type]) -> Any:
+        """The config of the model that `load` would build."""
+        from . import bundle
+
+        return bundle.load_config(self.bundle(path), classes, self.name)
+
     def save(self, model: nn.Module, out: str | Path, card: str, force: bool = False) -> None:
         """Write `model` and its card as a bundle of this package and version."""
         from . import bundle

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -97,6 +97,16 @@ class Case:
         return max(floor, 10 * self.config.get("float32_noise", {}).get(output, 0.0))
 
 
+def refused(call: Callable[..., Any], *arguments: Any, **settings: Any) -> str:
+    """The message of the InputError that the call must end in, one line."""
+    try:
+        call(*arguments, **settings)
+    except InputError as error:
+        assert "\n" not in str(error), f"more than one line: {error}"
+        return str(error)
+    raise AssertionError("nothing was refused")
+
+
 # --- what every model must pass ----------------------------------------------------------------------
 
 
@@ -177,17 +187,43 @@ def refuses_mutations(folder: Path, load: Callable[[Path], Any]) -> None:
     """Assert that a bundle whose config.json is mutated is loaded, or refused in one line."""
     path = folder / "config.json"
     head = json.loads(path.read_text(encoding="utf-8"))
-    refused = 0
+    refusals = 0
     for config in mutations(head["config"]):
         path.write_text(json.dumps({**head, "config": config}), encoding="utf-8")
         try:
             load(folder)
         except InputError as error:
-            refused += 1
+            refusals += 1
             assert "\n" not in str(error)
         except Exception as error:
             raise AssertionError(f"{config} ends in {type(error).__name__}: {error}") from error
-    assert refused
+    assert refusals
+
+
+MANGLED: dict[str, Callable[[Tensor], Tensor]] = {
+    "a scalar": lambda x: torch.zeros(()),
+    "empty": lambda x: x[:0],
+    "flat": torch.flatten,
+    "with an axis more": lambda x: x[None],
+    "whole numbers": lambda x: x.to(torch.int64),
+    "complex": lambda x: x.to(torch.complex64),
+    "sparse": torch.Tensor.to_sparse,
+    "without values": lambda x: x.to("meta"),
+    "larger than its storage": lambda x: torch.zeros(1).expand([10**4] * x.ndim),
+}
+
+
+def refuses_mangled(
+    state: Mapping[str, Tensor], names: Iterable[str], kind: str, convert: Callable[[dict[str, Tensor]], Any]
+) -> None:
+    """Assert that `convert` refuses a checkpoint in one line where one of these tensors is mangled in this way."""
+    for name in names:
+        if kind == "flat" and state[name].ndim == 1:  # as it was
+            continue
+        try:
+            refused(convert, {**state, name: MANGLED[kind](state[name])})
+        except Exception as error:
+            raise AssertionError(f"{name}: ends in {type(error).__name__}: {error}") from error
 
 
 def check_codec(codec: Any, audio: Tensor, tolerance: float = 1e-5) -> None:

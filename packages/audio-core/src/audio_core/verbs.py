@@ -17,6 +17,7 @@ The work is done by functions that every package has in the same chapters. A cha
     cost.describe(config), cost.table(facts)                -> facts as plain values, and as text
     original.convert(path, settings)                        -> a model
     original.summary(model)                                 -> title and summary of its card
+    original_recipe.migrated(path, settings)                -> the recipe of an original as YAML of ours
     export.write.export(model, out, format, calibration, force), export.write.table(facts)
     export.calibrate.recordings(config, inputs)             -> calibration sounds
 """
@@ -247,10 +248,15 @@ def add_calibrate(parser: command.Parser) -> None:
     )
 
 
-def convert(verbs: Any, package: Package, summary: str, original: str) -> command.Parser:
-    """`original` says which files of the original programs are read."""
+def convert(verbs: Any, package: Package, summary: str, original: str, recipe_title: str = "") -> None:
+    """`original` says which files of the original programs are read. With a `recipe_title`, such as "Bytesep's
+    recipe", their recipes are among them, and become recipes of the package."""
 
     def run(args: argparse.Namespace) -> int:
+        if recipe_title and args.original.suffix.lower() in (".yaml", ".yml"):
+            command.check_out(args, (".yaml",), [args.original])
+            write_text(args.out, package.chapter("original_recipe").migrated(args.original, args.settings))
+            return written(args, "Recipe", recipe_title, f"train by it: {package.name} train {args.out}")
         originals = package.chapter("original")
         model = originals.convert(args.original, args.settings)
         title, text = originals.summary(model)
@@ -258,8 +264,11 @@ def convert(verbs: Any, package: Package, summary: str, original: str) -> comman
             f"{title}, converted", f"Converted from {args.original.name}: {text}.", "As of the original checkpoint."
         )
         package.save(model, args.out, card, args.force)
+        return written(args, type(model).__name__, title, text)
+
+    def written(args: argparse.Namespace, kind: str, title: str, text: str) -> int:
         note(f"wrote {args.out}: {title}, {text}")
-        facts = {"path": str(args.out), "class": type(model).__name__, "title": title, "summary": text}
+        facts = {"path": str(args.out), "class": kind, "title": title, "summary": text}
         command.show(facts, args.json, str(args.out))
         return 0
 
@@ -268,7 +277,6 @@ def convert(verbs: Any, package: Package, summary: str, original: str) -> comman
     add_settings(parser, "what the file does not hold, as model.rate=22050")
     command.add_out(parser, "the bundle's folder", required=True)
     command.add_json(parser)
-    return parser
 
 
 def describe(verbs: Any, package: Package, summary: str) -> None:

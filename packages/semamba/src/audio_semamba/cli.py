@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audio_core import batch, command, verbs
-from audio_core.files import InputError, note, write_text
+from audio_core.files import InputError, note
 
 from . import PACKAGE
 
@@ -49,8 +48,7 @@ def parser() -> command.Parser:
         "onnx: one frame of a causal model, with its states as inputs and outputs",
     )
     files = "a .pth file of SEMamba (generator or discriminator); or one of its recipes, for a recipe (.yaml)"
-    convert = verbs.convert(add, PACKAGE, "Make a bundle of an original checkpoint.", files)
-    convert.set_defaults(verb=functools.partial(_convert, convert.get_default("verb")))
+    verbs.convert(add, PACKAGE, "Make a bundle of an original checkpoint.", files, "SEMamba's recipe")
     verbs.describe(add, PACKAGE, "Show parameters, work and delay of a model.")
     verbs.recipes(add, PACKAGE)
 
@@ -106,24 +104,6 @@ def _evaluate(args: argparse.Namespace) -> Result:
     options = _options(args)
     model = load(args.bundle, command.device(args.device))
     return evaluate(model, args.clean, args.noisy, options, listen=args.listen, quiet=args.quiet)
-
-
-def _convert(checkpoint: command.Verb, args: argparse.Namespace) -> int:
-    if args.original.suffix.lower() not in (".yaml", ".yml"):
-        return checkpoint(args)
-    from audio_core import config
-
-    from .original_recipe import read_recipe
-    from .recipe import Recipe
-
-    command.check_out(args, (".yaml",), [args.original])
-    recipe = config.build(Recipe, read_recipe(args.original).training, args.settings)
-    write_text(args.out, config.dump(recipe))
-    title, text = "SEMamba's recipe", f"train by it: {PACKAGE.name} train {args.out}"
-    note(f"wrote {args.out}: {title}, {text}")
-    facts = {"path": str(args.out), "class": "Recipe", "title": title, "summary": text}
-    command.show(facts, args.json, str(args.out))
-    return 0
 
 
 def _enhance(args: argparse.Namespace) -> int:

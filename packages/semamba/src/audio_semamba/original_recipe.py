@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from audio_core import config
 from audio_core.files import InputError, read_text
 
 from .config import SEMambaConfig
+from .recipe import Recipe
 
 PRETRAINED = "pretrained_discriminator.pth"
 """The discriminator that the original begins with where its recipe has `use_pretrainedD`."""
@@ -133,6 +135,11 @@ class OriginalRecipe:
             "evaluate_every": env.validation_interval,
             "save_every": env.checkpoint_interval,
         }
+
+
+def migrated(path: str | Path, settings: Sequence[str] = ()) -> str:
+    """Our recipe for an original's, with further `settings`, as YAML."""
+    return config.dump(config.build(Recipe, read_recipe(path).training, settings))
 
 
 def read_recipe(path: str | Path) -> OriginalRecipe:

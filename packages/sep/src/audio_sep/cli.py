@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audio_core import batch, command, verbs
-from audio_core.files import InputError, note, write_text
+from audio_core.files import InputError, note
 
 from . import PACKAGE
 
 if TYPE_CHECKING:
     from .evaluate import Result
     from .parallel import Work
-    from .separate import Separator
 
 _KINDS = ("musdb18", "songs", "voicebank-demand", "maestro")  # of data sets
 
@@ -51,8 +50,7 @@ def parser() -> command.Parser:
         "onnx: the whole model, audio in and stems out, a segment at a time",
     )
     files = "a .pth file of Bytesep; or one of its recipes (.yaml, of both schemas), for a recipe"
-    convert = verbs.convert(add, PACKAGE, "Make a bundle of an original checkpoint.", files)
-    convert.set_defaults(verb=functools.partial(_convert, convert.get_default("verb")))
+    verbs.convert(add, PACKAGE, "Make a bundle of an original checkpoint.", files, "Bytesep's recipe")
     verbs.describe(add, PACKAGE, "Show parameters and work of a model.")
     verbs.recipes(add, PACKAGE)
 
@@ -87,14 +85,14 @@ def _add_models(parser: command.Parser) -> None:
 
 
 def _add_stems(parser: command.Parser) -> None:
-    wanted = parser.add_mutually_exclusive_group()
-    wanted.add_argument(
+    selection = parser.add_mutually_exclusive_group()
+    selection.add_argument(
         "--stems",
         nargs="+",
         metavar="STEM",
         help="write only these, and compute no others (default: all of the models)",
     )
-    wanted.add_argument("--two-stems", metavar="STEM", help="this stem, and no_STEM: the recording without it")
+    selection.add_argument("--two-stems", metavar="STEM", help="this stem, and no_STEM: the recording without it")
     parser.add_argument("--residual", action="store_true", help="residual: what is in none of the stems")
 
 
@@ -139,8 +137,8 @@ def _add_files(parser: command.Parser) -> None:
 
 def _passes(args: argparse.Namespace) -> dict[str, Any]:
     """Those that are not the defaults."""
-    usual = {"segment": None, "overlap": None, "shifts": 1, "stitch": "fade", "precision": "float32"}
-    return {name: value for name, default in usual.items() if (value := getattr(args, name)) != default}
+    defaults = {"segment": None, "overlap": None, "shifts": 1, "stitch": "fade", "precision": "float32"}
+    return {name: value for name, default in defaults.items() if (value := getattr(args, name)) != default}
 
 
 def _evaluate(args: argparse.Namespace) -> Result:
@@ -162,58 +160,41 @@ def _separate(args: argparse.Namespace) -> int:
     residual = _residual(args)
     if args.jobs < 1:
         raise InputError(f"--jobs: expected 1 or more, got {args.jobs}")
+    if not args.model and not PACKAGE.shipped:
+        raise InputError("--model: no model comes with the package; `models` shows which you can fetch and convert")
 
     from audio_core import audio
 
     from . import parallel
+    from .models import load_config
+    from .separate import result_names
     from .stem_files import FORMATS, jobs
 
-    separator = _separator(args, residual)
-    work = jobs(recordings, args.out, separator.names, args.format, args.filename)
-    begin = functools.partial(_begin, args, residual, separator if args.jobs == 1 else None)
+    models = args.model or ["default"]
+    stems = [args.two_stems] if args.two_stems else args.stems
+    names = result_names([load_config(model) for model in models], stems, residual)
+    work = jobs(recordings, args.out, names, args.format, args.filename)
+    begin = functools.partial(_begin, args, models, stems, residual)
     stale = functools.partial(audio.differing, encoding=FORMATS[args.format][1])
     return parallel.run(work, begin, args.jobs, args.force, args.quiet, stale).code
 
 
-def _separator(args: argparse.Namespace, residual: str | None) -> Separator:
-    if not args.model and not PACKAGE.shipped:
-        raise InputError("--model: no model comes with the package; `models` shows which you can fetch and convert")
-
+def _begin(args: argparse.Namespace, models: list[str], stems: list[str] | None, residual: str | None) -> Work:
+    """In each process: load the models, and return what separates a file."""
     from .models import load
     from .separate import Separator
-
-    device = command.device(args.device)
-    stems = [args.two_stems] if args.two_stems else args.stems
-    return Separator([load(name, device) for name in args.model or ["default"]], stems, residual, **_passes(args))
-
-
-def _begin(args: argparse.Namespace, residual: str | None, separator: Separator | None) -> Work:
-    """In each of several processes: load the models, and return what separates a file."""
     from .stem_files import FORMATS, separate_file
 
-    whole = _separator(args, residual) if separator is None else separator
+    device = command.device(args.device)
+    separator = Separator([load(model, device) for model in models], stems, residual, **_passes(args))
     encoding, quiet = FORMATS[args.format][1], args.quiet or args.jobs > 1
 
     def work(source: Path, targets: dict[str, Path]) -> None:  # the stems that are not there yet
-        remark = separate_file(whole.only(targets), source, targets, encoding, args.clip, args.force, quiet)
+        remark = separate_file(separator.only(targets), source, targets, encoding, args.clip, args.force, quiet)
         if remark and not args.quiet:
             note(f"{source}: {remark}")
 
     return work
-
-
-def _convert(checkpoint: command.Verb, args: argparse.Namespace) -> int | None:
-    if args.original.suffix.lower() not in (".yaml", ".yml"):
-        return checkpoint(args)
-    from .original_recipe import migrated
-
-    command.check_out(args, (".yaml",), [args.original])
-    write_text(args.out, migrated(args.original, args.settings)[1])
-    title, text = "Bytesep's recipe", f"train by it: {PACKAGE.name} train {args.out}"
-    note(f"wrote {args.out}: {title}, {text}")
-    facts = {"path": str(args.out), "class": "Recipe", "title": title, "summary": text}
-    command.show(facts, args.json, str(args.out))
-    return 0
 
 
 def _pack(args: argparse.Namespace) -> int:

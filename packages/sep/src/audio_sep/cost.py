@@ -44,9 +44,12 @@ def describe(config: SeparatorConfig) -> dict[str, Any]:
     macs = {part: round(count * pixels) for part, count in pixel_macs(body).items()}
     macs["head"] = round(weights(model.planes) * pixels)
     passes = len(config.sources) if isinstance(config, ConditionalUNetConfig) else 1
-    parts = {"encoder": [body.encoders], "centre": [body.centre], "decoder": [body.decoders, body.after]}
-    parts["head"] = [model.norm, model.planes]
-    counts = {name: sum(p.numel() for each in group for p in each.parameters()) for name, group in parts.items()}
+    modules = {"encoder": [body.encoders], "centre": [body.centre], "decoder": [body.decoders, body.after]}
+    modules["head"] = [model.norm, model.planes]
+    counts = {
+        part: sum(parameter.numel() for module in modules[part] for parameter in module.parameters())
+        for part in modules
+    }
     return {
         "class": name,
         "rate": config.rate,

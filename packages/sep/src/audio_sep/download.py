@@ -51,8 +51,10 @@ def is_here(published: Published, folder: Path | None = None) -> bool:
 
 def listing() -> list[dict[str, Any]]:
     """The facts of all published checkpoints, and the path of each that is here."""
-    every = PUBLISHED.values()
-    return [{**each.plain(), "path": str(place(each)) if is_here(each) else None} for each in every]
+    return [
+        {**published.plain(), "path": str(place(published)) if is_here(published) else None}
+        for published in PUBLISHED.values()
+    ]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

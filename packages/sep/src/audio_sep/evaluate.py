@@ -59,8 +59,8 @@ class Result:
 
     def values(self, side: str, source: str, measure: str) -> list[float]:
         """Of all songs where this measure is defined; `side` is mixture or estimate."""
-        sides = [song.sources[source] for song in self.songs if source in song.sources]
-        values = [getattr(each, side).get(measure, math.nan) for each in sides]
+        measured = [song.sources[source] for song in self.songs if source in song.sources]
+        values = [getattr(sides, side).get(measure, math.nan) for sides in measured]
         return [value for value in values if not math.isnan(value)]
 
     def total(self, side: str, source: str, measure: str) -> float:
@@ -75,28 +75,28 @@ class Result:
 
     @property
     def measures(self) -> list[str]:
-        sides = [each.estimate for song in self.songs for each in song.sources.values()]
-        return [name for name in MEASURES if any(name in values for values in sides)]
+        estimates = [sides.estimate for song in self.songs for sides in song.sources.values()]
+        return [name for name in MEASURES if any(name in values for values in estimates)]
 
     def totals(self, side: str, source: str) -> Values:
         return {name: self.total(side, source, name) for name in self.measures}
 
     def plain(self) -> dict[str, Any]:
         """For JSON; measures that are not defined are null."""
-        sides = Sides._fields
+        names = Sides._fields
         return {
             "songs": len(self.songs),
             "unreadable": self.unreadable,
             "seconds": round(sum(song.seconds for song in self.songs), 3),
             "options": self.options,
-            "sources": {source: {side: _plain(self.totals(side, source)) for side in sides} for source in self.sources},
+            "sources": {source: {side: _plain(self.totals(side, source)) for side in names} for source in self.sources},
             "per_song": [
                 {
                     "name": song.name,
                     "seconds": round(song.seconds, 3),
                     "sources": {
-                        name: {side: _plain(getattr(each, side)) for side in sides}
-                        for name, each in song.sources.items()
+                        source: {side: _plain(getattr(sides, side)) for side in names}
+                        for source, sides in song.sources.items()
                     },
                 }
                 for song in self.songs
@@ -171,9 +171,10 @@ def evaluate(
     separator = Separator(model, **options)
     if not quiet and importlib.util.find_spec("pesq") is None and {*SPEECH} & {*separator.stems}:
         note('pesq is not installed, so PESQ is left out: pip install "audio-sep[metrics]"')
-    known = list(tracks(Path(folder), pack.Wanted(model.config.rate, model.config.channels, "")).items())
+    song_by_path = tracks(Path(folder), pack.PackSettings(model.config.rate, model.config.channels, ""))
+    chosen = [*song_by_path.items()][: songs or None]
     result = Result([], 0, [], options)
-    for path, song in tqdm(known[:songs] if songs else known, desc="evaluate", unit="song", disable=quiet or None):
+    for path, song in tqdm(chosen, desc="evaluate", unit="song", disable=quiet or None):
         try:
             stems = _read(song, str(path), separator.stems, quiet)
             estimates = separator(stems["mixture"], separator.rate)
@@ -223,26 +224,26 @@ def _pesq(estimate: Samples, target: Samples, rate: int) -> float:
 # --- songs -----------------------------------------------------------------------------------------------
 
 
-def tracks(folder: Path, wanted: pack.Wanted) -> dict[Path, pack.Song]:
+def tracks(folder: Path, settings: pack.PackSettings) -> dict[Path, pack.Song]:
     """The songs to measure, of whichever kind the folder is."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if any(folder.glob("clean_*")):
-        pairs = pack.voicebank_demand(folder, wanted)
+        pairs = pack.voicebank_demand(folder, settings)
         tests = {path: song for path, song in pairs.items() if song.relative.parts[0] == "test"}
         return tests or pairs
     if (folder / "test").is_dir():
         folder = folder / "test"
-    return _by_source(folder, wanted) if (folder / pack.MIXTURE).is_dir() else pack.musdb18(folder, wanted)
+    return _by_source(folder, settings) if (folder / pack.MIXTURE).is_dir() else pack.musdb18(folder, settings)
 
 
-def _by_source(folder: Path, wanted: pack.Wanted) -> dict[Path, pack.Song]:
+def _by_source(folder: Path, settings: pack.PackSettings) -> dict[Path, pack.Song]:
     """Folders mixture, vocals and so on, with files of the same names."""
     songs = {}
     for path in find_audio(folder / pack.MIXTURE):
         relative = path.relative_to(folder / pack.MIXTURE)
         files = [source / relative for source in sorted(folder.iterdir()) if (source / relative).is_file()]
-        readers = {file.relative_to(folder).parts[0]: wanted.reader(file) for file in files}
+        readers = {file.relative_to(folder).parts[0]: settings.reader(file) for file in files}
         songs[path] = pack.Song(relative.with_suffix(""), readers, pack.with_sums)
     return songs
 

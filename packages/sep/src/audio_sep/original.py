@@ -69,11 +69,10 @@ def convert(path: str | Path, settings: Sequence[str] = ()) -> SpectrogramSepara
     if recipes:
         recipe = read_recipe(recipes[-1]).train
         stated = {"sources": recipe.target_source_types, "rate": recipe.sample_rate, "model_type": recipe.model_type}
-    known = config.build(Settings, stated, overrides)
-    return model_of(read_checkpoint(path, _WRAPPERS), path, known)
+    return model_of(read_checkpoint(path, _WRAPPERS), path, config.build(Settings, stated, overrides))
 
 
-def model_of(tensors: Mapping[str, Tensor], path: Path, known: Settings) -> SpectrogramSeparator:
+def model_of(tensors: Mapping[str, Tensor], path: Path, settings: Settings) -> SpectrogramSeparator:
     """The model with these tensors, which have the original's names."""
     state = {}
     for full_name, tensor in tensors.items():
@@ -81,13 +80,13 @@ def model_of(tensors: Mapping[str, Tensor], path: Path, known: Settings) -> Spec
         if not _CONSTANTS.fullmatch(name):
             _expect_values(path, name, tensor)
             state[name] = tensor
-    model_config = _config(state, path, known)
-    has_either = isinstance(model_config, ResUNet143SubbandTimeConfig | MobileNetSubbandTimeConfig)
-    if known.layout and not has_either:
-        raise InputError(f"{path}: layout={known.layout} is of subband models with a fourth plane, and this is none")
+    model_config = _config(state, path, settings)
+    has_layout = isinstance(model_config, ResUNet143SubbandTimeConfig | MobileNetSubbandTimeConfig)
+    if settings.layout and not has_layout:
+        raise InputError(f"{path}: layout={settings.layout} is of subband models with a fourth plane, and this is none")
     model = _filled(state, model_config, path)
-    if has_either and known.layout != "v2":
-        layout = known.layout or _named_layout(path) or _seen_layout(model, path)
+    if has_layout and settings.layout != "v2":
+        layout = settings.layout or _named_layout(path) or _seen_layout(model, path)
         if layout == "v1" and len(model_config.sources) > 1:
             raise InputError(f"{path}: code of layout v1 mixes up several sources, and only one can be converted")
         if layout == "v1":
@@ -108,32 +107,32 @@ def summary(model: SpectrogramSeparator) -> tuple[str, str]:
 # --- what the file tells -----------------------------------------------------------------------------------
 
 
-def _config(state: Mapping[str, Tensor], path: Path, known: Settings) -> SeparatorConfig:
+def _config(state: Mapping[str, Tensor], path: Path, settings: Settings) -> SeparatorConfig:
     """The configuration that shapes and settings give."""
     cls = recognized(state, path)
-    if known.model_type and original_type(known.model_type) is not cls:
-        raise InputError(f"{path}: is a {config.kind(cls)}, and model_type={known.model_type} is another model")
-    first = {UNetConfig: "conv_block.conv1", MobileNetSubbandTimeConfig: "conv_block.conv1a"}
-    layer = first.get(cls, "conv_block.conv1" if cls.planes == 3 else "conv_block1.conv1")
+    if settings.model_type and original_type(settings.model_type) is not cls:
+        raise InputError(f"{path}: is a {config.kind(cls)}, and model_type={settings.model_type} is another model")
+    first_layers = {UNetConfig: "conv_block.conv1", MobileNetSubbandTimeConfig: "conv_block.conv1a"}
+    layer = first_layers.get(cls, "conv_block.conv1" if cls.planes == 3 else "conv_block1.conv1")
     try:
         inputs = state[f"encoder_block1.{layer}.weight"].shape[1]
         rows = len(state["after_conv2.bias"])
         conditions = state["conv_block7.beta1.weight"].shape[1] if cls is ConditionalUNetConfig else 0
     except (KeyError, IndexError, TypeError):  # IndexError and TypeError of tensors without axes
         raise InputError(f"{path}: looks like a {config.kind(cls)}, but its first or last layer is missing") from None
-    channels, rest = divmod(inputs, cls.bands * cls.slices)
-    sources, more = divmod(rows, cls.planes * inputs) if inputs else (0, 0)
-    if rest or more or not channels or not sources:
+    channels, odd_inputs = divmod(inputs, cls.bands * cls.slices)
+    sources, odd_rows = divmod(rows, cls.planes * inputs) if inputs else (0, 0)
+    if odd_inputs or odd_rows or not channels or not sources:
         raise InputError(f"{path}: a {config.kind(cls)} has no {inputs} inputs together with {rows} planes")
     if cls is UNetSubbandTimeConfig and sources > 1:
         raise InputError(f"{path}: the original mixes up the {sources} sources of a UNetSubbandTime; train it anew")
-    names = known.sources or _source_names(path)
+    names = settings.sources or _source_names(path)
     if len(names) != (conditions or sources):
-        wanted = "sources=[vocals,bass,drums,other]" if (conditions or sources) > 1 else "sources=[vocals]"
-        text = f"{len(names)} are given" if known.sources else "its name does not say which"
-        raise InputError(f"{path}: separates {conditions or sources} sources, and {text}; name them as {wanted}")
+        example = "sources=[vocals,bass,drums,other]" if (conditions or sources) > 1 else "sources=[vocals]"
+        text = f"{len(names)} are given" if settings.sources else "its name does not say which"
+        raise InputError(f"{path}: separates {conditions or sources} sources, and {text}; name them as {example}")
     try:
-        return cls(known.rate, channels, names)
+        return cls(settings.rate, channels, names)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -226,24 +225,31 @@ def _filled(state: Mapping[str, Tensor], model_config: SeparatorConfig, path: Pa
     cls = MODELS[config.kind(type(model_config))]
     with no_values():
         expected = cls(model_config).state_dict()
-    pairs = {name: original_name(name, cls is MODELS["ResUNet143"]) for name in expected}
-    optional = {name for name in pairs if name.startswith("bank.") or pairs[name].endswith("abn2.num_batches_tracked")}
-    missing = sorted(theirs for ours, theirs in pairs.items() if theirs not in state and ours not in optional)
-    unknown = [name for name in state if name not in {*pairs.values()}]
+    original_names = {name: original_name(name, cls is MODELS["ResUNet143"]) for name in expected}
+    optional = {
+        name
+        for name, original in original_names.items()
+        if name.startswith("bank.") or original.endswith("abn2.num_batches_tracked")
+    }
+    missing = sorted(
+        original for name, original in original_names.items() if original not in state and name not in optional
+    )
+    unknown = [original for original in state if original not in {*original_names.values()}]
     if missing or unknown:
         lists = ((missing, "are missing"), (unknown, "are unknown"))
         wrong = " and ".join(f"{len(names)} tensors {what} ({shortened(names)})" for names, what in lists if names)
         raise InputError(f"{path}: looks like a {cls.__name__}, but {wrong}")
-    for ours, theirs in pairs.items():
-        if theirs in state and state[theirs].shape != expected[ours].shape:
-            shapes = f"{tuple(state[theirs].shape)}, and a {cls.__name__} has {tuple(expected[ours].shape)}"
-            raise InputError(f"{path}: {theirs} has the shape {shapes}")
+    for name, original in original_names.items():
+        if original in state and state[original].shape != expected[name].shape:
+            shapes = f"{tuple(state[original].shape)}, and a {cls.__name__} has {tuple(expected[name].shape)}"
+            raise InputError(f"{path}: {original} has the shape {shapes}")
     with Undrawn():
         model = cls(model_config)
-    tensors = {**model.state_dict(), **{ours: state[theirs] for ours, theirs in pairs.items() if theirs in state}}
-    for ours, theirs in pairs.items():
-        if theirs.endswith(".abn2.weight"):
-            tensors[ours] = in_place_scale(tensors[ours])
+    tensors = model.state_dict()
+    tensors |= {name: state[original] for name, original in original_names.items() if original in state}
+    for name, original in original_names.items():
+        if original.endswith(".abn2.weight"):
+            tensors[name] = in_place_scale(tensors[name])
     model.load_state_dict(tensors)
     return model.eval()
 
@@ -300,10 +306,10 @@ def original_name(name: str, in_place: bool = False) -> str:
     if layer in _WHOLE:
         return f"{_WHOLE[layer]}.{leaf}"
     stage, layer = _translated(_STAGES, layer)
-    theirs, _ = _translated(_LAYERS, layer)
-    if in_place and theirs == "bn2":
-        theirs = "abn2"
-    return f"{stage}{theirs}.{leaf}"
+    original_layer, _ = _translated(_LAYERS, layer)
+    if in_place and original_layer == "bn2":
+        original_layer = "abn2"
+    return f"{stage}{original_layer}.{leaf}"
 
 
 def _translated(table: Mapping[str, Callable[..., str]], name: str) -> tuple[str, str]:

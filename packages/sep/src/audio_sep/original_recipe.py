@@ -87,61 +87,61 @@ class OriginalRecipe:
     @property
     def training(self) -> dict[str, Any]:
         """What our Recipe holds, as plain data, but for where the recordings are."""
-        theirs = self.train
+        train = self.train
         return {
             "data": {
-                "inputs": [*theirs.input_source_types],
-                "augment": {source: self._steps(source) for source in theirs.input_source_types},
+                "inputs": [*train.input_source_types],
+                "augment": {source: self._steps(source) for source in train.input_source_types},
                 "remix": self._augmentations.remixing_sources,
-                "seconds": theirs.segment_seconds,
+                "seconds": train.segment_seconds,
             },
             "model": {
-                "kind": config.kind(original_type(theirs.model_type)),
-                "rate": theirs.sample_rate,
+                "kind": config.kind(original_type(train.model_type)),
+                "rate": train.sample_rate,
                 "channels": self._channels,
-                "sources": [*theirs.target_source_types],
+                "sources": [*train.target_source_types],
             },
-            "loss": theirs.loss_type,
+            "loss": train.loss_type,
             "optimizer": {
-                "kind": theirs.optimizer_type,
-                "lr": theirs.learning_rate,
+                "kind": train.optimizer_type,
+                "lr": train.learning_rate,
                 "weight_decay": 0.0,
                 "amsgrad": True,
             },
-            "schedule": {"kind": "WarmStaircase", "warmup": theirs.warm_up_steps, "every": theirs.reduce_lr_steps},
-            "precision": _PRECISIONS[theirs.precision],
-            "batch": theirs.batch_size,
-            "steps": theirs.early_stop_steps - 1,  # the last step that it saves
-            "evaluate_every": theirs.evaluate_step_frequency,
-            "save_every": theirs.save_step_frequency,
-            "seed": theirs.random_seed,
+            "schedule": {"kind": "WarmStaircase", "warmup": train.warm_up_steps, "every": train.reduce_lr_steps},
+            "precision": _PRECISIONS[train.precision],
+            "batch": train.batch_size,
+            "steps": train.early_stop_steps - 1,  # the last step that it saves
+            "evaluate_every": train.evaluate_step_frequency,
+            "save_every": train.save_step_frequency,
+            "seed": train.random_seed,
         }
 
     @property
     def remarks(self) -> list[str]:
         """What to know about the settings, a line each."""
         augmentations, lines = self._augmentations, []
-        for key, ours, values in (
+        for key, setting, values in (
             ("swap_channel", "swap", augmentations.swap_channel),
             ("flip_axis", "polarity", augmentations.flip_axis),
         ):
             if values is not None and not all(values.get(source) for source in self.train.input_source_types):
                 lines.append(
-                    f"{ours} is on for every source: the original saw only whether {key} was there, not its values"
+                    f"{setting} is on for every source: the original saw only whether {key} was there, not its values"
                 )
         if index := self.train.indexes_dict_path or self.train.indexes_dict:
             lines.append(f"in place of the index {Path(index).name} give data.packs, the folder of the packs")
-        if begun := self.train.resume_checkpoint_path or self.train.resume_checkpoint:
-            lines.append(f"it began with {begun}: convert that, and give pretrained=BUNDLE")
+        if checkpoint := self.train.resume_checkpoint_path or self.train.resume_checkpoint:
+            lines.append(f"it began with {checkpoint}: convert that, and give pretrained=BUNDLE")
         return lines
 
     @property
     def _channels(self) -> int:
-        theirs = self.train
-        both = {theirs.input_channels or theirs.channels or 2, theirs.output_channels or theirs.channels or 2}
-        if len(both) > 1:
+        train = self.train
+        counts = {train.input_channels or train.channels or 2, train.output_channels or train.channels or 2}
+        if len(counts) > 1:
             raise InputError("train.output_channels: must be as many as input_channels; no published model has others")
-        return both.pop()
+        return counts.pop()
 
     @property
     def _augmentations(self) -> _Augmentations:
@@ -160,15 +160,15 @@ class OriginalRecipe:
         return steps
 
 
-def migrated(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, str]:
-    """Our recipe for an original's, with further `settings`, as a recipe and as YAML that says what is special."""
+def migrated(path: str | Path, settings: Sequence[str] = ()) -> str:
+    """Our recipe for an original's, with further `settings`, as YAML that says what is special."""
     original = read_recipe(path)
     try:
         recipe = config.build(Recipe, original.training, settings)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     head = [f"From {Path(path).name}, a recipe of Bytesep", *original.remarks]
-    return recipe, "".join(f"# {line}\n" for line in head) + config.dump(recipe)
+    return "".join(f"# {line}\n" for line in head) + config.dump(recipe)
 
 
 def read_recipe(path: str | Path) -> OriginalRecipe:
@@ -183,17 +183,17 @@ def read_recipe(path: str | Path) -> OriginalRecipe:
 
 
 def _check(recipe: OriginalRecipe) -> None:
-    theirs, augmentations = recipe.train, recipe._augmentations
-    conditional = original_type(theirs.model_type) is ConditionalUNetConfig
-    if conditional != (theirs.batch_data_preprocessor == "MixtureTargetConditional"):
+    train, augmentations = recipe.train, recipe._augmentations
+    conditional = original_type(train.model_type) is ConditionalUNetConfig
+    if conditional != (train.batch_data_preprocessor == "MixtureTargetConditional"):
         raise InputError(
-            f"train.batch_data_preprocessor: {theirs.batch_data_preprocessor} does not fit {theirs.model_type}"
+            f"train.batch_data_preprocessor: {train.batch_data_preprocessor} does not fit {train.model_type}"
         )
-    if theirs.paired_input_target_data:
+    if train.paired_input_target_data:
         raise InputError("train.paired_input_target_data: no published model learns from paired data")
     for name in ("mixaudio", "pitch_shift", "magnitude_scale", "swap_channel", "flip_axis"):
         for source in getattr(augmentations, name) or ():
-            if source not in theirs.input_source_types:
+            if source not in train.input_source_types:
                 raise InputError(
-                    f"train.augmentations.{name}: {source} is none of {', '.join(theirs.input_source_types)}"
+                    f"train.augmentations.{name}: {source} is none of {', '.join(train.input_source_types)}"
                 )

@@ -60,12 +60,13 @@ def _collected(ends: list[Connection], total: Summary, bar: tqdm) -> Summary:
                 message = Summary(0, 0, [Failure(Path(), "a process ended before its work was done", ours=True)])
                 note(message.failed[0].message)
             if isinstance(message, InputError):  # the models could not be loaded
+                bar.leave = False
                 raise message
             if isinstance(message, str):
                 bar.write(message, file=sys.stderr)
             elif isinstance(message, Summary):
                 ends.remove(end)
-                total = Summary(*(sum_of + more for sum_of, more in zip(total, message, strict=True)))
+                total = Summary(*(so_far + added for so_far, added in zip(total, message, strict=True)))
                 bar.update(message.skipped)
             else:
                 bar.update()
@@ -77,12 +78,12 @@ def _children(arguments: Sequence[tuple]) -> Any:
     """A process for each, and the ends of the pipes to them; they end with the `with` block, however it ends."""
     children, ends = [], []
     try:
-        for each in arguments:
-            end, other = _CONTEXT.Pipe(duplex=False)
-            children.append(_CONTEXT.Process(target=_share, args=(*each, other)))
+        for share in arguments:
+            receiving, sending = _CONTEXT.Pipe(duplex=False)
+            children.append(_CONTEXT.Process(target=_share, args=(*share, sending)))
             children[-1].start()
-            other.close()  # so that the end of the process is the end of the pipe
-            ends.append(end)
+            sending.close()  # so that the end of the process is the end of the pipe
+            ends.append(receiving)
         yield ends
     finally:
         for child in children:

@@ -59,8 +59,8 @@ def _earlier(name: str, kind: str, stem: str, source: str, sdr: float, size: int
 
 
 PUBLISHED = {
-    each.name: each
-    for each in (
+    published.name: published
+    for published in (
         _mobilenet("vocals", 7.2),
         _mobilenet("accompaniment", 14.6),
         _resunet("vocals", 8.7, 414_046_363),

@@ -29,6 +29,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .channels import groups
+from .config import SeparatorConfig
 from .models.inference import for_inference
 from .models.separator import SpectrogramSeparator
 
@@ -78,50 +79,39 @@ class Separator:
         segments of 30 s at a quarter and three quarters, as the original program does. `precision="bf16"` computes
         the network in 16 bits, where the device does that.
         """
-        each = [models] if isinstance(models, torch.nn.Module) else list(models)
-        rates = sorted({model.config.rate for model in each})
+        models = [models] if isinstance(models, torch.nn.Module) else list(models)
+        rates = sorted({model.config.rate for model in models})
         if len(rates) != 1:
             differ = f"differ in their rate, {' and '.join(f'{rate} Hz' for rate in rates)}" if rates else "are none"
             raise InputError(f"models: {differ}")
         if shifts < 1:
             raise InputError(f"shifts: expected 1 or more, got {shifts}")
         (self.rate,) = rates
-        self.device = next(each[0].parameters()).device
+        self.device = next(models[0].parameters()).device
         if precision == "bf16":
             _require_bf16(self.device)
         self.shifts, self.stitch = shifts, stitch
-        self.sizes = self._sizes(segment, overlap, each)
-        self.stems, self.residual = self._wanted(each, stems), residual
-        if residual in self.stems:
-            raise InputError(f"residual: {residual} is the name of a stem already")
-        wanted = [(model, [name for name in model.config.sources if name in self.stems]) for model in each]
-        self.parts = [(_prepared(model, precision), sources) for model, sources in wanted if sources]
+        self.sizes = self._sizes(segment, overlap, models)
+        self.names, self.residual = result_names([model.config for model in models], stems, residual), residual
+        """The names of all that it gives; the residual is the last."""
+        shares = [(model, [name for name in model.config.sources if name in self.stems]) for model in models]
+        self.parts = [(_prepared(model, precision), sources) for model, sources in shares if sources]
         """Each model, and the stems that it gives."""
 
     def only(self, names: Collection[str]) -> Separator:
         """The same for some of its stems, which then are all that is computed; the residual needs every stem."""
         if self.residual in names:
             return self
-        other = copy.copy(self)
-        other.stems, other.residual = tuple(name for name in self.stems if name in names), None
-        wanted = [(model, [name for name in sources if name in names]) for model, sources in self.parts]
-        other.parts = [(model, sources) for model, sources in wanted if sources]
-        return other
-
-    @staticmethod
-    def _wanted(models: Sequence[SpectrogramSeparator], stems: Sequence[str] | None) -> tuple[str, ...]:
-        known = list(dict.fromkeys(source for model in models for source in model.config.sources))
-        names = tuple(known if stems is None else dict.fromkeys(stems))
-        unknown = [name for name in names if name not in known]
-        if unknown or not names:
-            what = f"there is no model for {unknown[0]}" if unknown else "none was asked for"
-            raise InputError(f"stems: {what}; the models give {', '.join(known)}")
-        return names
+        reduced = copy.copy(self)
+        reduced.names, reduced.residual = tuple(name for name in self.stems if name in names), None
+        shares = [(model, [name for name in sources if name in names]) for model, sources in self.parts]
+        reduced.parts = [(model, sources) for model, sources in shares if sources]
+        return reduced
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of all that it gives."""
-        return self.stems if self.residual is None else (*self.stems, self.residual)
+    def stems(self) -> tuple[str, ...]:
+        """The names of those that models give."""
+        return self.names if self.residual is None else self.names[:-1]
 
     def __call__(self, samples: ArrayLike | Tensor, rate: int) -> dict[str, np.ndarray]:
         """The stems of a recording (T,) or (C, T) of floats at `rate`, each of the same shape and rate."""
@@ -158,10 +148,10 @@ class Separator:
         )
         if rate != self.rate:
             stems = audio.resampled(stems, self.rate, rate, len(self.stems) * channels)
-        for own, block in zip(mixture, audio.regroup(stems, size), strict=False):
+        for mixed, block in zip(mixture, audio.regroup(stems, size), strict=False):
             if not np.isfinite(block).all():
                 raise InputError("the model gives NaN or infinity; the audio is far too loud, or its weights are wrong")
-            yield own, block[:, : own.shape[1]].reshape(len(self.stems), channels, -1)
+            yield mixed, block[:, : mixed.shape[1]].reshape(len(self.stems), channels, -1)
 
     # --- a segment -----------------------------------------------------------------------------------------
 
@@ -173,14 +163,14 @@ class Separator:
         for model, sources in self.parts:
             width = model.config.channels
             for group in map(list, groups(len(recording), width)):
-                own = recording[group]
-                if not own.any():
+                inputs = recording[group]
+                if not inputs.any():
                     continue
-                outputs = self._shifted(model, own.expand(width, -1), sources)
+                outputs = self._shifted(model, inputs.expand(width, -1), sources)
                 if len(group) < width:
                     outputs = {name: output.mean(0, keepdim=True) for name, output in outputs.items()}
                 for name, output in outputs.items():
-                    stems[self.stems.index(name), group] += _not_louder(output, own) / counts[name]
+                    stems[self.stems.index(name), group] += _not_louder(output, inputs) / counts[name]
         return stems.flatten(0, 1)[None]
 
     def _shifted(self, model: SpectrogramSeparator, recording: Tensor, sources: list[str]) -> dict[str, Tensor]:
@@ -215,6 +205,21 @@ class Separator:
             raise InputError(f"overlap: expected a share of a segment from 0 to 0.5, got {share}")
         hop = _aligned(segment - int(share * segment), segment, [_unit(model) for model in models])
         return {"segment": segment, "overlap": segment - hop}
+
+
+def result_names(
+    configs: Sequence[SeparatorConfig], stems: Sequence[str] | None = None, residual: str | None = None
+) -> tuple[str, ...]:
+    """What a `Separator` gives with models of these configs: the stems, then the residual."""
+    sources = list(dict.fromkeys(source for config in configs for source in config.sources))
+    names = tuple(sources if stems is None else dict.fromkeys(stems))
+    unknown = [name for name in names if name not in sources]
+    if unknown or not names:
+        what = f"there is no model for {unknown[0]}" if unknown else "none was asked for"
+        raise InputError(f"stems: {what}; the models give {', '.join(sources)}")
+    if residual in names:
+        raise InputError(f"residual: {residual} is the name of a stem already")
+    return names if residual is None else (*names, residual)
 
 
 def _unit(model: SpectrogramSeparator) -> int:

@@ -144,8 +144,8 @@ def _rescaled(estimates: Estimates, header: audio.Info, separator: Separator) ->
         count = 1 + len(separator.stems)
         with audio.Writer(path, header.rate, count * channels, "FLOAT", header.frames) as writer:
             for mixture, stems in estimates:
-                rest = mixture - stems.sum(0) if separator.residual else mixture[:, :0]
-                peak = max(peak, np.abs(stems).max(), np.abs(rest).max(initial=0))
+                residual = mixture - stems.sum(0) if separator.residual else mixture[:, :0]
+                peak = max(peak, np.abs(stems).max(), np.abs(residual).max(initial=0))
                 writer.write(np.concatenate([mixture, stems.reshape(-1, mixture.shape[1])]))
         gain = np.float32(min(1.0, _TOP / max(peak, _TOP)))
         blocks = (gain * block.reshape(count, channels, -1) for block in audio.blocks(path))

@@ -37,10 +37,10 @@ def mixture_and_targets(batch: Batch, inputs: Sequence[str], targets: Sequence[s
 def one_target_each(batch: Batch, inputs: Sequence[str], targets: Sequence[str]) -> Pair:
     """Item n of the batch has the target n mod S alone, which its condition names."""
     mixed = mixture(batch, inputs)
-    wanted = torch.arange(len(mixed), device=mixed.device) % len(targets)  # (B,)
+    target_index = torch.arange(len(mixed), device=mixed.device) % len(targets)  # (B,)
     stacked = torch.stack([batch[source] for source in targets], 1)
-    target = stacked[torch.arange(len(mixed), device=mixed.device), wanted]
-    return Pair((mixed, one_hot(wanted, len(targets)).to(mixed)), target[:, None])
+    target = stacked[torch.arange(len(mixed), device=mixed.device), target_index]
+    return Pair((mixed, one_hot(target_index, len(targets)).to(mixed)), target[:, None])
 
 
 def mixture(batch: Batch, inputs: Sequence[str]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -76,9 +77,9 @@ def _build(recipe: Recipe) -> SpectrogramSeparator:
 def _pretrained(recipe: Recipe) -> SpectrogramSeparator:
     """The model of a bundle; what its sources are called does not matter."""
     model = load(recipe.pretrained)
-    wanted = replace(recipe.model, sources=model.config.sources)
-    if model.config != wanted or len(model.config.sources) != len(recipe.model.sources):
-        names = config.differences(model.config, wanted) or ["sources"]
+    expected = replace(recipe.model, sources=model.config.sources)
+    if model.config != expected or len(model.config.sources) != len(recipe.model.sources):
+        names = config.differences(model.config, expected) or ["sources"]
         raise InputError(
             f"{recipe.pretrained}: is another model than that of the recipe (different: {', '.join(names)})"
         )
@@ -121,16 +122,16 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Spectrogram
 
 def _card(folder: Path, recipe: Recipe, best: bool) -> str:
     settings, measured, data = recipe.model, results(folder, best), recipe.data
-    places = [str(data.packs)] * bool(data.packs) + [place for each in data.sources.values() for place in each]
+    places = itertools.chain([str(data.packs)] * bool(data.packs), *data.sources.values())
     names = sorted({Path(place).name for place in places})
     sides = "stereo" if settings.channels == 2 else f"{settings.channels} channels"
-    begun = f", begun with the weights of {recipe.pretrained}," if recipe.pretrained else ""
+    beginning = f", begun with the weights of {recipe.pretrained}," if recipe.pretrained else ""
     validated = "; the numbers are of its validation" if measured else ""
     return PACKAGE.card(
         f"{config.kind(type(settings))}: {', '.join(settings.sources)}",
         f"Separates {' and '.join(settings.sources)} from mixtures with {' and '.join(data.inputs)}, "
         f"{settings.rate / 1000:g} kHz, {sides}.",
-        f"Trained on {', '.join(names)} for {measured.get('step', recipe.steps)} steps{begun}{validated}. "
+        f"Trained on {', '.join(names)} for {measured.get('step', recipe.steps)} steps{beginning}{validated}. "
         "The recordings have licences of their own.",
         {f"SDR of {source}, dB": measured[f"sdr_{source}"] for source in settings.sources if _known(measured, source)},
     )

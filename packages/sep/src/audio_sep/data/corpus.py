@@ -104,17 +104,17 @@ def corpora(data: Data, cache: Path, quiet: bool = False) -> tuple[Corpus, Corpu
     """What to train on, and what to validate on; `cache` remembers the headers of folders."""
     finder = _Finder(cache, quiet)
     stems = {source: finder.source(source, data.sources, data.packs, "") for source in data.inputs}
-    held = {source: [stem for stem in every if _held(stem, data)] for source, every in stems.items()}
-    train = {source: [stem for stem in every if not _held(stem, data)] for source, every in stems.items()}
+    held = {source: [stem for stem in recordings if _held(stem, data)] for source, recordings in stems.items()}
+    train = {source: [stem for stem in recordings if not _held(stem, data)] for source, recordings in stems.items()}
     if data.held_out and not any(held.values()):
         raise InputError(f"data.held_out: no song of the training data begins with {' or '.join(data.held_out)}")
-    for source, rest in train.items():
-        if not rest:
+    for source, recordings in train.items():
+        if not recordings:
             raise InputError(f"data.held_out: leaves no recording of {source} to train on")
     if data.valid or data.valid_sources:
         for source in data.inputs:
             held[source] += finder.source(source, data.valid_sources, data.valid, "valid")
-    missing = [source for source, every in held.items() if not every]
+    missing = [source for source, recordings in held.items() if not recordings]
     if missing and any(held.values()):
         raise InputError(f"data.held_out: holds no {missing[0]} to validate on")
     if not data.remix:
@@ -125,7 +125,7 @@ def corpora(data: Data, cache: Path, quiet: bool = False) -> tuple[Corpus, Corpu
 def same_songs(corpus: Corpus) -> bool:
     """Whether all sources have the same songs, one recording of each."""
     tracks = [[stem.track for stem in stems] for stems in corpus.values()]
-    return all(each == tracks[0] for each in tracks) and len({*tracks[0]}) == len(tracks[0])
+    return all(songs == tracks[0] for songs in tracks) and len({*tracks[0]}) == len(tracks[0])
 
 
 def _refuse_unaligned(corpus: Corpus) -> None:
@@ -149,17 +149,17 @@ class _Finder:
         self.packs: dict[Path, list[dict[str, packed.PackedStem]]] = {}
         self.files: dict[Path, list[File]] = {}
 
-    def source(self, source: str, places: Mapping[str, Sequence[str]], usual: Path | None, use: str) -> list[Stem]:
-        """The recordings of `source` in the places of its own, or among the songs of the usual one, for this `use`."""
-        named = [_parted(place) for place in places.get(source, ())]
-        if usual and source not in places:
-            named = [(usual, (source,))]
-        if not named:
+    def source(self, source: str, places: Mapping[str, Sequence[str]], songs: Path | None, use: str) -> list[Stem]:
+        """The recordings of `source` in the places of its own, or in the folder of songs, for this `use`."""
+        paths_and_names = [_parted(place) for place in places.get(source, ())]
+        if songs and source not in places:
+            paths_and_names = [(songs, (source,))]
+        if not paths_and_names:
             settings = "data.valid or data.valid_sources" if use else "data.packs or data.sources"
             raise InputError(f"{settings}: no place has recordings of {source}; name one")
-        stems = [stem for path, names in named for stem in self.place(path, names, source)]
+        stems = [stem for path, names in paths_and_names for stem in self.place(path, names, source)]
         if not stems:
-            raise InputError(f"{', '.join(str(path) for path, _ in named)}: holds no {source}")
+            raise InputError(f"{', '.join(str(path) for path, _ in paths_and_names)}: holds no {source}")
         return stems
 
     def place(self, path: Path, names: tuple[str, ...], source: str) -> list[Stem]:
@@ -184,9 +184,9 @@ class _Finder:
     def _packs(self, path: Path) -> list[dict[str, packed.PackedStem]]:
         if path not in self.packs:
             songs, paths = [], sorted(path.rglob("*.h5")) if path.is_dir() else [path]
-            for each in [each for each in paths if each.name[0] != "."]:
+            for file in [file for file in paths if file.name[0] != "."]:
                 try:
-                    songs.append(packed.stems(each, each.with_suffix("").as_posix()))
+                    songs.append(packed.stems(file, file.with_suffix("").as_posix()))
                 except InputError as error:
                     if not self.quiet:
                         note(f"left out: {error}")

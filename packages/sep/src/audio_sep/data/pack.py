@@ -33,7 +33,7 @@ class Song(NamedTuple):
     """Whether the recordings are cut to the shortest, and not padded to the longest."""
 
 
-class Wanted(NamedTuple):
+class PackSettings(NamedTuple):
     """What the packs shall hold."""
 
     rate: int
@@ -65,7 +65,7 @@ def pack(
         raise InputError(f"{kind}: is no kind of data set; known are {', '.join(KINDS)}")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    songs = KINDS[kind](folder, Wanted(rate, channels, source))
+    songs = KINDS[kind](folder, PackSettings(rate, channels, source))
     jobs = [batch.Job(path, out / f"{song.relative}.h5") for path, song in songs.items()]
 
     def work(path: Path, target: Path) -> None:
@@ -112,22 +112,22 @@ def _fitted(block: Samples, count: int) -> Samples:
 # --- the kinds of data sets ------------------------------------------------------------------------------
 
 
-def musdb18(folder: Path, wanted: Wanted) -> dict[Path, Song]:
+def musdb18(folder: Path, settings: PackSettings) -> dict[Path, Song]:
     """MUSDB18, whose songs are .stem.mp4 files, or MUSDB18-HQ with folders of .wav files."""
     files = [path for path in find_audio(folder, ".mp4") if path.name.endswith(".stem.mp4")]
     if not files:
-        return songs(folder, wanted)
+        return songs(folder, settings)
     return {
         path: Song(
             path.relative_to(folder).with_name(path.name.removesuffix(".stem.mp4")),
-            {name: partial(stream, path, at, wanted.rate, wanted.channels) for at, name in enumerate(STREAMS)},
+            {name: partial(stream, path, at, settings.rate, settings.channels) for at, name in enumerate(STREAMS)},
             with_sums,
         )
         for path in files
     }
 
 
-def songs(folder: Path, wanted: Wanted) -> dict[Path, Song]:
+def songs(folder: Path, settings: PackSettings) -> dict[Path, Song]:
     """A folder for each song, at any depth, in it a file for each stem."""
     by_song: dict[Path, dict[str, Path]] = {}
     for path in find_audio(folder):
@@ -139,19 +139,19 @@ def songs(folder: Path, wanted: Wanted) -> dict[Path, Song]:
     if not by_song:
         raise InputError(f"{folder}: holds no songs: a folder for each, in it a file for each stem, such as vocals.wav")
     return {
-        song: Song(song.relative_to(folder), {name: wanted.reader(file) for name, file in files.items()}, with_sums)
+        song: Song(song.relative_to(folder), {name: settings.reader(file) for name, file in files.items()}, with_sums)
         for song, files in by_song.items()
     }
 
 
-def voicebank_demand(folder: Path, wanted: Wanted) -> dict[Path, Song]:
+def voicebank_demand(folder: Path, settings: PackSettings) -> dict[Path, Song]:
     """Folders clean_…_wav and noisy_…_wav with files of the same names."""
     pairs = {}
     for clean in sorted(folder.glob("clean_*")):
         noisy = clean.with_name(clean.name.replace("clean_", "noisy_", 1))
         for path in sorted(clean.iterdir()) if noisy.is_dir() else []:
             if is_audio(path):
-                readers = {"speech": wanted.reader(path), "noisy": wanted.reader(noisy / path.name)}
+                readers = {"speech": settings.reader(path), "noisy": settings.reader(noisy / path.name)}
                 split = "test" if "test" in clean.name else "train"
                 pairs[path] = Song(Path(split, path.stem), readers, speech_and_noise, shortest=True)
     if not pairs:
@@ -159,7 +159,7 @@ def voicebank_demand(folder: Path, wanted: Wanted) -> dict[Path, Song]:
     return pairs
 
 
-def maestro(folder: Path, wanted: Wanted) -> dict[Path, Song]:
+def maestro(folder: Path, settings: PackSettings) -> dict[Path, Song]:
     """Recordings that a .csv lists, with the columns split and audio_filename, or audio_name of files in mp3s/."""
     lists = sorted(folder.glob("*.csv"))
     if len(lists) != 1:
@@ -174,10 +174,10 @@ def maestro(folder: Path, wanted: Wanted) -> dict[Path, Song]:
     if column is None or any(not row[column] or Path(row.get("split") or "").name != row["split"] for row in rows):
         raise InputError(f"{lists[0]}: expected rows with the columns split and audio_filename (or audio_name)")
     paths = [(row["split"], homes[column] / row[column]) for row in rows]
-    return {path: Song(Path(split, path.stem), {wanted.source: wanted.reader(path)}, dict) for split, path in paths}
+    return {path: Song(Path(split, path.stem), {settings.source: settings.reader(path)}, dict) for split, path in paths}
 
 
-KINDS: Mapping[str, Callable[[Path, Wanted], dict[Path, Song]]] = {
+KINDS: Mapping[str, Callable[[Path, PackSettings], dict[Path, Song]]] = {
     "musdb18": musdb18,
     "songs": songs,
     "voicebank-demand": voicebank_demand,

@@ -33,13 +33,13 @@ class Mixtures:
         data, count = self.data, len(self.data.inputs)
         extents = [[Extent(stem.frames, stem.rate) for stem in self.corpus[source]] for source in data.inputs]
         if not data.remix:  # songs as long as their longest stem
-            songs = [Extent(max(each.frames for each in song), song[0].rate) for song in zip(*extents, strict=True)]
+            songs = [Extent(max(stem.frames for stem in song), song[0].rate) for song in zip(*extents, strict=True)]
             extents = [songs] * count
         seconds = [longer(self.samples, steps) / self.rate for steps in self.steps.values()]
         mixes = [steps.mix for steps in self.steps.values()]
         if data.sampling == "bytesep":
-            each = zip(extents, mixes, legacy.seeds(count, data.remix, self.seed), strict=True)
-            return [legacy.IndexedWindows(extent, data.seconds, mix, seed) for extent, mix, seed in each]
+            per_source = zip(extents, mixes, legacy.seeds(count, data.remix, self.seed), strict=True)
+            return [legacy.IndexedWindows(extent, data.seconds, mix, seed) for extent, mix, seed in per_source]
         seeds = [mix(self.seed, at if data.remix else 0) for at in range(count)]
         return [Windows(*settings) for settings in zip(extents, seconds, mixes, seeds, strict=True)]
 
@@ -88,7 +88,7 @@ class Held:
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
-        stems = {source: each[index % len(each)] for source, each in self.corpus.items()}
+        stems = {source: recordings[index % len(recordings)] for source, recordings in self.corpus.items()}
         lengths = [stem.frames / stem.rate for stem in stems.values()] if self.songs else [self._seconds(index)]
         seconds = min(max(lengths), self.data.valid_seconds or math.inf)
         audio = {source: self._middle(stem, seconds, max(lengths)) for source, stem in stems.items()}
@@ -119,10 +119,10 @@ class Held:
         level = self.data.valid_db[index % len(self.data.valid_db)]
         first = audio[self.first]
         others = [samples for source, samples in audio.items() if source != self.first]
-        wanted, rest = power(first), power(np.sum(others, 0))
-        if min(wanted, rest) <= SILENT:
+        first_power, others_power = power(first), power(np.sum(others, 0))
+        if min(first_power, others_power) <= SILENT:
             return first
-        return first * np.float32(math.sqrt(rest / wanted * 10 ** (level / 10)))
+        return first * np.float32(math.sqrt(others_power / first_power * 10 ** (level / 10)))
 
     def name(self, index: int) -> str:
         return self.corpus[self.first][index].name

@@ -45,8 +45,8 @@ class Whole(nn.Module):
             stems = self._stems(model.features(mixture.magnitude), mixture, [*range(sources)], length)
         else:
             conditions = torch.eye(sources, device=audio.device)[:, None]  # a pass for each source
-            each = [model.features(mixture.magnitude, condition) for condition in conditions]
-            stems = torch.cat([self._stems(features, mixture, [0], length) for features in each], 1)
+            features_of_sources = [model.features(mixture.magnitude, condition) for condition in conditions]
+            stems = torch.cat([self._stems(features, mixture, [0], length) for features in features_of_sources], 1)
         return stems
 
     def _spectrogram(self, signal: Tensor) -> Mixture:

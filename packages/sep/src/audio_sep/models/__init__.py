@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import PACKAGE
+from ..config import SeparatorConfig
 from .networks import (
     ConditionalUNet,
     MobileNetSubbandTime,
@@ -33,3 +34,8 @@ MODELS: dict[str, type[SpectrogramSeparator]] = {
 def load(path: str | Path, device: str = "cpu") -> SpectrogramSeparator:
     """The model of a bundle or run, by its folder or Hub id; or of the wheel, by a name of `PACKAGE.shipped`."""
     return PACKAGE.load(path, [*MODELS.values()], device)
+
+
+def load_config(path: str | Path) -> SeparatorConfig:
+    """The config of the model that `load` would build."""
+    return PACKAGE.load_config(path, [*MODELS.values()])
