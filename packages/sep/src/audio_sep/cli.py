@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_models(parser: command.Parser) -> None:
-    what = "a bundle's or a run's folder, or a Hub id; several share one pass over each file"
+    what = "a bundle's or a run's folder or a Hub id, several for one pass over each file (default: that in the wheel)"
     parser.add_argument("--model", action="extend", nargs="+", metavar="BUNDLE", help=what)
 
 
@@ -160,9 +160,6 @@ def _separate(args: argparse.Namespace) -> int:
     residual = _residual(args)
     if args.jobs < 1:
         raise InputError(f"--jobs: expected 1 or more, got {args.jobs}")
-    if not args.model and not PACKAGE.shipped:
-        raise InputError("--model: no model comes with the package; `models` shows which you can fetch and convert")
-
     from audio_core import audio
 
     from . import parallel
