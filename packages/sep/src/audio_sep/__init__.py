@@ -1,7 +1,7 @@
 """Music source separation with the models of Bytesep, for audio of any length.
 
-`model = load(path)` gives the model of a bundle, `load()` that in the wheel, and `separate(model, audio, rate)` the stems
-of a recording of any length. `Separator` holds one or more models for many recordings.
+`model = load(path)` gives the model of a bundle, `load()` that in the wheel, and `separate(model, audio, rate)` the
+stems of a recording of any length. `Separator` holds one or more models for many recordings.
 """
 
 from pathlib import Path
