@@ -31,8 +31,8 @@ MODELS: dict[str, type[SpectrogramSeparator]] = {
 }
 
 
-def load(path: str | Path, device: str = "cpu") -> SpectrogramSeparator:
-    """The model of a bundle or run, by its folder or Hub id; or of the wheel, by a name of `PACKAGE.shipped`."""
+def load(path: str | Path = "default", device: str = "cpu") -> SpectrogramSeparator:
+    """The model of a bundle or run, by its folder or Hub id; or of the wheel: `default`, which finds a voice."""
     return PACKAGE.load(path, [*MODELS.values()], device)
 
 
