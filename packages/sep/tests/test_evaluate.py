@@ -64,6 +64,18 @@ def test_measures_are_medians_or_means_over_songs(songs):
     assert "vocals" in table and "gain" in table and "3 songs, 3 s" in table
 
 
+def test_the_rest_is_measured_where_songs_have_it(songs):
+    result = evaluate(Toy({"vocals": gain(0.25)}), songs, quiet=True, residual="accompaniment")
+    assert result.sources == ["vocals", "accompaniment"]
+    song = songs / "test/song1"
+    stems = {stem: audio.read(song / f"{stem}.wav").samples for stem in STEMS}
+    mixture = sum(stems.values())
+    expected = module.values(0.75 * mixture, mixture - stems["vocals"], RATE, "accompaniment")
+    assert result.songs[1].sources["accompaniment"].estimate == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(InputError, match="none of the songs could be measured"):
+        evaluate(Toy({"vocals": gain(0.25)}), songs, quiet=True, residual="applause")
+
+
 def test_the_page_holds_totals_songs_and_players(songs, tmp_path):
     result = evaluate(halves(), songs, listen=1, quiet=True, segment=0.5, shifts=2)
     report = Report("title")

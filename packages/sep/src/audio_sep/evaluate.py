@@ -176,7 +176,7 @@ def evaluate(
     result = Result([], 0, [], options)
     for path, song in tqdm(chosen, desc="evaluate", unit="song", disable=quiet or None):
         try:
-            stems = _read(song, str(path), separator.stems, quiet)
+            stems = _read(song, str(path), separator.names, quiet)
             estimates = separator(stems["mixture"], separator.rate)
         except InputError as error:
             text = str(error)
