@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,15 +132,15 @@ with mock.patch.object(api, "get_model", lambda **_: model):
 
 
 def commands(folder: Path) -> dict[str, list[object]]:
-    """By name, programs that take a file and `-o FOLDER`; ours first."""
+    """By name, programs that take a file and `-o FOLDER`; ours last, since they are compared with the other."""
     known: dict[str, list[object]] = {}
-    for name in SECONDS:
-        PACKAGE.save(model_of(name), folder / name, "# Random weights")
-        known[name] = [sys.executable, "-m", "audio_sep", "separate", "--quiet", "--model", folder / name]
     try:
         known["demucs"] = [python_with(DEMUCS, "demucs.api"), "-c", DEMUCS_COMMAND]
     except (OSError, RuntimeError) as error:
         print(f"{DEMUCS} is not measured: {error}")
+    for name in SECONDS:
+        PACKAGE.save(model_of(name), folder / name, "# Random weights")
+        known[name] = [sys.executable, "-m", "audio_sep", "separate", "--model", folder / name, "--quiet"]
     return known
 
 
@@ -158,26 +159,25 @@ def separated(command: Sequence[object], seconds: int, folder: Path) -> Cost:
 
 
 def files(lengths: Sequence[int], hours: float) -> None:
+    costs: dict[tuple[str, int], Cost] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        programs, peaks = commands(folder), {}
+        programs = commands(folder)
         print("files of noise: whole processes, ours a stem, demucs (41.5 million parameters) four stems")
-        for seconds in lengths:
-            costs = {program: separated(command, seconds, folder) for program, command in programs.items()}
-            peaks[seconds] = {program: each.megabytes for program, each in costs.items()}
-            for program, own in costs.items():
-                line = f"  {seconds:3} s, {program:22} {own.seconds:7.1f} CPU s, {own.megabytes:5.0f} MB"
-                if program in SECONDS and "demucs" in costs:
-                    other = costs["demucs"]
-                    line += f"; demucs {other.seconds / own.seconds:.2f} times the time"
-                    line += f", {other.megabytes / own.megabytes:.2f} times the memory"
-                print(line, flush=True)
+        for seconds, program in product(lengths, programs):
+            own = costs[program, seconds] = separated(programs[program], seconds, folder)
+            line = f"  {seconds:3} s, {program:22} {own.seconds:7.1f} CPU s, {own.megabytes:5.0f} MB"
+            if program in SECONDS and "demucs" in programs:
+                other = costs["demucs", seconds]
+                line += f"; demucs {other.seconds / own.seconds:.2f} times the time"
+                line += f", {other.megabytes / own.megabytes:.2f} times the memory"
+            print(line, flush=True)
         if hours:
             own = separated(programs[MOBILENET], round(3600 * hours), folder)
             print(f"  {hours:g} h, {MOBILENET}: {own.seconds:.0f} CPU s, {own.megabytes:.0f} MB")
-    for program, before in peaks[60].items():
-        if 600 in peaks:
-            print(f"  {program}: {peaks[600][program] - before:+.0f} MB from 60 to 600 s")
+    for program in programs if 600 in lengths else ():
+        more = costs[program, 600].megabytes - costs[program, 60].megabytes
+        print(f"  {program}: {more:+.0f} MB from 60 to 600 s")
 
 
 def main() -> None:
