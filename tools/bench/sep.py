@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="of which the fastest counts (default: 3)")
     parser.add_argument("--long", action="store_true", help="also a file of ten minutes, which takes demucs ten, too")
-    parser.add_argument("--hours", type=float, default=0.0, help="of a further file, for MobileNet; 1.3 GB for 2")
+    parser.add_argument("--hours", type=float, default=0.0, help="of a further file, for MobileNet; 2 need 2.6 GB")
     args = parser.parse_args()
     torch.set_num_threads(1)
     networks(args.rounds)
