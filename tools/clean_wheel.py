@@ -23,6 +23,7 @@ def start_alone(wheel: Path, links: list[str]) -> str:
         python = Path(folder, "v", "Scripts" if os.name == "nt" else "bin", "python")
         subprocess.run([*uv, "venv", "-q", f"{folder}/v"], check=True)
         install = [*uv, "pip", "install", "-q", "--python", python, "-c", ROOT / "tools/constraints.txt"]
+        install += ["--refresh-package", "audio-core"]  # else that of an earlier build may come from uv's cache
         subprocess.run([*install, *links, wheel], check=True)
         hello = [python, "-c", f"import {module}; print({module}.__name__, {module}.__version__)"]
         line = subprocess.run(hello, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
