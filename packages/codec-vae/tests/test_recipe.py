@@ -58,7 +58,10 @@ def test_the_exponential_schedule_is_a_staircase_of_single_steps(schedules):
 def test_averaged_weights_are_stable_audio_tools_s(schedules):
     largest, walk = schedules.config["ema"]["beta"], schedules.inputs["param_walk"]
     decay = averaging(largest)
-    same([decay(n) for n in schedules.inputs["ema_steps"].tolist()], schedules.outputs["ema_decay_after_call"] * above_two(schedules))
+    same(
+        [decay(n) for n in schedules.inputs["ema_steps"].tolist()],
+        schedules.outputs["ema_decay_after_call"] * above_two(schedules),
+    )
     net = nn.Linear(3, 1, bias=False)
     net.weight.data[:] = walk[0]
     average, trace = Average(net, decay), [walk[0]]
