@@ -38,6 +38,7 @@ from .coders import (
 )
 from .pretransforms import FilterBankConfig, PatchedConfig, PretransformConfig, WaveletConfig
 
+
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
     rate: int = 44100
