@@ -153,7 +153,7 @@ class _Encoder:
             items.save(targets[number], dataclasses.replace(item, facts=facts), settings.half, mask)
 
     def _encoded(self, source: Path, name: str, wanted: set[int]) -> Iterator[tuple[int, Latents]]:
-        """The wanted items of a recording, without facts. Memory is bounded by one of them, or by a piece of a whole."""
+        """The wanted items of a recording, without facts. Memory holds one of them, or a piece of a whole."""
         model, codes = self.model, self.settings.codes
         draw = partial(generator, self.settings.seed, name)
         if self.size is None:
