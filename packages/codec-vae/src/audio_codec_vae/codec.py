@@ -65,15 +65,13 @@ def reconstruct_file(
 
 
 def _encoded(model: Autoencoder, source: str | Path, codes: bool, seed: int | None, quiet: bool) -> stored.Latents:
-    expect_audio(model, source, quiet)
+    announced(model, source, quiet)
     return stored.encode_file(model, source, codes, generator=generator(seed, Path(source).name))
 
 
-def expect_audio(model: Autoencoder, source: str | Path, quiet: bool = False) -> audio.Info:
-    """The header of a file that holds audio; a remark on standard error says how it will be converted."""
+def announced(model: Autoencoder, source: str | Path, quiet: bool = False) -> audio.Info:
+    """The header of an audio file; a remark on standard error says how it will be converted."""
     header, channels = audio.info(source), model.channels
-    if not header.frames:
-        raise InputError(f"{source}: holds no audio (0 samples)")
     changes = [f"resampled from {header.rate} to {model.sample_rate} Hz"] if header.rate != model.sample_rate else []
     if header.channels != channels:
         count = "its channel copied to all" if header.channels == 1 else f"{header.channels} channels mixed to one"

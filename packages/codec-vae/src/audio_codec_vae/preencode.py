@@ -27,7 +27,7 @@ from audio_core.files import InputError, read_json
 from audio_core.latents import Latents
 
 from . import items
-from .codec import expect_audio, generator
+from .codec import generator
 from .models.autoencoder import Autoencoder
 
 
@@ -134,7 +134,7 @@ class _Encoder:
 
     def encode(self, source: Path, name: str, targets: Mapping[int, Path]) -> None:
         """Write the items in `targets` of the recording that the facts call `name`."""
-        header, total = expect_audio(self.model, source, quiet=True), self._length(source)
+        header, total = audio.info(source), self._length(source)
         settings, size = self.settings, self.size or total
         for number, item in self._encoded(source, name, set(targets)):
             start, longest = number * size, max(total, size)
