@@ -81,6 +81,10 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "download": ("registry",),
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
+    "audio_codec_vae": {
+        "model_config": ("config",),
+        "original": ("model_config",),  # it says what a checkpoint does not
+    },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
 TRAINING = ("accelerate", "audio_core.train", "{}.recipe", "{}.data", "{}.task", "{}.train")

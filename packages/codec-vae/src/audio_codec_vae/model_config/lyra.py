@@ -1,0 +1,158 @@
+"""LyraCodec's config.yaml, in both of its arrangements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from audio_core.files import InputError
+
+from ..config import AutoencoderConfig, LogVarianceConfig, LyraDecoderConfig, LyraEncoderConfig
+from .stated import ModelConfig, build
+
+
+@dataclass(frozen=True)
+class Network:
+    """The arguments of its VAE."""
+
+    in_channels: int = 2
+    base_channels: int = 128
+    latent_dim: int = 64
+    c_mults: tuple[tuple[int, int], ...] = ((1, 1), (1, 2), (2, 4), (4, 8), (8, 16))
+    strides: tuple[int, ...] = (2, 4, 4, 8, 8)
+
+    def __post_init__(self) -> None:
+        if len(self.c_mults) != len(self.strides) or not self.strides:
+            raise ValueError(f"c_mults: {len(self.c_mults)} are given, and {len(self.strides)} strides")
+        for (_, before), (after, _) in zip(self.c_mults, self.c_mults[1:], strict=False):
+            if before != after:
+                raise ValueError(f"c_mults: a block gives {before} times base_channels, and the next takes {after}")
+
+    def autoencoder(self, rate: int, group_norm: bool) -> AutoencoderConfig:
+        shape: dict[str, Any] = {name: getattr(self, name) for name in ("base_channels", "latent_dim", "strides")}
+        shape |= {"c_mults": self.c_mults, "group_norm": group_norm}
+        return AutoencoderConfig(
+            rate=rate,
+            channels=self.in_channels,
+            encoder=LyraEncoderConfig(in_channels=self.in_channels, **shape),
+            decoder=LyraDecoderConfig(out_channels=self.in_channels, **shape),
+            bottleneck=LogVarianceConfig(),
+        )
+
+
+# --- of the first revision ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Training:
+    batch_size: int = 4
+    num_epochs: int = 500
+    learning_rate: float = 2e-4
+    weight_decay: float = 1e-4
+    kl_weight: float = 1e-6
+    kl_anneal_epochs: int = 2
+    recon_loss_scale: float = 1.0
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    gradient_clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class Data:
+    train_dir: str = "./data/vocal_dataset"
+    target_length: int = 40960
+    target_sr: int = 44100
+    train_split: float = 0.9
+    num_workers: int = 2
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    save_dir: str = "./checkpoints"
+    save_every_n_epochs: int = 2
+    keep_last_n: int = 3
+
+
+@dataclass(frozen=True)
+class Logging:
+    wandb_project: str = "LyraCodec"
+    log_every_n_steps: int = 10
+    save_audio_every_n_epochs: int = 10
+    num_audio_samples: int = 4
+
+
+@dataclass(frozen=True)
+class System:
+    device: str = "cuda"
+    mixed_precision: bool = True
+
+
+@dataclass(frozen=True)
+class File:
+    model: Network = Network()
+    training: Training = Training()
+    data: Data = Data()
+    checkpointing: Checkpointing = Checkpointing()
+    logging: Logging = Logging()
+    system: System = System()
+
+
+# --- of later ones -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    model: Network
+    data: dict[str, Any]
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rate:
+    sample_rate: int
+
+
+def recognized(data: Any) -> bool:
+    """Whether this is the content of such a file."""
+    if not isinstance(data, Mapping):
+        return False
+    later = data.get("hyperparameters")
+    model = later.get("model") if isinstance(later, Mapping) else data.get("model")
+    return isinstance(model, Mapping) and "base_channels" in model
+
+
+def understood(data: Mapping[str, Any]) -> ModelConfig:
+    """The configuration in the content of such a file.
+
+    The later revision has normalisation that its files do not mention; those of the months between have none. So the
+    training of a later file is left out, and the weights decide where there are any.
+    """
+    if "hyperparameters" not in data:
+        file = build(File, data)
+        return ModelConfig(file.model.autoencoder(file.data.target_sr, False), "LyraCodec", file.training)
+    inner = build(Hyperparameters, data["hyperparameters"], "hyperparameters")
+    rate = build(Rate, {k: v for k, v in inner.data.items() if k == "sample_rate"}, "hyperparameters.data").sample_rate
+    remark = "its arrangement is that of later revisions, which have group norm; weights without it say so themselves"
+    return ModelConfig(inner.model.autoencoder(rate, True), "LyraCodec", remarks=(remark,))
+
+
+def from_weights(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Network, bool]:
+    """The arguments and the normalisation that the shapes of a checkpoint tell."""
+    blocks = sorted(
+        {int(name.split(".")[1]) for name in shapes if name.startswith("encoder_blocks.") and name.split(".")[1:2]}
+    )
+    try:
+        base, channels, _ = shapes["encoder_init.weight"]
+        pairs, strides = [], []
+        for at in blocks:
+            outputs, inputs, taps = shapes[f"encoder_blocks.{at}.layers.4.weight"]
+            pairs.append((inputs // base, outputs // base))
+            strides.append(taps // 2)
+        latents = shapes["distribution_conv.weight"][0] // 2
+    except (KeyError, ValueError, IndexError, ZeroDivisionError):
+        raise InputError("looks like a LyraCodec, but its first or last layers are missing or strange") from None
+    group_norm = "encoder_blocks.0.layers.0.layers.4.weight" in shapes
+    try:
+        return Network(channels, base, latents, tuple(pairs), tuple(strides)), group_norm
+    except ValueError as error:
+        raise InputError(str(error)) from None
