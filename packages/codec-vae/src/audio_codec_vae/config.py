@@ -272,8 +272,7 @@ class DACRVQConfig:
 
     input_dim: int = 512
     n_codebooks: int = 9
-    codebook_dim: int | tuple[int, ...] = 8
-    """Of each codebook, where they differ."""
+    codebook_dim: int = 8
     codebook_size: int = 1024
     quantizer_dropout: float = 0.0
     quantize_on_decode: bool = False
