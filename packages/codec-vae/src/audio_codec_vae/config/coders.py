@@ -1,14 +1,14 @@
-"""The configurations of the autoencoders, without torch: encoder, bottleneck and decoder are chosen one by one.
-
-Names and defaults of the settings are the originals', where a user meets them in a model_config.json.
-"""
+"""The configurations of encoders and decoders."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-# --- encoders and decoders -------------------------------------------------------------------------------
+from .checks import within
+
+HEAD = 128
+"""Channels of an attention head in TAAE's transformers; narrower layers have one head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +135,9 @@ class SEANetEncoderConfig:
     lstm: int = 2
     """Layers; 0: none."""
 
+    def __post_init__(self) -> None:
+        _check_seanet(self)
+
     @property
     def ratio(self) -> int:
         return math.prod(self.ratios)
@@ -156,6 +159,9 @@ class SEANetDecoderConfig:
     dilation_base: int = 2
     compress: int = 2
     lstm: int = 2
+
+    def __post_init__(self) -> None:
+        _check_seanet(self)
 
     @property
     def ratio(self) -> int:
@@ -179,6 +185,9 @@ class TAAEEncoderConfig:
     use_dilated_conv: bool = False
     conformer: bool = False
 
+    def __post_init__(self) -> None:
+        _check_taae(self)
+
     @property
     def ratio(self) -> int:
         return math.prod(self.strides)
@@ -199,6 +208,9 @@ class TAAEDecoderConfig:
     use_dilated_conv: bool = False
     conformer: bool = False
 
+    def __post_init__(self) -> None:
+        _check_taae(self)
+
     @property
     def ratio(self) -> int:
         return math.prod(self.strides)
@@ -207,162 +219,28 @@ class TAAEDecoderConfig:
 EncoderConfig = LyraEncoderConfig | OobleckEncoderConfig | DACEncoderConfig | SEANetEncoderConfig | TAAEEncoderConfig
 DecoderConfig = LyraDecoderConfig | OobleckDecoderConfig | DACDecoderConfig | SEANetDecoderConfig | TAAEDecoderConfig
 
-# --- bottlenecks -----------------------------------------------------------------------------------------
+
+def _check_seanet(config: SEANetEncoderConfig | SEANetDecoderConfig) -> None:
+    within(config, 1, "channels", "dimension", "n_filters", "ratios", "dilation_base", "compress")
+    within(config, 1, "kernel_size", "last_kernel_size", "residual_kernel_size")
+    within(config, 0, "n_residual_layers", "lstm")
+    if config.compress > config.n_filters:
+        raise ValueError(f"compress leaves no channel of {config.n_filters} n_filters, got {config.compress}")
 
 
-@dataclass(frozen=True)
-class LogVarianceConfig:
-    """LyraCodec's Gaussian: mean and log variance, limited to [-10, 10]."""
-
-
-@dataclass(frozen=True)
-class VAEConfig:
-    """A Gaussian of mean and softplus deviation."""
-
-
-@dataclass(frozen=True)
-class TanhConfig:
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class L2NormConfig:
-    """Vectors of length 1."""
-
-
-@dataclass(frozen=True)
-class WassersteinConfig:
-    """Drawn towards a Gaussian by the maximum mean discrepancy of a batch."""
-
-    noise_augment_dim: int = 0
-    """Channels of noise that decoding appends."""
-    bypass_mmd: bool = False
-    use_tanh: bool = False
-    tanh_scale: float = 5.0
-
-
-@dataclass(frozen=True)
-class SoftNormConfig:
-    """A scale and a shift for each channel, learnt so that latents have mean 0 and deviation 1."""
-
-    dim: int = 64
-    noise_augment_dim: int = 0
-    noise_regularize: bool = False
-
-
-@dataclass(frozen=True)
-class RVQConfig:
-    """EnCodec's residual vector quantiser, with codebooks that are moving averages."""
-
-    dim: int = 128
-    codebook_size: int = 1024
-    num_quantizers: int = 8
-    decay: float = 0.99
-    threshold_ema_dead_code: float = 2
-
-
-@dataclass(frozen=True)
-class RVQVAEConfig(RVQConfig):
-    """A Gaussian, then the quantiser."""
-
-
-@dataclass(frozen=True)
-class DACRVQConfig:
-    """DAC's residual vector quantiser, with codebooks that learn by gradients."""
-
-    input_dim: int = 512
-    n_codebooks: int = 9
-    codebook_dim: int = 8
-    codebook_size: int = 1024
-    quantizer_dropout: float = 0.0
-    quantize_on_decode: bool = False
-    noise_augment_dim: int = 0
-
-
-@dataclass(frozen=True)
-class DACRVQVAEConfig(DACRVQConfig):
-    """A Gaussian, then the quantiser."""
-
-
-@dataclass(frozen=True)
-class FSQConfig:
-    """Finite scalar quantisation."""
-
-    levels: tuple[int, ...] = (8, 5, 5, 5)
-    num_codebooks: int = 1
-    dim: int | None = None
-    """Channels before and after, where a projection changes them; None: levels times codebooks."""
-    noise_augment_dim: int = 0
-
-
-@dataclass(frozen=True)
-class DitheredFSQConfig:
-    """Finite scalar quantisation that learns with uniform noise in place of rounding."""
-
-    dim: int = 8
-    """Channels of one codebook."""
-    levels: int | tuple[int, ...] = 5
-    num_codebooks: int = 1
-    noise_dropout: float = 0.05
-
-
-BottleneckConfig = (
-    LogVarianceConfig
-    | VAEConfig
-    | TanhConfig
-    | L2NormConfig
-    | WassersteinConfig
-    | SoftNormConfig
-    | RVQConfig
-    | RVQVAEConfig
-    | DACRVQConfig
-    | DACRVQVAEConfig
-    | FSQConfig
-    | DitheredFSQConfig
-)
-
-# --- what comes before the encoder and after the decoder ---------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PatchedConfig:
-    """Stretches of samples become channels."""
-
-    channels: int
-    patch_size: int
-    oversampling: int = 1
-
-
-@dataclass(frozen=True)
-class WaveletConfig:
-    channels: int
-    levels: int
-    wavelet: str = "bior4.4"
-
-
-@dataclass(frozen=True)
-class FilterBankConfig:
-    """A pseudo-QMF filter bank."""
-
-    channels: int
-    num_bands: int = 16
-    attenuation: int = 100
-
-
-PretransformConfig = PatchedConfig | WaveletConfig | FilterBankConfig
-
-# --- the whole -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
-    rate: int = 44100
-    channels: int = 2
-    encoder: EncoderConfig = field(default_factory=LyraEncoderConfig)
-    decoder: DecoderConfig = field(default_factory=LyraDecoderConfig)
-    bottleneck: BottleneckConfig | None = field(default_factory=LogVarianceConfig)
-    pretransform: PretransformConfig | None = None
-    soft_clip: bool = False
-    """Limits the output by tanh."""
-    frozen: tuple[str, ...] = ()
-    """Which of encoder, bottleneck and decoder do not learn."""
+def _check_taae(config: TAAEEncoderConfig | TAAEDecoderConfig) -> None:
+    within(config, 1, "channels", "latent_dim", "c_mults", "strides")
+    within(config, 1, "in_channels" if isinstance(config, TAAEEncoderConfig) else "out_channels")
+    within(config, 0, "transformer_depths")
+    if config.sliding_window is not None:
+        within(config, 0, "sliding_window")
+    if not len(config.c_mults) == len(config.strides) == len(config.transformer_depths):
+        lengths = f"{len(config.c_mults)}, {len(config.strides)} and {len(config.transformer_depths)}"
+        raise ValueError(f"c_mults, strides and transformer_depths need as many numbers each, got {lengths}")
+    widths = [config.channels * factor for factor in config.c_mults]
+    for width in widths:
+        if width % HEAD if width > HEAD else width % 4:
+            raise ValueError(f"channels times c_mults must be multiples of {HEAD}, or of 4 below it, got {width}")
+    for width, before, stride in zip(widths, (widths[0], *widths), config.strides, strict=False):
+        if stride == 1 and width != before:
+            raise ValueError(f"a stride of 1 keeps the width, but c_mults change it from {before} to {width}")
