@@ -38,8 +38,8 @@ class RVQ(Bottleneck):
         if self.training:
             processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
             mean = len(x) * x.shape[-1] * processes / self.codebooks[0]  # vectors for each entry
-            # With few vectors the original replaces every entry in every step.
-            self.quantizer.revive = min(0.5, self.threshold / max(mean, 1e-9))
+            # A small batch has less than the threshold for each entry: the original then replaces all in every step.
+            self.quantizer.revive = min(0.5, self.threshold / mean)
         latents, codes, losses = self.quantizer(x)
         return Encoded(latents, codes, {"quantizer": losses.mean()} if self.training else {})
 
@@ -93,7 +93,7 @@ class ProjectedQuantizer(nn.Module):
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> Projected:
         """Codes are (B, K, F) here, and the losses sums over the codebooks and means over the batch."""
-        counts = self._counts(len(x), generator).to(x.device)
+        counts = self._counts(x, generator)
         residual, latents, codes = x, torch.zeros_like(x), []
         commitment, codebook = x.new_zeros(()), x.new_zeros(())
         for at, quantizer in enumerate(self.quantizers):
@@ -105,14 +105,14 @@ class ProjectedQuantizer(nn.Module):
             commitment, codebook = commitment + (used * part.commitment).mean(), codebook + (used * part.codebook).mean()
         return Projected(latents, torch.stack(codes, 1), commitment, codebook)
 
-    def _counts(self, items: int, generator: Generator | None) -> Tensor:
+    def _counts(self, x: Tensor, generator: Generator | None) -> Tensor:
         """How many codebooks each item (B,) uses: all of them, but in training random numbers for a share of them."""
-        counts = torch.full((items,), len(self.quantizers))
-        dropped = int(items * self.dropout) if self.training else 0
+        counts = torch.full((len(x),), len(self.quantizers), device=x.device)
+        dropped = int(len(x) * self.dropout) if self.training else 0
         if dropped:
-            device = "cpu" if generator is None else generator.device
+            device = x.device if generator is None else generator.device
             drawn = torch.randint(1, len(self.quantizers) + 1, (dropped,), generator=generator, device=device)
-            counts[:dropped] = drawn.cpu()
+            counts[:dropped] = drawn.to(x.device)
         return counts
 
     def from_codes(self, codes: Tensor) -> Tensor:
