@@ -82,7 +82,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
     "audio_codec_vae": {
-        "model_config": ("config",),
+        "model_config": ("recipe",),
         "original": ("model_config",),  # it says what a checkpoint does not
     },
 }

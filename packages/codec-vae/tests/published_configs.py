@@ -34,11 +34,7 @@ def training(lr, filters, scales, optimizers=None, bottleneck=None, ema=True):
         "learning_rate": lr,
         "warmup_steps": 0,
         "use_ema": ema,
-        **(
-            {"optimizer_configs": dict(zip(("autoencoder", "discriminator"), optimizers, strict=False))}
-            if optimizers
-            else {}
-        ),
+        **({"optimizer_configs": optimizers} if optimizers else {}),
         "loss_configs": losses | ({"bottleneck": bottleneck} if bottleneck else {}),
         "demo": {"demo_every": 2000},
     }
@@ -87,13 +83,9 @@ def stable_audio_2():
 
 def dac_2048():
     falling = {"type": "ExponentialLR", "config": {"gamma": 0.999996}}
+    optimizers = both(adamw(1e-4, falling), adamw(5e-5, falling))
     return whole(
-        *(
-            44100,
-            1,
-            65536,
-            training(1e-4, 32, 7, [adamw(lr, falling) for lr in (1e-4, 5e-5)], {"weights": {"kl": 1e-6}}),
-        ),
+        *(44100, 1, 65536, training(1e-4, 32, 7, optimizers, {"weights": {"kl": 1e-6}})),
         encoder={"type": "dac", "config": {"latent_dim": 64, "d_model": 128, "strides": [4, 8, 8, 8]}},
         decoder={"type": "dac", "config": {"latent_dim": 32, "channels": 1536, "rates": [8, 8, 8, 4]}},
         bottleneck={"type": "vae"},

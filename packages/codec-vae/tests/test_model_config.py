@@ -241,7 +241,7 @@ def test_what_is_unknown_is_one_clear_line(published):
     refused(changed(whole, model__bottleneck__type="vqvae"), text)
     refused(changed(whole, model__bottleneck__config={"dim": 3}), "model.bottleneck.config: unknown key dim")
     refused(changed(whole, model_type="autoencodr"), "'autoencodr' is not one of autoencoder, diffusion_cond")
-    refused(changed(whole, model_type="diffusion_autoencoder"), "has a diffusion model for a decoder")
+    refused(changed(whole, model_type="diffusion_autoencoder"), "whose decoder is a diffusion model")
     text = "norm: 'none' is not one of weight_norm"
     refused(changed(published["encodec_musicgen_rvq"], model__encoder__config__norm="none"), text)
     refused({"layers": 3}, "is no configuration of stable-audio-tools, diffusers or LyraCodec")
@@ -309,7 +309,7 @@ def test_both_arrangements_of_lyracodec_are_understood(lyra):
     first = lyra(LYRA)
     assert (first.model.encoder, first.model.decoder) == (LyraEncoderConfig(), LyraDecoderConfig())
     assert (first.model.rate, first.model.channels, first.model.bottleneck) == (44100, 2, LogVarianceConfig())
-    assert first.training.learning_rate == 1e-4, "which the original reads as text"
+    assert first.training["optimizer"]["lr"] == 1e-4, "which the original reads as text"
     later = lyra(LATER)
     assert later.model.encoder == LyraEncoderConfig(in_channels=1, group_norm=True)
     assert (later.model.rate, later.model.channels) == (48000, 1)

@@ -5,17 +5,18 @@ It stands beside `original`, since a configuration without a checkpoint is of us
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from audio_core import config
 from audio_core.files import InputError, read_json, read_text
 
+from ..recipe import Recipe
 from . import diffusers, lyra, stable_audio
 from .stated import ModelConfig
 
-__all__ = ["ModelConfig", "read", "understood"]
+__all__ = ["ModelConfig", "migrated", "read", "understood"]
 
 
 def read(path: str | Path) -> ModelConfig:
@@ -28,6 +29,17 @@ def read(path: str | Path) -> ModelConfig:
         return understood(data)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def migrated(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, str]:
+    """The recipe to train as the configuration in a file says, with further `settings`; and it as YAML with remarks."""
+    stated = read(path)
+    try:
+        recipe = config.build(Recipe, {**stated.training, "model": config.plain(stated.model)}, settings)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    head = [f"From {Path(path).name}, a configuration of {stated.origin}", *stated.remarks]
+    return recipe, "".join(f"# {line}\n" for line in head) + config.dump(recipe)
 
 
 def understood(data: Any) -> ModelConfig:

@@ -9,7 +9,9 @@ from typing import Any
 from audio_core.files import InputError
 
 from ..config import AutoencoderConfig, LogVarianceConfig, LyraDecoderConfig, LyraEncoderConfig
-from .stated import ModelConfig, build
+from .stated import ModelConfig, build, quarters
+
+_ORIGIN = "LyraCodec"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Network:
     def __post_init__(self) -> None:
         if len(self.c_mults) != len(self.strides) or not self.strides:
             raise ValueError(f"c_mults: {len(self.c_mults)} are given, and {len(self.strides)} strides")
+        if self.c_mults[0][0] != 1:
+            raise ValueError(f"c_mults: the first block takes base_channels, got {self.c_mults[0][0]} times as many")
         for (_, before), (after, _) in zip(self.c_mults, self.c_mults[1:], strict=False):
             if before != after:
                 raise ValueError(f"c_mults: a block gives {before} times base_channels, and the next takes {after}")
@@ -55,6 +59,18 @@ class Training:
     recon_loss_scale: float = 1.0
     adam_betas: tuple[float, float] = (0.9, 0.999)
     gradient_clip: float = 1.0
+
+    def plain(self) -> dict[str, Any]:
+        """As settings of our recipes."""
+        kl = {"weight": self.kl_weight, "convention": "mean_over_channels", "anneal_epochs": self.kl_anneal_epochs}
+        optimizer = {"lr": self.learning_rate, "betas": [*self.adam_betas], "weight_decay": self.weight_decay}
+        return {
+            "losses": {"spectral": None, "time": {"l2": self.recon_loss_scale}, "kl": kl},
+            "optimizer": {"kind": "AdamW", **optimizer},
+            "clip": self.gradient_clip,
+            "batch": self.batch_size,
+            "epochs": self.num_epochs,
+        }
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,54 @@ class File:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    warmup_steps: int = 10_000
+    inv_gamma: float = 100_000
+    power: float = 0.6
+
+
+@dataclass(frozen=True)
+class STFT:
+    fft_sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64, 32)
+    hop_sizes: tuple[int, ...] = (512, 256, 128, 64, 32, 16, 8)
+    win_lengths: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64, 32)
+    perceptual_weighting: bool = True
+
+    def __post_init__(self) -> None:
+        quarters(self, "fft_sizes", "hop_sizes", "win_lengths")
+
+
+@dataclass(frozen=True)
+class LaterTraining:
+    """What all later revisions have; the rest is about their logs."""
+
+    learning_rate: float = 1e-4
+    lr_scheduler: Schedule = Schedule()
+    batch_size: int = 12
+    num_epochs: int = 50
+    weight_decay: float = 3e-4
+    kl_weight: float = 1e-4
+    kl_warmup_steps: int = 5000
+    betas: tuple[float, float] = (0.8, 0.99)
+    stft_loss_params: STFT = STFT()
+
+    def plain(self) -> dict[str, Any]:
+        kl = {"weight": self.kl_weight, "convention": "mean_over_channels", "anneal_steps": self.kl_warmup_steps}
+        optimizer = {"lr": self.learning_rate, "betas": [*self.betas], "weight_decay": self.weight_decay}
+        schedule, stft = self.lr_scheduler, self.stft_loss_params
+        weighting = "A" if stft.perceptual_weighting else "none"
+        spectral = {"windows": [*stft.fft_sizes], "weighting": weighting, "divide_by": "target"}
+        inverse = {"warmup": schedule.warmup_steps, "inv_gamma": schedule.inv_gamma, "power": schedule.power}
+        return {
+            "losses": {"spectral": spectral, "kl": kl},
+            "optimizer": {"kind": "Adam", **optimizer},
+            "schedule": {"kind": "LyraInverse", **inverse},
+            "batch": self.batch_size,
+            "epochs": self.num_epochs,
+        }
+
+
+@dataclass(frozen=True)
 class Hyperparameters:
     model: Network
     data: dict[str, Any]
@@ -108,8 +172,9 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True)
-class Rate:
+class LaterData:
     sample_rate: int
+    target_length: int = 71680
 
 
 def recognized(data: Any) -> bool:
@@ -124,16 +189,19 @@ def recognized(data: Any) -> bool:
 def understood(data: Mapping[str, Any]) -> ModelConfig:
     """The configuration in the content of such a file.
 
-    The later revision has normalisation that its files do not mention; those of the months between have none. So the
-    training of a later file is left out, and the weights decide where there are any.
+    Later files do not say whether their networks have group norm: at first they had none. Weights say it themselves.
     """
     if "hyperparameters" not in data:
         file = build(File, data)
-        return ModelConfig(file.model.autoencoder(file.data.target_sr, False), "LyraCodec", file.training)
-    inner = build(Hyperparameters, data["hyperparameters"], "hyperparameters")
-    rate = build(Rate, {k: v for k, v in inner.data.items() if k == "sample_rate"}, "hyperparameters.data").sample_rate
-    remark = "its arrangement is that of later revisions, which have group norm; weights without it say so themselves"
-    return ModelConfig(inner.model.autoencoder(rate, True), "LyraCodec", remarks=(remark,))
+        return ModelConfig(file.model.autoencoder(file.data.target_sr, False), _ORIGIN, file.training.plain())
+    where = "hyperparameters"
+    inner = build(Hyperparameters, data[where], where)
+    sound, training = (
+        build(cls, {name: stated[name] for name in cls.__dataclass_fields__ if name in stated}, f"{where}.{key}")
+        for cls, stated, key in ((LaterData, inner.data, "data"), (LaterTraining, inner.training, "training"))
+    )
+    remark = "the networks have group norm, as in the last revision; weights without it say so themselves"
+    return ModelConfig(inner.model.autoencoder(sound.sample_rate, True), _ORIGIN, training.plain(), (remark,))
 
 
 def from_weights(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Network, bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from audio_core.files import InputError
 
 from .. import config as ours
-from .stated import build
+from .stated import build, unknown
 
 # --- settings that only the original has -------------------------------------------------------------------
 # A Literal has the one value that the networks here have. Others change nothing that a trained model computes.
@@ -154,10 +153,7 @@ def part(kinds: Mapping[str, tuple[type, type]], stated: Any, where: str) -> Any
     """Our configuration of a part with a `type` among `kinds` and a `config`, which is at `where` in the file."""
     name = stated.type
     if name not in kinds:
-        why = f", {_ABSENT[name]}," if name in _ABSENT else ""
-        near = difflib.get_close_matches(name, kinds, 1, 0.5)
-        hint = f"; did you mean {near[0]}?" if near and not why else ""
-        raise InputError(f"{where}.type: {name!r:.60}{why} is not one of {', '.join(kinds)}{hint}")
+        raise InputError(f"{where}.type: {unknown(name, kinds, _ABSENT.get(name, ''))}")
     read, wanted = kinds[name]
     values = build(read, stated.config or {}, f"{where}.config")
     return wanted(**{each.name: getattr(values, each.name) for each in dataclasses.fields(wanted)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,15 +12,15 @@ from audio_core.files import InputError
 from ..config import AutoencoderConfig, SEANetDecoderConfig, SEANetEncoderConfig
 from .fit import check_fit
 from .parts import BOTTLENECKS, DECODERS, ENCODERS, PRETRANSFORMS, Part, part
-from .stated import ModelConfig, build
+from .stated import ModelConfig, build, unknown
+from .training import Training, settings
 
 _ORIGIN = "stable-audio-tools"
 CONTAINERS = ("diffusion_cond", "diffusion_cond_inpaint", "diffusion_uncond", "lm")
 """The types of models that hold an autoencoder as their pretransform."""
 _ELSEWHERE = {
-    "diffusion_autoencoder": "has a diffusion model for a decoder, and is none of the autoencoders here",
-    "diffusion_prior": "holds no autoencoder",
-    "clap": "holds no autoencoder",
+    "diffusion_autoencoder": "whose decoder is a diffusion model",
+    **dict.fromkeys(("diffusion_prior", "clap"), "which holds no autoencoder"),
 }
 
 
@@ -61,7 +60,7 @@ class File:
     model: Model
     sample_size: int | None = None
     audio_channels: int | None = None
-    training: dict[str, Any] | None = None
+    training: Training | None = None
 
 
 def understood(data: Mapping[str, Any]) -> ModelConfig:
@@ -70,16 +69,20 @@ def understood(data: Mapping[str, Any]) -> ModelConfig:
     if kind in CONTAINERS:
         return _contained(data, str(kind))
     if kind != "autoencoder":
-        known = ("autoencoder", *CONTAINERS)
-        why = _ELSEWHERE.get(str(kind), f"is not one of {', '.join(known)}")
-        near = difflib.get_close_matches(str(kind), known, 1, 0.5)
-        hint = f"; did you mean {near[0]}?" if near and str(kind) not in _ELSEWHERE else ""
-        raise InputError(f"model_type: {kind!r:.60} {why}{hint}")
+        raise InputError(
+            f"model_type: {unknown(str(kind), ('autoencoder', *CONTAINERS), _ELSEWHERE.get(str(kind), ''))}"
+        )
     file = build(File, data)
     if file.audio_channels not in (None, file.model.in_channels or file.model.io_channels):
         raise InputError(f"audio_channels: is {file.audio_channels}, and model.io_channels {file.model.io_channels}")
     model, remarks = _autoencoder(file.model, file.sample_rate, "model")
-    return ModelConfig(model, _ORIGIN, file.training, tuple(remarks))
+    training: dict[str, Any] = {}
+    if file.training:
+        training, more = settings(file.training, model.channels)
+        remarks += more
+        if file.model.bottleneck and "commitment_weight" in (file.model.bottleneck.config or {}):
+            training["losses"]["quantizer"] = file.model.bottleneck.config["commitment_weight"]
+    return ModelConfig(model, _ORIGIN, training, tuple(remarks))
 
 
 def _contained(data: Mapping[str, Any], kind: str) -> ModelConfig:
