@@ -197,7 +197,7 @@ def test_weights_that_do_not_fit_are_named_and_counted(folder):
 
 def test_a_config_that_asks_for_too_much_is_refused_before_memory_is_taken(folder):
     edit(folder, config={"front": {"widths": [3, 10**9]}})
-    assert "holds far fewer weights than config.json describes" in refused(folder, [Net])
+    assert "holds far fewer weights than its configuration describes" in refused(folder, [Net])
 
 
 def test_strange_numbers_in_a_config_are_one_line(folder):
@@ -291,7 +291,7 @@ def test_a_config_that_describes_a_giant_is_stopped_while_it_is_built(tmp_path):
     assert bundle.load(tmp_path / "deep", [Deep]).config.layers == 2
     path = tmp_path / "deep/config.json"
     path.write_text(path.read_text().replace('"layers": 2', '"layers": 1000000000'))
-    assert "holds far fewer weights than config.json describes" in refused(tmp_path / "deep", [Deep])
+    assert "holds far fewer weights than its configuration describes" in refused(tmp_path / "deep", [Deep])
 
 
 def test_a_model_is_loaded_without_pytorch_s_compiler(tmp_path):

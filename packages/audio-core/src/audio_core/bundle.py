@@ -133,7 +133,7 @@ def load(
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)
     # Initial values are overwritten, so they draw nothing from the global generator. A wrong config is stopped early.
-    with torch.random.fork_rng(devices=[]), _at_most(4 * sum(map(math.prod, shapes.values())) + 1000, weights):
+    with torch.random.fork_rng(devices=[]), at_most(4 * sum(map(math.prod, shapes.values())) + 1000, weights):
         try:
             with no_values():
                 empty = cls(settings)
@@ -158,7 +158,7 @@ def load(
 
 
 @contextmanager
-def _at_most(values: int, weights: Path) -> Iterator[None]:
+def at_most(values: int, weights: Path) -> Iterator[None]:
     """Stop building a model once it has registered many more parameters than the file of weights holds."""
     left = values
 
@@ -166,7 +166,7 @@ def _at_most(values: int, weights: Path) -> Iterator[None]:
         nonlocal left
         left -= 0 if parameter is None else parameter.numel()
         if left < 0:
-            raise InputError(f"{weights}: holds far fewer weights than config.json describes")
+            raise InputError(f"{weights}: holds far fewer weights than its configuration describes")
 
     handle = register_module_parameter_registration_hook(count)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from audio_core.files import InputError
 
-from ..config import AutoencoderConfig, DACDecoderConfig, DACEncoderConfig, DACRVQConfig
+from ..config import AutoencoderConfig
 from .stated import ModelConfig, build
 
 
@@ -32,18 +32,17 @@ def understood(data: Mapping[str, Any]) -> ModelConfig:
     width = given.encoder_dim * 2 ** len(given.encoder_rates)
     if given.latent_dim not in (None, width):
         raise InputError(f"latent_dim: is {given.latent_dim}, and the encoders here give {width} channels")
-    bottleneck = DACRVQConfig(
-        input_dim=width,
-        n_codebooks=given.n_codebooks,
-        codebook_dim=given.codebook_dim,
-        codebook_size=given.codebook_size,
-        quantizer_dropout=given.quantizer_dropout,
-    )
-    model = AutoencoderConfig(
-        rate=given.sample_rate,
-        channels=1,
-        encoder=DACEncoderConfig(d_model=given.encoder_dim, strides=given.encoder_rates),
-        decoder=DACDecoderConfig(latent_dim=width, channels=given.decoder_dim, rates=given.decoder_rates),
-        bottleneck=bottleneck,
-    )
-    return ModelConfig(model, "descript-audio-codec")
+    books = {name: getattr(given, name) for name in ("n_codebooks", "codebook_dim", "codebook_size", "quantizer_dropout")}
+    data = {
+        "rate": given.sample_rate,
+        "channels": 1,
+        "encoder": {"kind": "DACEncoder", "d_model": given.encoder_dim, "strides": given.encoder_rates},
+        "decoder": {
+            "kind": "DACDecoder",
+            "latent_dim": width,
+            "channels": given.decoder_dim,
+            "rates": given.decoder_rates,
+        },
+        "bottleneck": {"kind": "DACRVQ", "input_dim": width, **books},
+    }
+    return ModelConfig(build(AutoencoderConfig, data), "descript-audio-codec")

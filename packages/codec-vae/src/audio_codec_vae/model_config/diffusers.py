@@ -8,7 +8,7 @@ from typing import Any
 
 from audio_core.files import InputError
 
-from ..config import AutoencoderConfig, OobleckDecoderConfig, OobleckEncoderConfig, VAEConfig
+from ..config import AutoencoderConfig
 from .stated import ModelConfig, build
 
 CLASS = "AutoencoderOobleck"
@@ -35,20 +35,18 @@ def understood(data: Mapping[str, Any]) -> ModelConfig:
             f"do not make encoder_hidden_size {file.encoder_hidden_size}"
         )
     shape = {"c_mults": file.channel_multiples, "strides": file.downsampling_ratios, "use_snake": True}
-    encoder = OobleckEncoderConfig(
-        in_channels=file.audio_channels,
-        channels=file.encoder_hidden_size,
-        latent_dim=file.encoder_hidden_size,
-        **shape,
-    )
-    decoder = OobleckDecoderConfig(
-        out_channels=file.audio_channels,
-        channels=file.decoder_channels,
-        latent_dim=file.decoder_input_channels,
-        final_tanh=False,
-        **shape,
-    )
-    model = AutoencoderConfig(
-        rate=file.sampling_rate, channels=file.audio_channels, encoder=encoder, decoder=decoder, bottleneck=VAEConfig()
-    )
-    return ModelConfig(model, "diffusers")
+    encoder = {"in_channels": file.audio_channels, "channels": file.encoder_hidden_size, **shape}
+    decoder = {"out_channels": file.audio_channels, "channels": file.decoder_channels, **shape}
+    data = {
+        "rate": file.sampling_rate,
+        "channels": file.audio_channels,
+        "encoder": {"kind": "OobleckEncoder", "latent_dim": file.encoder_hidden_size, **encoder},
+        "decoder": {
+            "kind": "OobleckDecoder",
+            "latent_dim": file.decoder_input_channels,
+            "final_tanh": False,
+            **decoder,
+        },
+        "bottleneck": {"kind": "VAE"},
+    }
+    return ModelConfig(build(AutoencoderConfig, data), "diffusers")

@@ -8,7 +8,7 @@ from typing import Any
 
 from audio_core.files import InputError
 
-from ..config import AutoencoderConfig, LogVarianceConfig, LyraDecoderConfig, LyraEncoderConfig
+from ..config import AutoencoderConfig
 from .stated import ModelConfig, build, quarters
 
 _ORIGIN = "LyraCodec"
@@ -25,24 +25,20 @@ class Network:
     strides: tuple[int, ...] = (2, 4, 4, 8, 8)
 
     def __post_init__(self) -> None:
-        if len(self.c_mults) != len(self.strides) or not self.strides:
-            raise ValueError(f"c_mults: {len(self.c_mults)} are given, and {len(self.strides)} strides")
-        if self.c_mults[0][0] != 1:
+        if self.c_mults and self.c_mults[0][0] != 1:
             raise ValueError(f"c_mults: the first block takes base_channels, got {self.c_mults[0][0]} times as many")
-        for (_, before), (after, _) in zip(self.c_mults, self.c_mults[1:], strict=False):
-            if before != after:
-                raise ValueError(f"c_mults: a block gives {before} times base_channels, and the next takes {after}")
 
     def autoencoder(self, rate: int, group_norm: bool) -> AutoencoderConfig:
-        shape: dict[str, Any] = {name: getattr(self, name) for name in ("base_channels", "latent_dim", "strides")}
-        shape |= {"c_mults": self.c_mults, "group_norm": group_norm}
-        return AutoencoderConfig(
-            rate=rate,
-            channels=self.in_channels,
-            encoder=LyraEncoderConfig(in_channels=self.in_channels, **shape),
-            decoder=LyraDecoderConfig(out_channels=self.in_channels, **shape),
-            bottleneck=LogVarianceConfig(),
-        )
+        shape = {name: getattr(self, name) for name in ("base_channels", "latent_dim", "c_mults", "strides")}
+        shape["group_norm"] = group_norm
+        data = {
+            "rate": rate,
+            "channels": self.in_channels,
+            "encoder": {"kind": "LyraEncoder", "in_channels": self.in_channels, **shape},
+            "decoder": {"kind": "LyraDecoder", "out_channels": self.in_channels, **shape},
+            "bottleneck": {"kind": "LogVariance"},
+        }
+        return build(AutoencoderConfig, data)
 
 
 # --- of the first revision ---------------------------------------------------------------------------------

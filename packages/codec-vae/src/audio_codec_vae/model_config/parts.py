@@ -156,4 +156,6 @@ def part(kinds: Mapping[str, tuple[type, type]], stated: Any, where: str) -> Any
         raise InputError(f"{where}.type: {unknown(name, kinds, _ABSENT.get(name, ''))}")
     read, wanted = kinds[name]
     values = build(read, stated.config or {}, f"{where}.config")
+    if wanted is read:
+        return values
     return wanted(**{each.name: getattr(values, each.name) for each in dataclasses.fields(wanted)})
