@@ -32,7 +32,7 @@ def understood(data: Mapping[str, Any]) -> ModelConfig:
     width = given.encoder_dim * 2 ** len(given.encoder_rates)
     if given.latent_dim not in (None, width):
         raise InputError(f"latent_dim: is {given.latent_dim}, and the encoders here give {width} channels")
-    books = {name: getattr(given, name) for name in ("n_codebooks", "codebook_dim", "codebook_size", "quantizer_dropout")}
+    names = ("n_codebooks", "codebook_dim", "codebook_size", "quantizer_dropout")
     data = {
         "rate": given.sample_rate,
         "channels": 1,
@@ -43,6 +43,6 @@ def understood(data: Mapping[str, Any]) -> ModelConfig:
             "channels": given.decoder_dim,
             "rates": given.decoder_rates,
         },
-        "bottleneck": {"kind": "DACRVQ", "input_dim": width, **books},
+        "bottleneck": {"kind": "DACRVQ", "input_dim": width, **{name: getattr(given, name) for name in names}},
     }
     return ModelConfig(build(AutoencoderConfig, data), "descript-audio-codec")

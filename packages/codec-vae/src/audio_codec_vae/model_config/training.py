@@ -193,9 +193,7 @@ def settings(stated: Training, channels: int) -> tuple[dict[str, Any], list[str]
     """Settings of a recipe as plain data, and remarks on what it cannot hold."""
     losses = stated.loss_configs
     if losses and losses.hubert is not None:
-        raise InputError(
-            "training.loss_configs.hubert: its network is fetched from elsewhere; leave it out"
-        )
+        raise InputError("training.loss_configs.hubert: its network is fetched from elsewhere; leave it out")
     plain = {"losses": losses.plain(), "discriminator": None} if losses else {**_USUAL}
     if losses and losses.discriminator:
         where = "training.loss_configs.discriminator"

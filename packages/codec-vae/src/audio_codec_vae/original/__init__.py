@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
+from typing import Any
 
 from audio_core import config
 from audio_core.bundle import at_most
@@ -104,7 +104,7 @@ def _beside(path: Path) -> list[Path]:
 def _of_lyra(checkpoint: Checkpoint, given: Path | None) -> ModelConfig:
     """The weights tell the network, and a configuration the rate alone."""
     network, group_norm = lyra.from_weights({name: tuple(each.shape) for name, each in checkpoint.state.items()})
-    inside = checkpoint.beside.get("config")
+    inside: Any = checkpoint.beside.get("config")
     stated = model_config.read(given) if given else lyra.understood(inside) if lyra.recognized(inside) else None
     rate = stated.model.rate if stated else 44100
     model = network.autoencoder(rate, group_norm)
@@ -125,9 +125,7 @@ def _in_order(stated: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
     # A convolution that downsamples by r has 2 r taps and twice as many outputs as inputs.
     layer = re.compile(r"encoder\.model\.(\d+)\.conv\.conv\.(?:weight|weight_v|parametrizations\.weight\.original1)")
     shapes = {int(match[1]): each.shape for name, each in state.items() if (match := layer.fullmatch(name))}
-    ratios = tuple(
-        shape[2] // 2 for _, shape in sorted(shapes.items()) if len(shape) == 3 and shape[0] == 2 * shape[1]
-    )
+    ratios = tuple(shape[2] // 2 for _, shape in sorted(shapes.items()) if len(shape) == 3 and shape[0] == 2 * shape[1])
     if ratios == encoder.ratios or ratios[::-1] != encoder.ratios:
         return stated
     model = dataclasses.replace(stated.model, encoder=dataclasses.replace(encoder, ratios=ratios))
