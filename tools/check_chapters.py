@@ -82,6 +82,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
     "audio_codec_vae": {
+        "discriminators": ("recipe",),
+        "loss": ("recipe", "models"),
+        "task": ("discriminators", "loss"),
         "model_config": ("recipe",),
         "original": ("model_config",),  # it says what a checkpoint does not
     },

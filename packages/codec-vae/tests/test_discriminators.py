@@ -51,7 +51,10 @@ def test_the_discriminator_over_stfts_is_stable_audio_tools_s_with_its_losses():
         values[f"feature_abs_means{at}"] = means(features)
         values[f"feature_means{at}"] = torch.stack([feature.mean() for feature in features])
     values |= {"feature0_0": real.features[0][0][:, :2], "feature2_4": real.features[2][4]}
-    values |= {"dis": loss.DISCRIMINATOR["hinge"](real.logits, fake.logits), "adv": loss.GENERATOR["hinge"](fake.logits)}
+    values |= {
+        "dis": loss.DISCRIMINATOR["hinge"](real.logits, fake.logits),
+        "adv": loss.GENERATOR["hinge"](fake.logits),
+    }
     values["fm"] = loss.matched(settings, real, fake)
     values["fm_normalized"] = loss.matched(EncodecDiscriminator(relative_features=True), real, fake)
     lifted = EncodecDiscriminator(width=settings.width, windows=settings.windows, power=-0.5)
@@ -97,12 +100,17 @@ def test_the_discriminators_over_periods_and_bands_are_dac_s_with_their_losses()
 @torch.no_grad()
 def test_the_discriminators_over_scales_and_periods_are_oobleck_s_with_their_losses():
     case = Case.load(FIXTURES / "oobleck_discriminator")
-    names = {f"multi_discriminator.discriminators.{at}.layers.": f"{ours}." for at, ours in enumerate(("scales", "folds"))}
+    names = {
+        f"multi_discriminator.discriminators.{at}.layers.": f"{ours}." for at, ours in enumerate(("scales", "folds"))
+    }
     names |= {"net.8.": "last."} | {f"net.{2 * at}.": f"layers.{at}." for at in range(4)}
     settings = OobleckDiscriminator()
     real, fake = both(case, filled(case, settings, 1, names))
     values = {"score_reals": real.logits[0], "score_fakes": fake.logits[0], "fm": loss.matched(settings, real, fake)}
-    values |= {"dis": loss.DISCRIMINATOR["hinge"](real.logits, fake.logits), "adv": loss.GENERATOR["hinge"](fake.logits)}
+    values |= {
+        "dis": loss.DISCRIMINATOR["hinge"](real.logits, fake.logits),
+        "adv": loss.GENERATOR["hinge"](fake.logits),
+    }
     for name, value in values.items():
         close(value, case.outputs[name], case.tolerance(name))
 
@@ -161,8 +169,8 @@ def test_samples_that_fit_a_period_are_extended_in_dac_only():
     audio = noise(1, 0.1)[None, :, :1200]
     whole, plain = (discriminators.Periods(1, 4, (2, 3), 0.1, whole) for whole in (True, False))
     plain.load_state_dict(whole.state_dict())
-    assert [x.shape[-2] for x in whole(audio).features[0]][0] == 201  # of 601 samples a third
-    assert [x.shape[-2] for x in plain(audio).features[0]][0] == 200
+    assert whole(audio).features[0][0].shape[-2] == 201  # a third of 601 pairs
+    assert plain(audio).features[0][0].shape[-2] == 200
     for one, other in zip(whole(audio[..., :1199]).logits, plain(audio[..., :1199]).logits, strict=True):
         assert torch.equal(one, other)
 

@@ -14,6 +14,7 @@ from audio_core.loss.spectral import MelLoss, MultiResolutionSTFTLoss, STFTLoss,
 from audio_core.nn.discriminate import DiscriminatorOutput
 from torch import Tensor, nn
 
+from .models.bottleneck import Bottleneck, LogVariance
 from .recipe import Adversary, Losses, OobleckDiscriminator, Spectral
 
 
@@ -51,6 +52,14 @@ def weights(losses: Losses, adversary: Adversary | None, updates: int = 0) -> di
     if adversary:
         values |= {"adversarial": adversary.adversarial, "features": adversary.features}
     return {name: value for name, value in values.items() if value}
+
+
+def divergence(kl: Tensor, bottleneck: Bottleneck, convention: str) -> Tensor:
+    """The KL divergence that a bottleneck gave, in a convention of `recipe.KL`."""
+    own = "mean_over_channels" if isinstance(bottleneck, LogVariance) else "sum_over_channels"
+    if convention == own:
+        return kl
+    return kl * 2 * bottleneck.width if own == "mean_over_channels" else kl / (2 * bottleneck.width)
 
 
 # --- spectra ---------------------------------------------------------------------------------------------
@@ -171,7 +180,7 @@ GENERATOR: dict[str, Callable[[Logits], Tensor]] = {
 
 
 def matched(settings: Adversary, real: DiscriminatorOutput, fake: DiscriminatorOutput) -> Tensor:
-    """Feature matching: the mean over layers and then networks; of the Oobleck discriminator the sum over all layers."""
+    """Feature matching: the mean over layers, then over networks; of the Oobleck discriminator the sum over layers."""
     if not isinstance(settings, OobleckDiscriminator):
         return adversarial.feature_matching(real.features, fake.features, settings.relative_features)
     reals, fakes = ([layer for network in output.features for layer in network] for output in (real, fake))

@@ -124,9 +124,13 @@ class Losses:
     mmd: float = 100.0
     """Weight of the maximum mean discrepancy of a Wasserstein bottleneck."""
     commitment: float = 0.25
-    """Weight of the distance of latents to their entries in codebooks."""
+    """Weight of the distance of latents to their entries, where codebooks learn by gradients."""
     codebook: float = 1.0
     """Weight of the distance of entries to the latents that chose them, where codebooks learn by gradients."""
+    quantizer: float = 1.0
+    """Weight of the distance of latents to their entries, where codebooks are moving averages."""
+    softnorm: float = 1.0
+    """Weight of the distance of a SoftNorm's latents from mean 0 and deviation 1."""
     balanced: bool = False
     """The weights of all but the bottleneck's losses are shares of the gradient, whatever the size of the losses."""
 

@@ -6,6 +6,7 @@ Names and defaults of the settings are the originals', where a user meets them i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from .bottlenecks import (
     BottleneckConfig,
@@ -38,6 +39,7 @@ from .coders import (
 )
 from .pretransforms import FilterBankConfig, PatchedConfig, PretransformConfig, WaveletConfig
 
+
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
     rate: int = 44100
@@ -48,8 +50,10 @@ class AutoencoderConfig:
     pretransform: PretransformConfig | None = None
     soft_clip: bool = False
     """Limits the output by tanh."""
-    frozen: tuple[str, ...] = ()
-    """Which of encoder, bottleneck and decoder do not learn."""
+    frozen: tuple[Literal["encoder", "bottleneck", "decoder"], ...] = ()
+    """What does not learn."""
+    folded: bool = False
+    """Weight norm is folded into plain weights: for use, and not for training."""
 
 
 __all__ = [

@@ -1,0 +1,1 @@
+"""The networks: encoders, decoders, what lies between, and the whole autoencoder."""
