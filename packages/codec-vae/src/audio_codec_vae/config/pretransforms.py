@@ -22,7 +22,7 @@ class PatchedConfig:
     def __post_init__(self) -> None:
         within(self, 1, "channels", "patch_size", "oversampling")
         if self.patch_size % self.oversampling:
-            raise ValueError(f"patch_size must be a multiple of oversampling {self.oversampling}, got {self.patch_size}")
+            raise ValueError(f"patch_size must be a multiple of oversampling, got {self.patch_size}")
 
     @property
     def ratio(self) -> int:

@@ -81,7 +81,8 @@ class Bottleneck(nn.Module):
         if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
             raise InputError(f"codes: are of type {codes.dtype}; pass a tensor of integers (B, K, F)")
         if codes.ndim != 3 or not 1 <= codes.shape[1] <= len(self.codebooks):
-            raise InputError(f"codes: have the shape {tuple(codes.shape)}; pass (B, K, F) of 1 to {len(self.codebooks)}")
+            most = len(self.codebooks)
+            raise InputError(f"codes: have the shape {tuple(codes.shape)}; pass (B, K, F) with K from 1 to {most}")
         sizes = torch.tensor(self.codebooks[: codes.shape[1]], device=codes.device)[:, None]
         if codes.numel() and bool(((codes < 0) | (codes >= sizes)).any()):
             limits = f"from {int(codes.min())} to {int(codes.max())}"

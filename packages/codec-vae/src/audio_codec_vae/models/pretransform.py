@@ -1,4 +1,4 @@
-"""Fixed transforms before the encoder and after the decoder, which trade time for channels: patches, wavelets, bands."""
+"""Fixed transforms before the encoder and after the decoder, from time to channels: patches, wavelets, bands."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Pretransform(nn.Module):
 
 
 class Patched(Pretransform):
-    """Each frame holds the samples of a patch, channel by channel; `oversampling` has more of them for the same time."""
+    """Each frame holds the samples of a patch, channel by channel, perhaps at a multiple of the rate."""
 
     def __init__(self, config: PatchedConfig):
         super().__init__(config.channels, config.ratio, config.channels * config.patch_size)

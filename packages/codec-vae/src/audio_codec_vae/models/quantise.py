@@ -6,7 +6,7 @@ Codes are (B, K, F), one for each of the K codebooks. In eval mode the latents o
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from audio_core.nn.conv import Conv1d
 from audio_core.nn.quantize import ResidualQuantizer
 from torch import Generator, Tensor, nn
 
-from ..config import DACRVQConfig, DACRVQVAEConfig, DitheredFSQConfig, FSQConfig, RVQConfig, RVQVAEConfig, VAEConfig
+from ..config import DACRVQConfig, DitheredFSQConfig, FSQConfig, RVQConfig, VAEConfig
 from .bottleneck import VAE, Bottleneck, Encoded, uniform
 
 # --- residual vector quantizers --------------------------------------------------------------------------------
@@ -102,7 +102,8 @@ class ProjectedQuantizer(nn.Module):
             latents = latents + used[:, None, None] * part.latents
             residual = residual - part.latents
             codes.append(part.codes)
-            commitment, codebook = commitment + (used * part.commitment).mean(), codebook + (used * part.codebook).mean()
+            commitment = commitment + (used * part.commitment).mean()
+            codebook = codebook + (used * part.codebook).mean()
         return Projected(latents, torch.stack(codes, 1), commitment, codebook)
 
     def _counts(self, x: Tensor, generator: Generator | None) -> Tensor:
@@ -156,9 +157,9 @@ class DACRVQ(Bottleneck):
 
 
 class GaussianFirst(Bottleneck):
-    """Before the quantizer a Gaussian, whose mean is quantized, or in training a sample."""
+    """Before the quantizer, which is a base class too, a Gaussian: its mean is quantized, or in training a sample."""
 
-    def __init__(self, config: RVQVAEConfig | DACRVQVAEConfig, inputs: int):
+    def __init__(self, config: Any, inputs: int):
         super().__init__(config, inputs)
         self.inputs = 2 * self.width
         self.gaussian = VAE(VAEConfig(), self.inputs)

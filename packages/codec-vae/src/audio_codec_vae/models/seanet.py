@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from ..config import SEANetDecoderConfig, SEANetEncoderConfig
-from .reach import decoder_field, encoder_field, reach
+from .reach import decoder_field, encoder_field
 
 
 class SEANetEncoder(nn.Module):
@@ -79,15 +79,11 @@ class SEANetBlock(nn.Module):
 
     def __init__(self, width: int, narrow: int, kernel: int, dilation: int):
         super().__init__()
-        self.block = nn.Sequential(
-            nn.ELU(),
-            ReflectConv1d(width, narrow, kernel, dilation=dilation),
-            nn.ELU(),
-            ReflectConv1d(narrow, width, 1),
-        )
+        wide = ReflectConv1d(width, narrow, kernel, dilation=dilation)
+        self.block = nn.Sequential(nn.ELU(), wide, nn.ELU(), ReflectConv1d(narrow, width, 1))
         self.shortcut = ReflectConv1d(width, width, 1)
 
-        self.history, self.delay = reach(self.block)
+        self.history, self.delay = wide.history, wide.delay
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.block(x)

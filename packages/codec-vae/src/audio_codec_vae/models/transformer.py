@@ -27,15 +27,16 @@ class TransformerBlock(nn.Module):
         self.pre_norm = LayerNorm(width)
         self.self_attn = Attention(width, window)
         self.self_attn_scale = LayerScale(width)
-        self.conformer = Conformer(width) if conformer else None
-        self.conformer_scale = LayerScale(width) if conformer else None
+        self.mixes = conformer
+        if conformer:
+            self.conformer, self.conformer_scale = Conformer(width), LayerScale(width)
         self.ff_norm = LayerNorm(width)
         self.ff = FeedForward(width)
         self.ff_scale = LayerScale(width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn_scale(self.self_attn(self.pre_norm(x)))
-        if self.conformer is not None:
+        if self.mixes:
             x = x + self.conformer_scale(self.conformer(x))
         return x + self.ff_scale(self.ff(self.ff_norm(x)))
 
@@ -137,14 +138,13 @@ def near_attention(q: Tensor, k: Tensor, v: Tensor, left: int, right: int) -> Te
     count = -(-time // size)
     rest, reached = count * size - time, left + size + right
     q = F.pad(q, (0, 0, 0, rest)).unflatten(2, (count, size)).flatten(0, 1)  # (B H, N, size, D)
-    k, v = (
-        F.pad(each, (0, 0, left, rest + right)).unfold(2, reached, size).transpose(3, 4).flatten(0, 1) for each in (k, v)
-    )  # (B H, N, reached, D)
+    k, v = (F.pad(each, (0, 0, left, rest + right)).unfold(2, reached, size).flatten(0, 1).mT for each in (k, v))
     ahead = torch.arange(reached, device=q.device) - torch.arange(size, device=q.device)[:, None]
     near = (ahead >= 0) & (ahead <= left + right)  # (size, reached)
     key = torch.arange(count, device=q.device)[:, None] * size + torch.arange(reached, device=q.device) - left
     exists = (key >= 0) & (key < time)  # (N, reached)
     beyond = (torch.arange(count * size, device=q.device) >= time).view(count, size, 1)  # queries without any key
+    # Queries (B H, N, size, D), keys and values (B H, N, reached, D).
     y = F.scaled_dot_product_attention(rotate(q, left), rotate(k), v, near & exists[:, None] | beyond)
     return y.unflatten(0, (-1, heads)).flatten(2, 3)[:, :, :time]
 
