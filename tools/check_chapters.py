@@ -85,7 +85,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "discriminators": ("recipe",),
         "loss": ("recipe", "models"),
         "task": ("discriminators", "loss"),
-        "model_config": ("recipe",),
+        "model_config": ("recipe", "models"),
         "original": ("model_config",),  # it says what a checkpoint does not
     },
 }

@@ -5,14 +5,15 @@ from __future__ import annotations
 from audio_core.files import InputError
 
 from .. import config as ours
+from ..models.autoencoder import audio_channels, decoder_width, encoder_width
 
 
 def check_fit(model: ours.AutoencoderConfig, latents: int, ratio: int) -> None:
     """Refuse parts that do not fit; `latents` and `ratio` are what the file states."""
     encoder, decoder = model.encoder, model.decoder
-    rows, length = _spread(model.pretransform)
+    rows, length = _rows(model.pretransform), model.pretransform.ratio if model.pretransform else 1
     inner = model.channels * rows
-    for name, channels in (("encoder", _audio(encoder)), ("decoder", _audio(decoder))):
+    for name, channels in (("encoder", audio_channels(encoder)), ("decoder", audio_channels(decoder))):
         if channels != inner:
             through = f" in {rows} rows each" if rows > 1 else ""
             raise InputError(f"{name}: has {channels} channels of audio, and io_channels is {model.channels}{through}")
@@ -20,41 +21,16 @@ def check_fit(model: ours.AutoencoderConfig, latents: int, ratio: int) -> None:
         if side.ratio * length != ratio:
             raise InputError(f"{name}: has the ratio {side.ratio * length}, and downsampling_ratio is {ratio}")
     before, after = _around(model.bottleneck, latents)
-    if outputs(encoder) != before:
+    if encoder_width(encoder) != before:
         raise InputError(
-            f"encoder: gives {outputs(encoder)} channels, and the bottleneck takes {before} for latent_dim {latents}"
+            f"encoder: gives {encoder_width(encoder)} channels, and the bottleneck takes {before} for latent_dim {latents}"
         )
-    if inputs(decoder) != after:
+    if decoder_width(decoder) != after:
         raise InputError(
-            f"decoder: takes {inputs(decoder)} channels, and the bottleneck gives {after} for latent_dim {latents}"
+            f"decoder: takes {decoder_width(decoder)} channels, and the bottleneck gives {after} for latent_dim {latents}"
         )
     if model.bottleneck and (width := _own_width(model.bottleneck)) not in (None, latents):
         raise InputError(f"bottleneck: has the width {width}, and latent_dim is {latents}")
-
-
-def _audio(side: ours.EncoderConfig | ours.DecoderConfig) -> int:
-    """Channels of audio, or of what a pretransform makes of it."""
-    if isinstance(side, ours.SEANetEncoderConfig | ours.SEANetDecoderConfig):
-        return side.channels
-    return side.in_channels if isinstance(side, ours.EncoderConfig) else side.out_channels
-
-
-def outputs(encoder: ours.EncoderConfig) -> int:
-    """Channels that the encoder hands to the bottleneck."""
-    match encoder:
-        case ours.SEANetEncoderConfig():
-            return encoder.dimension
-        case ours.LyraEncoderConfig():
-            return 2 * encoder.latent_dim
-        case ours.DACEncoderConfig():
-            return encoder.latent_dim or encoder.d_model * 2 ** len(encoder.strides)
-        case _:
-            return encoder.latent_dim
-
-
-def inputs(decoder: ours.DecoderConfig) -> int:
-    """Channels that the decoder takes."""
-    return decoder.dimension if isinstance(decoder, ours.SEANetDecoderConfig) else decoder.latent_dim
 
 
 def _around(bottleneck: ours.BottleneckConfig | None, latents: int) -> tuple[int, int]:
@@ -79,14 +55,12 @@ def _own_width(bottleneck: ours.BottleneckConfig) -> int | None:
             return None
 
 
-def _spread(pretransform: ours.PretransformConfig | None) -> tuple[int, int]:
-    """Into how many rows a pretransform makes each channel, and how many samples become one."""
+def _rows(pretransform: ours.PretransformConfig | None) -> int:
+    """How many channels a pretransform makes of each."""
     match pretransform:
         case ours.PatchedConfig():
-            return pretransform.patch_size, pretransform.patch_size // pretransform.oversampling
-        case ours.WaveletConfig():
-            return 2**pretransform.levels, 2**pretransform.levels
-        case ours.FilterBankConfig():
-            return pretransform.num_bands, pretransform.num_bands
+            return pretransform.patch_size
+        case None:
+            return 1
         case _:
-            return 1, 1
+            return pretransform.ratio

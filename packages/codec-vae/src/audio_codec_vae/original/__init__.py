@@ -23,7 +23,7 @@ from .. import model_config
 from ..config import AutoencoderConfig, SEANetEncoderConfig
 from ..model_config import ModelConfig, descript, lyra
 from ..models.autoencoder import Autoencoder
-from .files import Checkpoint, read
+from .files import Checkpoint, found, read
 from .names import CONSTANT, SHIFT, joined, our_name
 
 _CONFIGS = (".json", ".yaml", ".yml")
@@ -72,18 +72,18 @@ def summary(model: Autoencoder) -> tuple[str, str]:
 
 def _stated(checkpoint: Checkpoint, given: Path | None) -> ModelConfig:
     """What is known of the model: from the file that is given, from the checkpoint, or from a file beside it."""
-    path, beside = checkpoint.path, checkpoint.beside
+    path, contents = checkpoint.path, checkpoint.contents
     try:
         if checkpoint.program == "LyraCodec":
             return _of_lyra(checkpoint, given)
         if given is None and checkpoint.program == "descript-audio-codec":
-            metadata = beside.get("metadata")
+            metadata = contents.get("metadata")
             arguments = metadata.get("kwargs") if isinstance(metadata, Mapping) else None
             if not isinstance(arguments, Mapping):
                 raise InputError("lacks the `metadata` that say how its network is built; take the file as published")
             return descript.understood(arguments)
-        if given is None and isinstance(beside.get("model_config"), Mapping):
-            return _in_order(model_config.understood(beside["model_config"]), checkpoint.state)
+        if given is None and isinstance(contents.get("model_config"), Mapping):
+            return _in_order(model_config.understood(contents["model_config"]), checkpoint.state)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     if given is None:
@@ -104,7 +104,7 @@ def _beside(path: Path) -> list[Path]:
 def _of_lyra(checkpoint: Checkpoint, given: Path | None) -> ModelConfig:
     """The weights tell the network, and a configuration the rate alone."""
     network, group_norm = lyra.from_weights({name: tuple(each.shape) for name, each in checkpoint.state.items()})
-    inside: Any = checkpoint.beside.get("config")
+    inside: Any = checkpoint.contents.get("config")
     stated = model_config.read(given) if given else lyra.understood(inside) if lyra.recognized(inside) else None
     rate = stated.model.rate if stated else 44100
     model = network.autoencoder(rate, group_norm)
@@ -145,7 +145,7 @@ def filled(checkpoint: Checkpoint, settled: AutoencoderConfig) -> Autoencoder:
         if CONSTANT.fullmatch(name):
             continue
         if SHIFT.fullmatch(name):
-            if tensor.any():
+            if tensor.count_nonzero():
                 raise InputError(f"{path}: {name} holds shifts of a norm, which these networks have not")
             continue
         ours = our_name(name, checkpoint.program, settled)
@@ -190,4 +190,4 @@ def _shown(name: str) -> str:
     return re.sub(r"parametrizations\.weight\.original([01])", lambda match: "weight_" + "gv"[int(match[1])], name)
 
 
-__all__ = ["convert", "filled", "summary"]
+__all__ = ["convert", "filled", "found", "summary"]

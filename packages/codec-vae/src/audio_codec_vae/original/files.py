@@ -45,8 +45,8 @@ class Checkpoint(NamedTuple):
     program: Program
     state: dict[str, Tensor]
     """The autoencoder's tensors, without what was put before their names."""
-    beside: Mapping[str, Any]
-    """What the file holds beside them, such as its configuration."""
+    contents: Mapping[str, Any]
+    """All that the file holds, also beside them, such as its configuration."""
     remark: str
 
 
@@ -56,17 +56,18 @@ def read(path: Path) -> Checkpoint:
         files = sorted(each.name for each in path.iterdir() if each.suffix in (".ckpt", ".pt", ".pth", ".safetensors"))
         hint = f"; it holds {shortened(files)}" if files else ""
         raise InputError(f"{path}: is a folder, and a checkpoint is a file{hint}")
-    contents = read_contents(path, lambda names: _taken(path, names))
+    return found(path, read_contents(path, lambda names: _taken(path, names)))
+
+
+def found(path: Path, contents: Any) -> Checkpoint:
+    """The autoencoder in the contents of a checkpoint."""
     tensors = named_tensors(contents, path)
-    taken = _taken(path, tensors)
     place, program = _place(path, tensors)
     state = {}
-    for name in taken:
-        plain = _WRAPPED.sub("", name).removeprefix(place)
+    for name in _taken(path, tensors):
         _expect_values(path, name, tensors[name])
-        state[plain] = tensors[name]
-    beside = {} if contents is tensors else {key: contents[key] for key in contents if key != "state_dict"}
-    return Checkpoint(path, program, state, beside, _PLACES[place])
+        state[_WRAPPED.sub("", name).removeprefix(place)] = tensors[name]
+    return Checkpoint(path, program, state, contents, _PLACES[place])
 
 
 def _taken(path: Path, names: Iterable[str]) -> list[str]:
