@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .checks import within
+
+GROUPS = 32
+"""Of channels in LyraCodec's group norms; narrower layers have one for each channel."""
 
 HEAD = 128
 """Channels of an attention head in TAAE's transformers; narrower layers have one head."""
@@ -24,6 +28,9 @@ class LyraEncoderConfig:
     group_norm: bool = False
     """Of the later revision: its results depend on the length."""
 
+    def __post_init__(self) -> None:
+        _check_lyra(self)
+
     @property
     def ratio(self) -> int:
         return math.prod(self.strides)
@@ -40,6 +47,9 @@ class LyraDecoderConfig:
     """In the encoder's order."""
     strides: tuple[int, ...] = (2, 4, 4, 8, 8)
     group_norm: bool = False
+
+    def __post_init__(self) -> None:
+        _check_lyra(self)
 
     @property
     def ratio(self) -> int:
@@ -59,6 +69,9 @@ class OobleckEncoderConfig:
     """Otherwise ELU."""
     antialias_activation: bool = False
     """Computes one activation at twice the rate, that before the last convolution."""
+
+    def __post_init__(self) -> None:
+        _check_oobleck(self)
 
     @property
     def ratio(self) -> int:
@@ -82,6 +95,9 @@ class OobleckDecoderConfig:
     """Repetition and a convolution in place of a transposed convolution."""
     final_tanh: bool = True
 
+    def __post_init__(self) -> None:
+        _check_oobleck(self)
+
     @property
     def ratio(self) -> int:
         return math.prod(self.strides)
@@ -97,6 +113,12 @@ class DACEncoderConfig:
     latent_dim: int | None = None
     """Of a further convolution; without it the width is d_model * 2^len(strides)."""
 
+    def __post_init__(self) -> None:
+        within(self, 1, "in_channels", "d_model")
+        within(self, 2, "strides")
+        if self.latent_dim is not None:
+            within(self, 1, "latent_dim")
+
     @property
     def ratio(self) -> int:
         return math.prod(self.strides)
@@ -111,6 +133,12 @@ class DACDecoderConfig:
     channels: int = 1536
     rates: tuple[int, ...] = (8, 8, 4, 2)
     """In the decoder's order."""
+
+    def __post_init__(self) -> None:
+        within(self, 1, "latent_dim", "out_channels", "channels")
+        within(self, 2, "rates")
+        if self.channels % 2 ** len(self.rates):
+            raise ValueError(f"channels are halved {len(self.rates)} times, got {self.channels}")
 
     @property
     def ratio(self) -> int:
@@ -218,6 +246,34 @@ class TAAEDecoderConfig:
 
 EncoderConfig = LyraEncoderConfig | OobleckEncoderConfig | DACEncoderConfig | SEANetEncoderConfig | TAAEEncoderConfig
 DecoderConfig = LyraDecoderConfig | OobleckDecoderConfig | DACDecoderConfig | SEANetDecoderConfig | TAAEDecoderConfig
+
+
+def _check_lyra(config: LyraEncoderConfig | LyraDecoderConfig) -> None:
+    within(config, 1, "base_channels", "latent_dim")
+    within(config, 1, "in_channels" if isinstance(config, LyraEncoderConfig) else "out_channels")
+    within(config, 2, "strides")
+    _check_counts(config)
+    factors = [factor for pair in config.c_mults for factor in pair]
+    if min(factors) < 1:
+        raise ValueError(f"c_mults must be at least 1, got {[*map(list, config.c_mults)]}")
+    for (_, outputs), (inputs, _) in pairwise(config.c_mults):
+        if outputs != inputs:
+            raise ValueError(f"c_mults: a block gives {outputs} times base_channels, and the next takes {inputs}")
+    for width in (config.base_channels * factor for factor in factors):
+        if config.group_norm and width > GROUPS and width % GROUPS:
+            raise ValueError(f"base_channels times c_mults must be multiples of {GROUPS} for group_norm, got {width}")
+
+
+def _check_oobleck(config: OobleckEncoderConfig | OobleckDecoderConfig) -> None:
+    within(config, 1, "channels", "latent_dim", "c_mults")
+    within(config, 1, "in_channels" if isinstance(config, OobleckEncoderConfig) else "out_channels")
+    within(config, 2, "strides")
+    _check_counts(config)
+
+
+def _check_counts(config: LyraEncoderConfig | LyraDecoderConfig | OobleckEncoderConfig | OobleckDecoderConfig) -> None:
+    if len(config.c_mults) != len(config.strides):
+        raise ValueError(f"c_mults: {len(config.c_mults)} are given, and {len(config.strides)} strides")
 
 
 def _check_seanet(config: SEANetEncoderConfig | SEANetDecoderConfig) -> None:

@@ -41,4 +41,4 @@ def encoder_field(chain: nn.Module, ratio: int) -> int | None:
 def decoder_field(chain: nn.Module, ratio: int) -> int | None:
     """Latents to either side of a frame that its samples depend on."""
     sides = reach(chain)
-    return None if sides is None else max(0, math.ceil(sides[0]), math.floor(sides[1] + Fraction(ratio - 1, ratio)))
+    return None if sides is None else max(0, math.floor(sides[0]), math.floor(sides[1] + Fraction(ratio - 1, ratio)))
