@@ -5,6 +5,7 @@ import torch
 from audio_codec_vae import config as configs
 from audio_codec_vae.models import bottleneck, quantise
 from audio_codec_vae.models.discrepancy import mean_discrepancy
+from audio_core.config import build as build_config
 from audio_core.files import InputError
 from audio_core.nn.norm import fit_weight_norm
 from audio_core.testing import close
@@ -85,6 +86,7 @@ def test_the_gaussian_equals_the_original(stored_case, monkeypatch):
 
 
 def test_soft_norm_equals_the_original(stored_case):
+    """Which no configuration of the original could reach."""
     case = stored_case("bottlenecks")
     model = loaded(bottleneck.build(configs.SoftNormConfig(8), 8), part(case, "softnorm.")).train()
     encoded = model.encode(case.inputs["x"])
@@ -354,3 +356,8 @@ def test_a_gaussian_needs_an_even_width():
 def test_settings_that_cannot_be_are_refused(cls, settings, message):
     with pytest.raises(ValueError, match=message):
         cls(**settings)
+
+
+def test_a_setting_that_was_never_read_is_refused():
+    with pytest.raises(InputError, match="dither_inference"):
+        build_config(configs.AutoencoderConfig, {"bottleneck": {"kind": "DitheredFSQ", "dither_inference": True}})
