@@ -316,6 +316,26 @@ def test_parts_of_lyracodec_that_no_audio_passes_are_left_out(stored_case, save)
         original.convert(save({"model_state_dict": {**case.state(), **more}}))
 
 
+def test_filters_of_a_pretransform_are_left_out_and_no_others(stored_case, save, oobleck):
+    settings = json.loads(json.dumps(config_of(oobleck)))
+    state = {**oobleck.state(), "pretransform.encoder.kernel": torch.ones(8, 2, 9)}
+    with pytest.raises(InputError, match=r"1 tensors are unknown \(pretransform\.encoder\.kernel\)"):
+        original.convert(save(state, settings))
+    settings["model"]["pretransform"] = {
+        "type": "wavelet",
+        "config": {"channels": 2, "levels": 1, "wavelet": "bior4.4"},
+    }
+    settings["model"]["encoder"]["config"]["in_channels"] = settings["model"]["decoder"]["config"]["out_channels"] = 4
+    settings["model"]["downsampling_ratio"] = 64
+    for name, axis in (
+        ("encoder.layers.0.weight_v", 1),
+        ("decoder.layers.4.weight_v", 0),
+        ("decoder.layers.4.weight_g", 0),
+    ):
+        state[name] = torch.cat([state[name]] * 2, axis)
+    assert original.convert(save(state, settings)).hop == 64
+
+
 # --- what is wrong -----------------------------------------------------------------------------------------
 
 
@@ -338,10 +358,12 @@ def test_what_cannot_be_read_is_one_clear_line(oobleck, save, tmp_path):
     refused({name: each for name, each in state.items() if name.startswith("decoder")}, "holds a decoder without an en")
     refused({"discriminators.0.weight": torch.ones(1)}, "is a discriminator without its autoencoder")
     refused({"model.model.weight": torch.ones(1)}, "is a diffusion model without its autoencoder")
+    double = {**state, "encoder.module.layers.0.bias": state["encoder.layers.0.bias"]}
+    refused(double, r"holds encoder\.layers\.0\.bias twice, once as encoder\.module\.layers\.0\.bias")
     refused({"conv.weight": torch.ones(1)}, "is no autoencoder of LyraCodec, diffusers.*; it holds conv.weight")
-    refused({"encoder.block.0.bias": torch.ones(1), "decoder.model.0.bias": torch.ones(1), "quantizer.a": torch.ones(1)},
-            "lacks the `metadata` that say how its network is built")  # fmt: skip
-    with pytest.raises(InputError, match="is a folder, and a checkpoint is a file; it holds model.ckpt"):
+    dac = dict.fromkeys(("encoder.block.0.bias", "decoder.model.0.bias", "quantizer.a"), torch.ones(1))
+    refused(dac, "lacks the `metadata` that say how its network is built")
+    with pytest.raises(InputError, match=r"is a folder, and a checkpoint is a file; it holds model\.ckpt"):
         original.convert(tmp_path)
     (tmp_path / "config.yaml").write_text("model: {base_channels: 6}")
     refused(

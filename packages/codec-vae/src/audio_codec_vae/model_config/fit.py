@@ -21,14 +21,11 @@ def check_fit(model: ours.AutoencoderConfig, latents: int, ratio: int) -> None:
         if side.ratio * length != ratio:
             raise InputError(f"{name}: has the ratio {side.ratio * length}, and downsampling_ratio is {ratio}")
     before, after = _around(model.bottleneck, latents)
-    if encoder_width(encoder) != before:
-        raise InputError(
-            f"encoder: gives {encoder_width(encoder)} channels, and the bottleneck takes {before} for latent_dim {latents}"
-        )
-    if decoder_width(decoder) != after:
-        raise InputError(
-            f"decoder: takes {decoder_width(decoder)} channels, and the bottleneck gives {after} for latent_dim {latents}"
-        )
+    given, taken = encoder_width(encoder), decoder_width(decoder)
+    if given != before:
+        raise InputError(f"encoder: gives {given} channels, and the bottleneck takes {before} for latent_dim {latents}")
+    if taken != after:
+        raise InputError(f"decoder: takes {taken} channels, and the bottleneck gives {after} for latent_dim {latents}")
     if model.bottleneck and (width := _own_width(model.bottleneck)) not in (None, latents):
         raise InputError(f"bottleneck: has the width {width}, and latent_dim is {latents}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -202,13 +203,11 @@ def understood(data: Mapping[str, Any]) -> ModelConfig:
 
 def from_weights(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Network, bool]:
     """The arguments and the normalisation that the shapes of a checkpoint tell."""
-    blocks = sorted(
-        {int(name.split(".")[1]) for name in shapes if name.startswith("encoder_blocks.") and name.split(".")[1:2]}
-    )
+    blocks = {int(match[1]) for name in shapes if (match := re.match(r"encoder_blocks\.(\d{1,4})\.", name))}
     try:
         base, channels, _ = shapes["encoder_init.weight"]
         pairs, strides = [], []
-        for at in blocks:
+        for at in sorted(blocks):
             outputs, inputs, taps = shapes[f"encoder_blocks.{at}.layers.4.weight"]
             pairs.append((inputs // base, outputs // base))
             strides.append(taps // 2)

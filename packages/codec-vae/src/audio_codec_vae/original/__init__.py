@@ -142,13 +142,15 @@ def filled(checkpoint: Checkpoint, settled: AutoencoderConfig) -> Autoencoder:
     theirs: dict[str, str] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in checkpoint.state.items():
-        if CONSTANT.fullmatch(name):
-            continue
+        if CONSTANT.fullmatch(name) or (settled.pretransform and name.startswith("pretransform.")):
+            continue  # the pretransforms here learn nothing
         if SHIFT.fullmatch(name):
             if tensor.count_nonzero():
                 raise InputError(f"{path}: {name} holds shifts of a norm, which these networks have not")
             continue
         ours = our_name(name, checkpoint.program, settled)
+        if ours in theirs:
+            raise InputError(f"{path}: holds {name} twice, once as {theirs[ours]}")
         theirs[ours] = name
         # diffusers' Snake has the shape (1, C, 1), as DAC's.
         squeezed = checkpoint.program == "diffusers" and ours.endswith((".alpha", ".beta"))
@@ -161,7 +163,7 @@ def filled(checkpoint: Checkpoint, settled: AutoencoderConfig) -> Autoencoder:
             raise InputError(f"{path}: {error}") from None
     try:
         fitted = fit_weight_norm(joined(state, settled.bottleneck), empty)
-    except (RuntimeError, IndexError):  # of what has too few axes, or two that do not join
+    except (RuntimeError, IndexError, KeyError):  # too few axes, parts that do not join, a missing layer
         raise InputError(f"{path}: has weights in shapes that no network has") from None
     _expect_all(path, fitted, {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}, theirs)
     with Undrawn():

@@ -66,7 +66,10 @@ def found(path: Path, contents: Any) -> Checkpoint:
     state = {}
     for name in _taken(path, tensors):
         _expect_values(path, name, tensors[name])
-        state[_WRAPPED.sub("", name).removeprefix(place)] = tensors[name]
+        plain = _WRAPPED.sub("", name).removeprefix(place)
+        if plain in state:
+            raise InputError(f"{path}: holds {plain} twice, once as {name}")
+        state[plain] = tensors[name]
     return Checkpoint(path, program, state, contents, _PLACES[place])
 
 
@@ -90,7 +93,7 @@ def _place(path: Path, names: Iterable[str]) -> tuple[str, Program]:
 def _looks_like(names: Sequence[str]) -> str:
     """What a file is that holds no autoencoder in a known place."""
     for pattern, text in _FOREIGN.items():
-        if all(re.match(pattern, name) for name in names):
+        if names and all(re.match(pattern, name) for name in names):
             return text
     elsewhere = [name.partition("encoder.layers.")[0] for name in names if ".encoder.layers." in name]
     for place in dict.fromkeys(elsewhere):

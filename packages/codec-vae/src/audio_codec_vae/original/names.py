@@ -23,10 +23,10 @@ from ..config import (
 
 Renaming = tuple[tuple[str, str], ...]  # patterns and what takes their place, in this order
 
-# What is computed and not learnt: filters of pretransforms and anti-aliasing, angles of rotary embeddings, the levels
-# of scalar quantizers, and the other programs' parts that no autoencoder uses.
+# What is computed and not learnt: filters of anti-aliasing, angles of rotary embeddings, the levels of scalar
+# quantizers; and a part of LyraCodec that no audio passes.
 CONSTANT = re.compile(
-    r"pretransform\..*|.*\.(?:upsample\.filter|downsample\.lowpass\.filter|inv_freq)"
+    r".*\.(?:upsample\.filter|downsample\.lowpass\.filter|inv_freq)"
     r"|bottleneck\.quantizer\.(?:_levels|_basis|half_l|implicit_codebook|zero)"
     r"|singer_identity_(?:encoder|projection)\..*"
 )
@@ -115,7 +115,7 @@ def joined(state: Mapping[str, Tensor], bottleneck: Any) -> dict[str, Tensor]:
         else:
             rest[name] = tensor
     for theirs, layers in books.items():
-        parts = [layers[at].reshape(layers[at].shape[1:]) for at in sorted(layers)]  # of one head each
+        parts = [layers[at].reshape(layers[at].shape[1:]) for at in range(len(layers))]  # of one head each
         stacked = torch.stack(parts)
         rest[f"bottleneck.quantizer.{_OURS[theirs]}"] = stacked.bool() if theirs == "initted" else stacked
     return rest
