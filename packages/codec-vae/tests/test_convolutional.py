@@ -55,7 +55,7 @@ def filled(case: Case, prefix: str, module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def pair(case: Case, fast: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Module, nn.Module]:
+def pair(case: Case, fast: bool) -> tuple[nn.Module, nn.Module]:
     """Encoder and decoder of a case, with its weights; the form for inference in pieces that are short, if `fast`."""
     settings = case.config["model"]
     if "encoder" in settings:  # a model configuration of stable-audio-tools
@@ -66,7 +66,7 @@ def pair(case: Case, fast: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[nn.Mo
         configs = [LyraEncoderConfig(in_channels=channels, **shape), LyraDecoderConfig(out_channels=channels, **shape)]
     encoder, decoder = (filled(case, f"{side}.", built(configs[at])) for at, side in SIDES)
     if fast:
-        hasten(encoder, decoder, monkeypatch)
+        hasten(encoder, decoder)
     return encoder, decoder
 
 
@@ -79,11 +79,11 @@ def tupled(value):
     return tuple(map(tupled, value)) if isinstance(value, list) else value
 
 
-def hasten(encoder: nn.Module, decoder: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_PIECE", 256)
+def hasten(encoder: nn.Module, decoder: nn.Module) -> None:
     for side in (encoder, decoder):
         blocks.for_inference(side)
-        assert not any("parametrizations" in name for name in side.state_dict()) and side.piece == 256
+        assert not any("parametrizations" in name for name in side.state_dict())
+        side.piece = 256
 
 
 # --- the originals' numbers --------------------------------------------------------------------------------
@@ -92,9 +92,9 @@ def hasten(encoder: nn.Module, decoder: nn.Module, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("name", ["lyra_vae", "lyra_vae_odd_strides", "lyra_vae_2026"])
 @torch.no_grad()
-def test_lyra_equals_the_original(stored_case, name, fast, monkeypatch):
+def test_lyra_equals_the_original(stored_case, name, fast):
     case = stored_case(name)
-    encoder, decoder = pair(case, fast, monkeypatch)
+    encoder, decoder = pair(case, fast)
     for stem in sorted({key.partition(".")[0] for key in case.outputs}):
         x, z = case.inputs[stem], case.inputs[f"z{stem[1:]}"]
         mean, log_variance = encoder(x).chunk(2, 1)
@@ -117,9 +117,9 @@ SAT = ["oobleck_vae", "oobleck_elu_tanh", "oobleck_nearest_antialias", "oobleck_
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("name", SAT)
 @torch.no_grad()
-def test_oobleck_and_dac_equal_the_originals(stored_case, name, fast, monkeypatch):
+def test_oobleck_and_dac_equal_the_originals(stored_case, name, fast):
     case = stored_case(name)
-    encoder, decoder = pair(case, fast, monkeypatch)
+    encoder, decoder = pair(case, fast)
     for key, expected in case.outputs.items():
         stem, _, what = key.partition(".")
         given = case.inputs[stem]
@@ -136,7 +136,7 @@ def test_oobleck_and_dac_equal_the_originals(stored_case, name, fast, monkeypatc
 
 @pytest.mark.parametrize("fast", [False, True])
 @torch.no_grad()
-def test_the_descript_codec_s_own_layout(stored_case, fast, monkeypatch):
+def test_the_descript_codec_s_own_layout(stored_case, fast):
     case = stored_case("dac_codec")
     settings = case.config
     encoder = DACEncoder(DACEncoderConfig(d_model=settings["encoder_dim"], strides=tuple(settings["encoder_rates"])))
@@ -145,7 +145,7 @@ def test_the_descript_codec_s_own_layout(stored_case, fast, monkeypatch):
     decoder = DACDecoder(DACDecoderConfig(latent_dim=width, channels=settings["decoder_dim"], rates=rates))
     encoder, decoder = filled(case, "encoder.", encoder), filled(case, "decoder.", decoder)
     if fast:
-        hasten(encoder, decoder, monkeypatch)
+        hasten(encoder, decoder)
     padded = nn.functional.pad(case.inputs["x"], (0, -case.inputs["x"].shape[-1] % encoder.ratio))
     close(encoder(padded), case.outputs["encoder"], case.tolerance("encoder"))
     close(decoder(case.outputs["z.quantized"]), case.outputs["z.decoded"], case.tolerance("z.decoded"))

@@ -26,7 +26,7 @@ from .reach import decoder_field, encoder_field
 Activation = Callable[[int], nn.Module]  # of a number of channels
 
 _DILATIONS = (1, 3, 9)
-_PIECE = 16384  # samples, whose layers fit into the cache; in shorter pieces the overlaps weigh
+_VALUES = 2**21  # in a piece of the highest rate: few enough for the cache, and enough to outweigh the overlaps
 _LOW = 16  # the layers that work at less than a sixteenth of the audio's rate take all at once
 
 
@@ -76,22 +76,34 @@ def shortest(strides: Sequence[int]) -> int:
 # --- encoders and decoders ---------------------------------------------------------------------------------
 
 
-class Encoder(nn.Module):
-    """Audio (B, C, T) -> (B, W, F), by a first layer, a block for each stride, and further layers."""
+class Coder(nn.Module):
+    """What encoders and decoders have in common: a first layer, a block for each stride, and further layers."""
 
     ratio: int
     strides: tuple[int, ...]
+    width: int
+    """Channels at the audio's rate."""
+    local = True
+    """Whether outputs depend on neighbours only, and not on the whole input."""
     piece: int | None = None
-    """Samples that layers of a high rate take at a time; None: all."""
+    """Samples that layers of a high rate take or give at a time, where that is faster; None: all."""
 
     def steps(self) -> list[nn.Module]:
         """The first layer, the blocks, and the layers behind them."""
         raise NotImplementedError
 
+    def _piece(self, x: Tensor) -> int | None:
+        """Only a CPU gains by pieces, and an exported program is to be free of their number."""
+        return self.piece if self.local and x.device.type == "cpu" and not torch.compiler.is_compiling() else None
+
+
+class Encoder(Coder):
+    """Audio (B, C, T) -> (B, W, F)."""
+
     @property
     def receptive_field(self) -> int | None:
         """Samples to either side, beyond those of its frame, that a latent depends on; None: all."""
-        return encoder_field(nn.Sequential(*self.steps()), self.ratio)
+        return encoder_field(nn.Sequential(*self.steps()), self.ratio) if self.local else None
 
     def frames(self, samples: int) -> int:
         """How many latents come of so many samples."""
@@ -101,34 +113,24 @@ class Encoder(nn.Module):
         if x.shape[-1] < shortest(self.strides):
             raise ValueError(f"audio of {x.shape[-1]} samples is too short; {shortest(self.strides)} make one latent")
         steps, early = self.steps(), 0
-        if self.piece is not None and _divisible(self):
+        if piece := self._piece(x):
             ratios = [1, *(each for each in accumulate(self.strides, mul) if each <= _LOW)]
             early, ratio = len(ratios), ratios[-1]
             chain = nn.Sequential(*steps[:early])
-            size = -(-self.piece // ratio) * ratio
+            size = -(-piece // ratio) * ratio
             x = in_pieces(lambda part, *_: chain(part), x, size, margin(chain, ratio), Fraction(1, ratio))
         for step in steps[early:]:
             x = step(x)
         return x
 
 
-class Decoder(nn.Module):
-    """Latents (B, W, F) -> audio (B, C, T), by a first layer, a block for each stride, and further layers."""
-
-    ratio: int
-    strides: tuple[int, ...]
-    """In the decoder's order."""
-    piece: int | None = None
-    """Samples that layers of a high rate compute at a time; None: all."""
-
-    def steps(self) -> list[nn.Module]:
-        """The first layer, the blocks, and the layers behind them."""
-        raise NotImplementedError
+class Decoder(Coder):
+    """Latents (B, W, F) -> audio (B, C, T); `strides` are in its own order."""
 
     @property
     def receptive_field(self) -> int | None:
         """Latents to either side of a frame that its samples depend on; None: all."""
-        return decoder_field(nn.Sequential(*self.steps()), self.ratio)
+        return decoder_field(nn.Sequential(*self.steps()), self.ratio) if self.local else None
 
     def forward(self, z: Tensor) -> Tensor:
         return self.decode(z, [None] * len(self.strides))
@@ -137,7 +139,8 @@ class Decoder(nn.Module):
         """Audio, where the outputs of the blocks are cut or followed by zeros to have `lengths`; None: left alone."""
         steps = self.steps()
         fits = [None, *lengths, *[None] * (len(steps) - len(lengths) - 1)]
-        if self.piece is None or not _divisible(self):
+        piece = self._piece(z)
+        if piece is None:
             return _through(steps, fits, z)
         early = 1 + sum(math.prod(self.strides[at:]) > _LOW for at in range(len(self.strides)))
         x, late = _through(steps[:early], fits[:early], z), steps[early:]
@@ -150,12 +153,7 @@ class Decoder(nn.Module):
             own = [None if fit is None or not last else fit - start * rate for fit, rate in pairs]
             return _through(late, own, part)
 
-        return in_pieces(run, x, -(-self.piece // ratio), margin(nn.Sequential(*late)), Fraction(ratio))
-
-
-def _divisible(part: Encoder | Decoder) -> bool:
-    """Whether pieces give what the whole gives. An exported program is to be free of their number."""
-    return part.receptive_field is not None and not torch.compiler.is_compiling()
+        return in_pieces(run, x, -(-piece // ratio), margin(nn.Sequential(*late)), Fraction(ratio))
 
 
 def _through(steps: Sequence[nn.Module], lengths: Sequence[int | None], x: Tensor) -> Tensor:
@@ -168,12 +166,12 @@ def _through(steps: Sequence[nn.Module], lengths: Sequence[int | None], x: Tenso
 
 
 def for_inference(model: nn.Module) -> nn.Module:
-    """`model` itself, made faster where nothing is to be learnt: weight norm folded, high rates computed in pieces.
+    """`model` itself, made faster and smaller: weight norm folded, and high rates computed in pieces.
 
-    The results are the same up to rounding.
+    The results are the same up to rounding. Snake needs less memory and time wherever gradients are off.
     """
     remove_weight_norm(model)
     for part in model.modules():
-        if isinstance(part, Encoder | Decoder):
-            part.piece = _PIECE
+        if isinstance(part, Coder):
+            part.piece = max(1, _VALUES // part.width)
     return model

@@ -21,7 +21,9 @@ class LyraEncoder(Encoder):
     def __init__(self, config: LyraEncoderConfig):
         super().__init__()
         self.config, self.ratio, self.strides = config, config.ratio, config.strides
+        self.local = not config.group_norm  # which averages over time
         widths = _widths(config)
+        self.width = widths[0]
         self.init = Conv1d(config.in_channels, widths[0], 7)
         pairs = zip(pairwise(widths), config.strides, strict=True)
         self.blocks = nn.ModuleList(encoder_block(*pair, stride, config.group_norm) for pair, stride in pairs)
@@ -33,10 +35,6 @@ class LyraEncoder(Encoder):
     def steps(self) -> list[nn.Module]:
         return [self.init, *self.blocks, self.final_activation, self.distribution_conv]
 
-    @property
-    def receptive_field(self) -> int | None:
-        return None if self.config.group_norm else super().receptive_field
-
 
 class LyraDecoder(Decoder):
     """(B, W, F) -> (B, C, T). T is F * ratio, or a number of samples of which the encoder makes F latents.
@@ -47,7 +45,9 @@ class LyraDecoder(Decoder):
     def __init__(self, config: LyraDecoderConfig):
         super().__init__()
         self.config, self.ratio, self.strides = config, config.ratio, config.strides[::-1]
+        self.local = not config.group_norm  # which averages over time
         widths = _widths(config)[::-1]
+        self.width = widths[-1]
         self.projection = Conv1d(config.latent_dim, widths[0], 3)
         pairs = zip(pairwise(widths), self.strides, strict=True)
         self.blocks = nn.ModuleList(decoder_block(*pair, stride, config.group_norm) for pair, stride in pairs)
@@ -58,10 +58,6 @@ class LyraDecoder(Decoder):
 
     def steps(self) -> list[nn.Module]:
         return [self.projection, *self.blocks, self.final_activation, self.final_projection]
-
-    @property
-    def receptive_field(self) -> int | None:
-        return None if self.config.group_norm else super().receptive_field
 
     def forward(self, z: Tensor, samples: int | None = None) -> Tensor:
         if samples is None:

@@ -1,8 +1,8 @@
 """Layers that run piece by piece, so that what they hand on stays in the processor's cache, with the same result.
 
-Audio at its full rate takes most of the memory and most of the time that memory costs: 10 seconds of 128 channels are
-226 MB, for each of some thirty layers. Each piece brings as much of its neighbours along as the layers reach, and what
-the cut ends spoil is dropped.
+Audio at its full rate takes most of the memory and most of the time that memory costs: 10 seconds of 128 channels at
+44.1 kHz are 226 MB, for each of some thirty layers. Each piece brings as much of its neighbours along as the layers
+reach, and what the cut ends spoil is dropped.
 """
 
 from __future__ import annotations
