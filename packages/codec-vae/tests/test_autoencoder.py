@@ -127,7 +127,7 @@ def test_a_fingerprint_stands_for_all_that_decoding_depends_on():
 
 
 def test_it_is_stored_as_a_bundle_and_hostile_settings_are_refused(tmp_path):
-    check_bundle(folded(autoencoder("dac")), tmp_path / "bundle")
+    check_bundle(autoencoder("lyra"), tmp_path / "bundle")
 
 
 @pytest.mark.parametrize(

@@ -163,16 +163,19 @@ def test_a_step_is_stable_audio_tools_s_two(case, monkeypatch, warming):
 # --- what a step promises ------------------------------------------------------------------------------------
 
 
-def small(**settings) -> Recipe:
+SMALL = {
+    "EncodecDiscriminator": {"width": 4, "windows": [64]},
+    "DACDiscriminator": {"width": 4, "windows": [64], "periods": [2]},
+    "OobleckDiscriminator": {"width": 4, "scales": 1, "periods": [2]},
+    "LyraDiscriminator": {"width": 4, "window": 64, "hop": 16, "periods": [2], "scales": []},
+}
+
+
+def small(kind: str = "EncodecDiscriminator", name: str = "oobleck", **settings) -> Recipe:
     losses = {"spectral": {"windows": [64, 16], "weighting": "none"}, **settings.pop("losses", {})}
-    discriminator = {"kind": "EncodecDiscriminator", "width": 4, "windows": [64], **settings.pop("discriminator", {})}
-    return config.build(
-        Recipe, {"model": plain("oobleck"), "losses": losses, "discriminator": discriminator, **settings}
-    )
-
-
-def plain(name: str) -> dict:
-    return config.plain(CONFIGS[name])
+    discriminator = {"kind": kind, **SMALL[kind], **settings.pop("discriminator", {})}
+    model = config.plain(CONFIGS[name])
+    return config.build(Recipe, {"model": model, "losses": losses, "discriminator": discriminator, **settings})
 
 
 def batch(items: int = 2, samples: int = 256) -> torch.Tensor:
@@ -213,15 +216,9 @@ def test_balanced_losses_leave_out_what_has_no_weight(left_out):
 
 
 @pytest.mark.parametrize("name", ["lyra", "oobleck", "wavelet", "dac", "seanet", "taae"])
-@pytest.mark.parametrize(
-    "kind", ["EncodecDiscriminator", "DACDiscriminator", "OobleckDiscriminator", "LyraDiscriminator"]
-)
+@pytest.mark.parametrize("kind", SMALL)
 def test_every_autoencoder_learns_with_every_discriminator(name, kind):
-    sizes = {"EncodecDiscriminator": {"windows": [64]}, "DACDiscriminator": {"windows": [64], "periods": [2]}}
-    sizes |= {"OobleckDiscriminator": {"scales": 1, "periods": [2]}}
-    sizes |= {"LyraDiscriminator": {"window": 64, "hop": 16, "periods": [2], "scales": []}}
-    recipe = small(model=plain(name), discriminator={"kind": kind, "width": 4, **sizes[kind]})
-    work = joined(recipe, autoencoder(name).train())
+    work = joined(small(kind, name), autoencoder(name).train())
     values = work.step(batch(), 0)
     assert all(value.isfinite() for value in values.values()), values
     assert work.generator.updates == work.discriminator.updates == 1
@@ -237,7 +234,7 @@ def test_both_conventions_of_the_divergence_are_the_same_training():
         for convention in ("sum_over_channels", "mean_over_channels"):
             weight = 0.1 if convention == "sum_over_channels" else 0.6
             kl = {"weight": weight, "convention": convention}
-            work = joined(small(model=plain(name), losses={"kl": kl}), autoencoder(name).train())
+            work = joined(small(name=name, losses={"kl": kl}), autoencoder(name).train())
             torch.manual_seed(0)
             values = work.step(batch(), 0)
             results.append(values)
@@ -263,7 +260,7 @@ def test_lyra_s_divergence_and_total_are_its_own():
 def test_the_divergence_counts_from_its_second_epoch_on():
     kl = {"weight": 1.0, "convention": "mean_over_channels", "anneal_epochs": 2}
     work = joined(
-        small(model=plain("lyra"), losses={"kl": kl}, discriminator={"adversarial": 0, "features": 0}),
+        small(name="lyra", losses={"kl": kl}, discriminator={"adversarial": 0, "features": 0}),
         autoencoder("lyra").train(),
         epoch_steps=2,
     )
@@ -275,20 +272,20 @@ def test_the_divergence_counts_from_its_second_epoch_on():
 
 
 def test_accumulated_parts_equal_a_large_batch():
-    recipe = small(optimizer={"kind": "SGD", "lr": 0.01, "momentum": 0}, discriminator={"adversarial": 0.1})
-    model = {"oobleck_odd": plain("oobleck_odd")}["oobleck_odd"]  # whose latents are not drawn
-    recipe = config.build(Recipe, {**config.plain(recipe), "model": model})
+    """In float64, as gradients through the discriminator are ill-conditioned; latents of this model are not drawn."""
+    recipe = small(name="oobleck_odd", optimizer={"kind": "SGD", "lr": 0.01, "momentum": 0})
     weights = []
     for parts in (1, 4):
         torch.manual_seed(0)
-        model = autoencoder("oobleck_odd").train()
+        model = autoencoder("oobleck_odd").train().double()
         work = joined(recipe, model, accumulate=parts)
-        for part in batch(4).chunk(parts):
+        work.discriminator.raw.double()
+        for part in batch(4).double().chunk(parts):
             with work.generator.accelerator.accumulate():
                 work.step(part, 0)
         weights.append({**model.state_dict(), **work.discriminator.raw.state_dict()})
     for name, value in weights[0].items():
-        close(weights[1][name], value, 1e-5)
+        close(weights[1][name], value, 1e-6)
 
 
 def test_averaged_weights_are_what_is_released():

@@ -132,8 +132,9 @@ def load(
     cls, settings = _read_head(folder, classes, package)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)
-    # Initial values are overwritten, so they draw nothing from the global generator. A wrong config is stopped early.
-    with torch.random.fork_rng(devices=[]), at_most(4 * sum(map(math.prod, shapes.values())) + 1000, weights):
+    # Initial values are overwritten, so they draw nothing from the global generator. A wrong config is stopped early:
+    # the model is built twice, and a weight registers up to three times where weight norm is added and folded.
+    with torch.random.fork_rng(devices=[]), at_most(7 * sum(map(math.prod, shapes.values())) + 1000, weights):
         try:
             with no_values():
                 empty = cls(settings)
