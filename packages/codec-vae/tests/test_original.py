@@ -371,6 +371,14 @@ def test_what_cannot_be_read_is_one_clear_line(oobleck, save, tmp_path):
     )
 
 
+def test_a_configuration_of_a_far_larger_network_is_stopped_early(stored_case, save):
+    case = stored_case("taae")
+    settings = json.loads(json.dumps(config_of(case)))
+    settings["model"]["encoder"]["config"]["transformer_depths"] = [10**9, 1]
+    with pytest.raises(InputError, match="holds far fewer weights than its configuration describes"):
+        original.convert(save(case.state(), settings))
+
+
 MANGLED = {
     "a scalar": lambda x: torch.zeros(()),
     "nothing": lambda x: x[:0],

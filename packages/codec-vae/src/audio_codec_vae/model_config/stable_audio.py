@@ -97,9 +97,8 @@ def _contained(data: Mapping[str, Any], kind: str) -> ModelConfig:
         raise InputError(f"{where}.type: is {pretransform.type!r:.60}, where an autoencoder is expected")
     rate = build(Rate, {key: value for key, value in data.items() if key == "sample_rate"}).sample_rate
     model, remarks = _autoencoder(build(Model, pretransform.config, f"{where}.config"), rate, f"{where}.config")
-    remarks.insert(0, f"this {kind} works on the latents of the autoencoder that is taken from it")
     if pretransform.scale != 1:
-        remarks.append(f"it divides the latents by {pretransform.scale:g}; the autoencoder alone does not")
+        remarks.append(f"the {kind} divides the latents by {pretransform.scale:g}; the autoencoder alone does not")
     return ModelConfig(model, _ORIGIN, remarks=tuple(remarks))
 
 
