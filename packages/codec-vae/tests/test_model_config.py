@@ -30,9 +30,12 @@ from audio_codec_vae.config import (
     WaveletConfig,
 )
 from audio_codec_vae.model_config import descript
+from audio_codec_vae.model_config import lyra as lyra_config
+from audio_codec_vae.models.autoencoder import Autoencoder
 from audio_core import config
 from audio_core.files import InputError
 from audio_core.testing import mutations
+from audio_core.weights import no_values
 
 from . import published_configs
 
@@ -111,6 +114,20 @@ def test_nothing_is_changed_by_reading(published):
         before = json.dumps(data)
         assert model_config.understood(data) == model_config.understood(data)
         assert json.dumps(data) == before
+
+
+COUNTS = {"stable_audio_1_0_vae": 133431300, "stable_audio_2_0_vae": 156112514, "dac_2048_32_vae": 134592930}
+COUNTS |= {"encodec_musicgen_rvq": 53259458, "lyra": 255858050, "dac_44khz": 76651890}
+
+
+def test_published_models_have_their_parameters():
+    models = {name: model_config.understood(make()).model for name, make in published_configs.ALL.items()}
+    models["lyra"] = lyra_config.Network().autoencoder(44100, False)
+    models["dac_44khz"] = descript.understood({}).model
+    for name, count in COUNTS.items():
+        with no_values():
+            model = Autoencoder(models[name])
+        assert sum(values.numel() for values in model.parameters()) == count, name
 
 
 def test_models_are_the_same_after_writing_and_reading(published):

@@ -1,5 +1,6 @@
 """Checkpoints of the original programs, in all the forms in which they are around."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import pytest
 import torch
 from audio_codec_vae import model_config, original
 from audio_codec_vae.config import LyraDecoderConfig, LyraEncoderConfig
-from audio_codec_vae.model_config import descript
 from audio_codec_vae.models.autoencoder import Autoencoder
 from audio_codec_vae.original.names import our_name
 from audio_core.files import InputError
@@ -16,15 +16,13 @@ from audio_core.testing import close
 from audio_core.weights import no_values
 from safetensors.torch import save_file
 
-from . import published_configs
-
 STABLE_AUDIO = ("oobleck_vae", "oobleck_nearest_antialias", "oobleck_odd_stride", "dac_vae", "seanet_rvq", "taae")
 LYRA = ("lyra_vae", "lyra_vae_odd_strides", "lyra_vae_2026")
 LAYOUTS = ("old", "new", "folded")
 
 
 def config_of(case):
-    return {"model_type": "autoencoder", **{key: case.config[key] for key in ("sample_rate", "model")}}
+    return copy.deepcopy({"model_type": "autoencoder", **{key: case.config[key] for key in ("sample_rate", "model")}})
 
 
 def in_layout(state, layout):
@@ -122,20 +120,6 @@ def test_the_codec_of_descript_gives_its_numbers(stored_case, save):
     close(model.decode(encoded.latents), case.outputs["z.decoded"], case.tolerance("z.decoded"))
 
 
-COUNTS = {"stable_audio_1_0_vae": 133431300, "stable_audio_2_0_vae": 156112514, "dac_2048_32_vae": 134592930}
-COUNTS |= {"encodec_musicgen_rvq": 53259458, "lyra": 255858050, "dac_44khz": 76651890}
-
-
-def test_published_models_have_their_parameters():
-    models = {name: model_config.understood(make()).model for name, make in published_configs.ALL.items()}
-    models["lyra"] = model_config.lyra.Network().autoencoder(44100, False)
-    models["dac_44khz"] = descript.understood({}).model
-    for name, count in COUNTS.items():
-        with no_values():
-            model = Autoencoder(models[name])
-        assert sum(values.numel() for values in model.parameters()) == count, name
-
-
 # --- forms of files ----------------------------------------------------------------------------------------
 
 
@@ -191,23 +175,20 @@ def test_half_precision_becomes_single(oobleck, save):
 
 def in_diffusers(state, blocks):
     """The state under the names of diffusers, whose Snake has the shape (1, C, 1)."""
+    units, whole = ("res_unit1", "res_unit2", "res_unit3"), {0: "conv1", blocks + 1: "snake1", blocks + 2: "conv2"}
+    parts = {"encoder": (*units, "snake1", "conv1"), "decoder": ("snake1", "conv_t1", *units)}
     renamed = {}
-    parts = {"encoder": ("res_unit1", "res_unit2", "res_unit3", "snake1", "conv1")}
-    parts["decoder"] = ("snake1", "conv_t1", "res_unit1", "res_unit2", "res_unit3")
     for name, values in state.items():
         side, _, at, *rest = name.split(".")
-        whole = {0: "conv1", blocks + 1: "snake1", blocks + 2: "conv2"}
-        if int(at) in whole:
-            path = [side, whole[int(at)], *rest]
-        else:
-            _, inner, *rest = rest
-            part = parts[side][int(inner)]
-            if part.startswith("res_unit"):
-                part += "." + ("snake1", "conv1", "snake2", "conv2")[int(rest[1])]
+        path = [side, whole.get(int(at), f"block.{int(at) - 1}")]
+        if int(at) not in whole:
+            path.append(parts[side][int(rest[1])])
+            rest = rest[2:]
+            if path[-1] in units:
+                path.append(("snake1", "conv1", "snake2", "conv2")[int(rest[1])])
                 rest = rest[2:]
-            path = [side, f"block.{int(at) - 1}", part, *rest]
         snake = rest[-1] in ("alpha", "beta")
-        renamed[".".join(path)] = values[None, :, None] if snake else values
+        renamed[".".join([*path, *rest])] = values[None, :, None] if snake else values
     return renamed
 
 
@@ -215,7 +196,7 @@ def test_the_autoencoder_of_diffusers_is_read(oobleck, save, tmp_path):
     shape = {"encoder_hidden_size": 6, "decoder_input_channels": 3, "decoder_channels": 4}
     shape |= {"channel_multiples": [1, 2], "downsampling_ratios": [4, 8], "sampling_rate": 16000}
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "AutoencoderOobleck", **shape}))
-    data = json.loads(json.dumps(config_of(oobleck)))
+    data = config_of(oobleck)
     data["model"]["encoder"]["config"] |= {"channels": 6, "latent_dim": 6, "use_snake": True}
     data["model"]["decoder"]["config"] |= {"use_snake": True, "final_tanh": False}
     data["model"]["bottleneck"] = {"type": "vae"}
@@ -286,7 +267,6 @@ def test_a_reversed_list_in_a_checkpoint_is_set_right(stored_case, save, capsys)
     """The original reverses it in its configuration whenever it builds a SEANet, and saves it so."""
     case = stored_case("seanet_rvq")
     right, wrong = config_of(case), config_of(case)
-    wrong = json.loads(json.dumps(wrong))
     wrong["model"]["encoder"]["config"]["ratios"].reverse()
     model = original.convert(save({"state_dict": case.state(), "model_config": wrong}))
     assert "by its weights they are [4, 4, 5, 8]" in capsys.readouterr().err
@@ -317,7 +297,7 @@ def test_parts_of_lyracodec_that_no_audio_passes_are_left_out(stored_case, save)
 
 
 def test_filters_of_a_pretransform_are_left_out_and_no_others(stored_case, save, oobleck):
-    settings = json.loads(json.dumps(config_of(oobleck)))
+    settings = config_of(oobleck)
     state = {**oobleck.state(), "pretransform.encoder.kernel": torch.ones(8, 2, 9)}
     with pytest.raises(InputError, match=r"1 tensors are unknown \(pretransform\.encoder\.kernel\)"):
         original.convert(save(state, settings))
@@ -373,7 +353,7 @@ def test_what_cannot_be_read_is_one_clear_line(oobleck, save, tmp_path):
 
 def test_a_configuration_of_a_far_larger_network_is_stopped_early(stored_case, save):
     case = stored_case("taae")
-    settings = json.loads(json.dumps(config_of(case)))
+    settings = config_of(case)
     settings["model"]["encoder"]["config"]["transformer_depths"] = [10**9, 1]
     with pytest.raises(InputError, match="holds far fewer weights than its configuration describes"):
         original.convert(save(case.state(), settings))
