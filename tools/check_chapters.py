@@ -85,6 +85,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "discriminators": ("recipe",),
         "loss": ("recipe", "models"),
         "task": ("discriminators", "loss"),
+        "model_config": ("recipe", "models"),
+        "original": ("model_config",),  # it says what a checkpoint does not
+        "prepare": (),  # tensors as the original conditions them
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

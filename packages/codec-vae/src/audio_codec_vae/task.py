@@ -118,19 +118,23 @@ class Coding:
         return self.generator.average.net.autoencoder if self.generator.average else self.generator.raw.autoencoder
 
 
+def generator(recipe: Recipe, autoencoder: Autoencoder) -> Generator:
+    """What a run of the recipe stores of the autoencoder."""
+    shares = {name: share for name, share in weights(recipe.losses, recipe.discriminator).items() if share}
+    return Generator(autoencoder, Balancer(shares) if recipe.losses.balanced else None)
+
+
 def coding(recipe: Recipe, autoencoder: Autoencoder, epoch_steps: int = 1) -> Coding:
     """The task of a recipe, for data of which an epoch has `epoch_steps` steps."""
-    settings = recipe.discriminator
-    shares = {name: share for name, share in weights(recipe.losses, settings).items() if share}
-    net = Generator(autoencoder, Balancer(shares) if recipe.losses.balanced else None)
+    settings, net = recipe.discriminator, generator(recipe, autoencoder)
     average = Average(net, averaging(recipe.average)) if recipe.average else None
     learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
     schedule = by_epochs(recipe.schedule, epoch_steps)
-    generator = Player(net, recipe.optimizer.build(learning), schedule, recipe.clip or None, average)
+    learner = Player(net, recipe.optimizer.build(learning), schedule, recipe.clip or None, average)
     if settings is None:
-        return Coding(generator, None, recipe, epoch_steps)
+        return Coding(learner, None, recipe, epoch_steps)
     discriminator = discriminators.build(settings, recipe.model.channels, recipe.model.rate)
     optimizer = recipe.discriminator_optimizer.build(discriminator.parameters())
     schedule = by_epochs(recipe.discriminator_schedule, epoch_steps)
     player = Player(discriminator, optimizer, schedule, recipe.discriminator_clip or None)
-    return Coding(generator, player, recipe, epoch_steps)
+    return Coding(learner, player, recipe, epoch_steps)

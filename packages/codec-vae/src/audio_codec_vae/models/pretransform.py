@@ -74,7 +74,7 @@ class Wavelet(Pretransform):
         filters = torch.from_numpy(wavelet_filters(config.wavelet)).float()  # (4, taps)
         self.half = filters.shape[1] // 2
         self.margin = self.half + 2  # of the synthesis, in samples of a level
-        eye = torch.eye(config.channels)
+        eye = torch.eye(config.channels, device="cpu")  # as the filters, also where modules are built without values
         # Rows a C + c act on channel c: (2 C, C, taps), first all low, then all high.
         kernels = [torch.einsum("at,cd->acdt", pair, eye).flatten(0, 1) for pair in (filters[:2].flip(1), filters[2:])]
         self.register_buffer("analysis", kernels[0], persistent=False)
