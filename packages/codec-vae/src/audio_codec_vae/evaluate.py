@@ -29,7 +29,8 @@ from .models.autoencoder import Autoencoder
 LONGEST = 30.0  # seconds of a file that are measured
 SHORTEST = 2048  # samples: the longest window
 KL_SECONDS = 5.0  # of each file, for the rate of the latents
-SOUNDS = tuple[str, np.ndarray, int]
+BARS = 128  # as many as one can look at
+Sound = tuple[str, np.ndarray, int]
 MEASURES = {
     "si_sdr": "SI-SDR, dB",
     "si_sdr_left": "left, dB",
@@ -69,7 +70,7 @@ class Result:
     """By measure, for each file; NaN where a measure is not defined."""
     latents: LatentStatistics
     unreadable: int
-    sounds: list[list[SOUNDS]]
+    sounds: list[list[Sound]]
     """Of the first files: recording and reconstruction."""
 
     def mean(self, measure: str) -> float:
@@ -155,7 +156,8 @@ class Result:
                 f"It is measured on the first {KL_SECONDS:g} s of each file."
             )
         report.table(["", "value"], self._facts())
-        report.bars("Deviation of each latent", {str(at): each for at, each in enumerate(latents.deviations)})
+        if model.width <= BARS:
+            report.bars("Deviation of each latent", {str(at): each for at, each in enumerate(latents.deviations)})
         if model.codebooks:
             rows = zip(model.codebooks, latents.entropy, latents.used, strict=True)
             lines = [[at, size, entropy, 100 * share] for at, (size, entropy, share) in enumerate(rows, 1)]
