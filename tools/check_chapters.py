@@ -81,6 +81,19 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "download": ("registry",),
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
+    "audio_codec_vae": {
+        "discriminators": ("recipe",),
+        "loss": ("recipe", "models"),
+        "task": ("discriminators", "loss"),
+        "model_config": ("recipe", "models"),
+        "original": ("model_config",),  # it says what a checkpoint does not
+        "prepare": (),  # tensors as the original conditions them
+        "items": ("models",),  # latents for training, on disk
+        "codec": ("items",),
+        "preencode": ("codec",),
+        "measures": (),
+        "evaluate": ("loss", "measures"),  # quality is told in the distances that were learnt by
+    },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
 TRAINING = ("accelerate", "audio_core.train", "{}.recipe", "{}.data", "{}.task", "{}.train")

@@ -206,7 +206,7 @@ def test_weights_that_do_not_fit_are_named_and_counted(folder):
 
 def test_a_config_that_asks_for_too_much_is_refused_before_memory_is_taken(folder):
     edit(folder, config={"front": {"widths": [3, 10**9]}})
-    assert "holds far fewer weights than config.json describes" in refused(folder, [Net])
+    assert "holds far fewer weights than its configuration describes" in refused(folder, [Net])
 
 
 def test_strange_numbers_in_a_config_are_one_line(folder):
@@ -300,16 +300,18 @@ def test_a_config_that_describes_a_giant_is_stopped_while_it_is_built(tmp_path):
     assert bundle.load(tmp_path / "deep", [Deep]).config.layers == 2
     path = tmp_path / "deep/config.json"
     path.write_text(path.read_text().replace('"layers": 2', '"layers": 1000000000'))
-    assert "holds far fewer weights than config.json describes" in refused(tmp_path / "deep", [Deep])
+    assert "holds far fewer weights than its configuration describes" in refused(tmp_path / "deep", [Deep])
 
 
 def test_a_model_is_loaded_without_pytorch_s_compiler(tmp_path):
-    """Its import takes longer than PyTorch's own, and came with random values on the device "meta"."""
+    """Its import takes longer than PyTorch's own, and came with random values and weight norm on the device "meta"."""
     program = (
         "import sys, torch\nfrom torch import nn\nfrom audio_core.weights import no_values\n"
         "with no_values():\n    net = nn.Linear(3, 4)\n"
+        "    normed = nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 5))\n"
         "    nn.init.kaiming_normal_(net.weight)\n    nn.init.uniform_(net.bias)\n"
         "assert net.weight.is_meta and net.weight.shape == (4, 3)\n"
+        "assert normed.parametrizations.weight.original0.shape == (4, 1, 1)\n"
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     paths = os.pathsep.join(sys.path)

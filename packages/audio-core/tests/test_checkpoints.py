@@ -49,13 +49,24 @@ def test_safetensors_and_the_old_pickle_layout_are_read(tmp_path):
     assert bundle.read_checkpoint(tmp_path / "old.pt")["w"].tolist() == [1, 1]
 
 
+def test_what_lies_beside_the_weights_is_read_and_only_wanted_tensors_are(tmp_path):
+    torch.save({"state_dict": {"w": torch.ones(2)}, "config": {"rate": 8000}}, tmp_path / "c.ckpt")
+    contents = bundle.read_contents(tmp_path / "c.ckpt")
+    assert contents["config"] == {"rate": 8000} and bundle.named_tensors(contents, "c.ckpt").keys() == {"w"}
+    save_file({"a.w": torch.ones(2), "b.w": torch.zeros(2)}, tmp_path / "c.safetensors")
+    chosen = bundle.read_contents(tmp_path / "c.safetensors", lambda names: [n for n in names if n.startswith("b.")])
+    assert chosen.keys() == {"b.w"}
+
+
 def test_weights_of_a_kind_that_pytorch_has_not_are_one_line(tmp_path):
     head = {"weight": {"dtype": "F6_E2M3", "shape": [4, 4], "data_offsets": [0, 12]}}
     text = json.dumps(head).encode()
     path = tmp_path / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(12))
-    message = refused(nn.Linear(4, 4, bias=False), path, call=weights.load_weights)
-    assert message.startswith(f"{path}: holds weights that cannot be loaded") and "\n" not in message
+    reading = ((weights.load_weights, (nn.Linear(4, 4, bias=False), path)), (bundle.read_checkpoint, (path,)))
+    for call, arguments in reading:
+        message = refused(*arguments, call=call)
+        assert message.startswith(f"{path}: holds weights that cannot be loaded") and "\n" not in message
 
 
 def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):

@@ -287,6 +287,14 @@ def test_snake_is_dac_s_and_starts_at_one():
     close(snake(x), x + torch.sin(2.5 * x) ** 2 / 2.5, 1e-6)
 
 
+@pytest.mark.parametrize("kind", [Snake, SnakeBeta])
+def test_snake_computes_the_same_without_gradients(kind):
+    snake, x = kind(3), torch.randn(2, 3, 50)
+    given, expected = x.clone(), snake(x)
+    with torch.no_grad():
+        assert torch.equal(snake(x), expected) and torch.equal(x, given)
+
+
 def test_a_residual_unit_takes_other_activations_and_causal_padding():
     unit = ResidualUnit(4, kernel=5, dilation=3, padding="causal", activation=lambda _: nn.ELU(), weight_norm=True)
     assert unit.delay == 0

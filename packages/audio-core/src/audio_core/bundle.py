@@ -11,13 +11,13 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
@@ -126,8 +126,9 @@ def load(
     cls, settings = _read_head(folder, classes, package)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)
-    # Initial values are overwritten, so they draw nothing from the global generator. A wrong config is stopped early.
-    with torch.random.fork_rng(devices=[]), _at_most(4 * sum(map(math.prod, shapes.values())) + 1000, weights):
+    # Initial values are overwritten, so they draw nothing from the global generator. A wrong config is stopped early:
+    # the model is built twice, and a weight registers up to three times where weight norm is added and folded.
+    with torch.random.fork_rng(devices=[]), at_most(7 * sum(map(math.prod, shapes.values())) + 1000, weights):
         try:
             with no_values():
                 empty = cls(settings)
@@ -157,7 +158,7 @@ def load_config(path: str | Path, classes: Mapping[str, type] | Sequence[type], 
 
 
 @contextmanager
-def _at_most(values: int, weights: Path) -> Iterator[None]:
+def at_most(values: int, weights: Path) -> Iterator[None]:
     """Stop building a model once it has registered many more parameters than the file of weights holds."""
     left = values
 
@@ -165,7 +166,7 @@ def _at_most(values: int, weights: Path) -> Iterator[None]:
         nonlocal left
         left -= 0 if parameter is None else parameter.numel()
         if left < 0:
-            raise InputError(f"{weights}: holds far fewer weights than config.json describes")
+            raise InputError(f"{weights}: holds far fewer weights than its configuration describes")
 
     handle = register_module_parameter_registration_hook(count)
     try:
@@ -269,6 +270,11 @@ def read_checkpoint(path: str | Path, wrappers: Sequence[str] = _WRAPPERS) -> di
     Reads safetensors, and PyTorch files that hold nothing but data. The tensors may be nested under one of the keys
     `wrappers`, which are tried in order.
     """
+    return named_tensors(read_contents(path), path, wrappers)
+
+
+def read_contents(path: str | Path, wanted: Callable[[list[str]], Iterable[str]] = iter) -> Any:
+    """All that such a file holds, also beside its tensors. Of safetensors only those names that `wanted` chooses."""
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -280,10 +286,14 @@ def read_checkpoint(path: str | Path, wrappers: Sequence[str] = _WRAPPERS) -> di
     for magic, text in _MAGIC.items():
         if start.startswith(magic):
             raise InputError(f"{path}: is not a checkpoint but {text}")
-    if path.suffix.lower() == ".safetensors":
-        read_shapes(path)
-        return safetensors.torch.load_file(path)
-    return _unwrapped(_unpickled(path), path, wrappers)
+    if path.suffix.lower() != ".safetensors":
+        return _unpickled(path)
+    names = wanted([*read_shapes(path)])
+    try:
+        with safe_open(path, "pt") as tensors:
+            return {name: tensors.get_tensor(name) for name in names}
+    except SafetensorError as error:  # numbers of 4 or 6 bits, which PyTorch has not
+        raise InputError(f"{path}: holds weights that cannot be loaded: {reason(error)}") from None
 
 
 def _unpickled(path: Path) -> Any:
@@ -303,7 +313,8 @@ def _unpickled(path: Path) -> Any:
     raise InputError(f"{path}: {why}")
 
 
-def _unwrapped(data: Any, path: Path, wrappers: Sequence[str]) -> dict[str, Tensor]:
+def named_tensors(data: Any, path: str | Path, wrappers: Sequence[str] = _WRAPPERS) -> dict[str, Tensor]:
+    """The tensors in the contents of a file, as `read_checkpoint` gives them."""
     seen: set[int] = set()  # a pickle may hold itself
     while isinstance(data, Mapping) and id(data) not in seen:
         seen.add(id(data))

@@ -119,15 +119,25 @@ def shortened(names: Iterable[Any]) -> str:
 @contextmanager
 def no_values() -> Iterator[None]:
     """Modules built inside have shapes and no values: they take no memory, and nothing is drawn."""
-    with torch.device("meta"), Undrawn():
+    with torch.device("meta"), _Uncomputed():
         yield
 
 
 class Undrawn(TorchFunctionMode):
-    """Random values are not drawn, where others will take their place. On the device "meta" PyTorch imports its whole
-    compiler for them, which takes longer than PyTorch itself."""
+    """Random values are not drawn, where others will take their place."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in ("normal_", "uniform_"):
             return args[0] if args else kwargs["tensor"]  # the second where torch.nn.init calls itself
         return func(*args, **(kwargs or {}))
+
+
+class _Uncomputed(Undrawn):
+    """Nor are the norms of weight norm computed: for both PyTorch would import its whole compiler on the device "meta",
+    which takes longer than PyTorch itself."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "norm_except_dim" and args[2] >= 0:
+            v, _, dim = args
+            return v.new_empty([size if at == dim else 1 for at, size in enumerate(v.shape)])
+        return super().__torch_function__(func, types, args, kwargs)

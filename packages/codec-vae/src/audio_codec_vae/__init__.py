@@ -1,8 +1,41 @@
-"""Continuous audio autoencoders: LyraCodec's VAE and stable-audio-tools' autoencoders.
+"""Audio autoencoders: LyraCodec's VAE and those of stable-audio-tools, with continuous or discrete latents.
 
-Not built yet: this distribution holds the name only.
+`model = load(path)` gives a bundle's autoencoder: `model.encode(x)` takes audio (B, C, T) at `model.sample_rate` to
+latents (B, W, F), and `model.decode(latents, samples=T)` gives audio again. Where the latents are discrete,
+`model.codes(x)` gives codes (B, K, F), and `model.from_codes(codes)` their latents. `encode_file` and `decode_file` do
+so for files of any length, `preencode` for folders that other models are trained on.
 """
+
+from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
-__all__ = ["__version__"]
+__all__ = [
+    "PACKAGE",
+    "Autoencoder",
+    "AutoencoderConfig",
+    "__version__",
+    "decode_file",
+    "encode_file",
+    "load",
+    "preencode",
+    "prepared",
+]
+PACKAGE = Package(
+    name="audio-codec-vae",
+    version=__version__,
+    about="Autoencoders for music, voice and sound: train, encode, decode, measure.",
+    tags=("audio-codec", "vae"),
+)
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Autoencoder": ".models.autoencoder",
+        "AutoencoderConfig": ".config",
+        "decode_file": ".codec",
+        "encode_file": ".codec",
+        "load": ".models",
+        "preencode": ".preencode",
+        "prepared": ".prepare",
+    },
+)

@@ -53,7 +53,7 @@ class STFTLoss(nn.Module):
         if self.divide_by == "estimate":  # the other terms are symmetric
             estimate, target = target, estimate
         spectra = self.stft(estimate), self.stft(target)
-        x, y = ((z.real.square() + z.imag.square()).clamp(min=self.eps).sqrt() for z in spectra)  # (B, C, F, frames)
+        x, y = (self.magnitudes(z) for z in spectra)  # (B, C, F, frames)
         loss = x.new_zeros(())
         if self.convergence:
             loss = loss + self.convergence * self.convergences(x, y).mean()
@@ -65,6 +65,9 @@ class STFTLoss(nn.Module):
             distance = (spectra[0] - spectra[1]).abs() / ((x + y) / 2 + 1e-7)
             loss = loss + self.phase * distance.mean()
         return loss
+
+    def magnitudes(self, spectrum: Tensor) -> Tensor:
+        return (spectrum.real.square() + spectrum.imag.square()).clamp(min=self.eps).sqrt()
 
     @staticmethod
     def convergences(x: Tensor, y: Tensor) -> Tensor:

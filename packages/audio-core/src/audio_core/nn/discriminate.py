@@ -40,41 +40,44 @@ class Discriminators(nn.Module):
 class Stack(nn.Module):
     """Layers, each followed by LeakyReLU, and a last one for the logits. x -> logits, features."""
 
-    def __init__(self, layers: Iterable[nn.Module], last: nn.Module):
+    def __init__(self, layers: Iterable[nn.Module], last: nn.Module, slope: float = 0.2):
         super().__init__()
-        self.layers, self.last = nn.ModuleList(layers), last
+        self.layers, self.last, self.slope = nn.ModuleList(layers), last, slope
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         features = []
         for layer in self.layers:
-            x = F.leaky_relu(layer(x), 0.2)
+            x = F.leaky_relu(layer(x), self.slope)
             features.append(x)
         return self.last(x), features
+
+
+def wave_stack(channels: int = 1, width: int = 16, weight_norm: bool = False, slope: float = 0.2) -> Stack:
+    """MelGAN's, over samples (B, C, T): four layers of stride 4 widen `width` to 64 times as many channels.
+
+    Their convolutions are grouped, with four input channels a group.
+    """
+    if width % 4:
+        raise ValueError(f"the width of a WaveDiscriminator is a multiple of 4, got {width}")
+    widths = [width, 4 * width, 16 * width, 64 * width, 64 * width]
+    first = Conv1d(channels, width, 15, weight_norm=weight_norm)
+    strided = [
+        Conv1d(inputs, outputs, 41, 4, groups=inputs // 4, weight_norm=weight_norm)
+        for inputs, outputs in pairwise(widths)
+    ]
+    mixing = Conv1d(widths[-1], widths[-1], 5, weight_norm=weight_norm)
+    return Stack([first, *strided, mixing], Conv1d(widths[-1], 1, 3, weight_norm=weight_norm), slope)
 
 
 class WaveDiscriminator(nn.Module):
     """MelGAN's multi-scale discriminator in SoundStream's form: a stack for each of `scales` rates, each half the last.
 
-    A stack widens from `width` to 64 * `width` channels by grouped convolutions of four input channels a group, and
-    downsamples by 256: logits (B, 1, ceil(T / 256)) at the first rate.
+    A stack downsamples by 256: logits (B, 1, ceil(T / 256)) at the first rate.
     """
 
     def __init__(self, channels: int = 1, width: int = 16, scales: int = 3, weight_norm: bool = False):
         super().__init__()
-        if width % 4:
-            raise ValueError(f"the width of a WaveDiscriminator is a multiple of 4, got {width}")
-        widths = [width, 4 * width, 16 * width, 64 * width, 64 * width]
-
-        def stack() -> Stack:
-            first = Conv1d(channels, width, 15, weight_norm=weight_norm)
-            strided = [
-                Conv1d(inputs, outputs, 41, 4, groups=inputs // 4, weight_norm=weight_norm)
-                for inputs, outputs in pairwise(widths)
-            ]
-            mixing = Conv1d(widths[-1], widths[-1], 5, weight_norm=weight_norm)
-            return Stack([first, *strided, mixing], Conv1d(widths[-1], 1, 3, weight_norm=weight_norm))
-
-        self.scales = nn.ModuleList([stack() for _ in range(scales)])
+        self.scales = nn.ModuleList([wave_stack(channels, width, weight_norm) for _ in range(scales)])
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
         outputs = []
@@ -82,7 +85,7 @@ class WaveDiscriminator(nn.Module):
             if place:
                 audio = F.avg_pool1d(audio, 4, stride=2, padding=1)
             outputs.append(scale(audio))
-        return _gathered(outputs)
+        return gathered(outputs)
 
 
 class STFTDiscriminator(nn.Module):
@@ -114,7 +117,7 @@ class STFTDiscriminator(nn.Module):
 
     def spectrum(self, audio: Tensor) -> Tensor:
         """(B, 2C, frames, F)"""
-        return _parts(self.stft(audio))
+        return parts(self.stft(audio))
 
 
 class MultiResolutionSTFTDiscriminator(nn.Module):
@@ -166,15 +169,16 @@ class MultiResolutionSTFTDiscriminator(nn.Module):
             spectrum = stft(audio, size, size // 4, window, center=False)
             if self.power:
                 spectrum = spectrum * (spectrum.abs() + 1e-6) ** self.power
-            outputs.append(resolution(_parts(spectrum)))
-        return _gathered(outputs)
+            outputs.append(resolution(parts(spectrum)))
+        return gathered(outputs)
 
 
-def _parts(spectrum: Tensor) -> Tensor:
+def parts(spectrum: Tensor) -> Tensor:
     """Complex (B, C, F, frames) -> (B, 2C, frames, F): the real parts of all channels, then the imaginary ones."""
     return torch.cat([spectrum.real, spectrum.imag], 1).transpose(-1, -2)
 
 
-def _gathered(outputs: Iterable[tuple[Tensor, list[Tensor]]]) -> DiscriminatorOutput:
+def gathered(outputs: Iterable[tuple[Tensor, list[Tensor]]]) -> DiscriminatorOutput:
+    """Of the networks of a discriminator, each of which returned logits and features."""
     logits, features = zip(*outputs, strict=True)
     return DiscriminatorOutput(list(logits), list(features))
