@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+import warm
 from audio_codec_vae import load
 from audio_codec_vae.models.autoencoder import Autoencoder
 from audio_codec_vae.recipe import Recipe
@@ -85,6 +86,17 @@ def test_a_run_becomes_a_bundle_with_folded_weights(sounds, tmp_path):
         release(sounds, tmp_path / "other")
     with pytest.raises(InputError, match=r"model\.folded"):
         config.build(Recipe, {"model": config.plain(model.config)})
+
+
+def test_two_processes_train_one_autoencoder(sounds, tmp_path):
+    recipe = toy(sounds, "seanet", steps=3, discriminator=ADVERSARY, save_every=3)
+    (tmp_path / "toy.yaml").write_text(config.dump(recipe))
+    line = ["-m", "audio_codec_vae", "train", tmp_path / "toy.yaml", "-o", tmp_path / "run", "--device", "cpu"]
+    result = warm.run(*line, processes=2)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert load(tmp_path / "run/bundle").bottleneck.quantizer.codebooks.abs().max() > 0
+    samples = json.loads((tmp_path / "run/state/step-00000003/run.json").read_text())["samples"]
+    assert samples == 3 * 2 * recipe.batch
 
 
 def test_weights_that_are_best_are_told_by_the_first_distance_that_is_learnt_from():
