@@ -156,7 +156,7 @@ def _residual(args: argparse.Namespace) -> str | None:
 
 
 def _separate(args: argparse.Namespace) -> int:
-    recordings = batch.find(args.inputs)  # a wrong path is told at once, before PyTorch is imported
+    recordings = batch.find(args.inputs)  # a wrong path is reported at once, before PyTorch is imported
     residual = _residual(args)
     if args.jobs < 1:
         raise InputError(f"--jobs: expected 1 or more, got {args.jobs}")

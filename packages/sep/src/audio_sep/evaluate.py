@@ -165,11 +165,11 @@ def evaluate(
 
     The folder is MUSDB18 or MUSDB18-HQ (whose test part is taken), other folders of songs with a file for each stem,
     folders of sources with a file for each song (mixture/1.wav, vocals/1.wav), or VoiceBank-DEMAND. At most `songs` of
-    them are measured, if given. Of the first `listen` songs sounds are kept. `options` are those of `Separator`. A song
-    is held in memory.
+    them are measured, if given. Of the first `listen` songs sounds are kept. `options` are those of `Separator`;
+    a residual is measured against the stem of its name. A song is held in memory.
     """
     separator = Separator(model, **options)
-    if not quiet and importlib.util.find_spec("pesq") is None and {*SPEECH} & {*separator.stems}:
+    if not quiet and importlib.util.find_spec("pesq") is None and {*SPEECH} & {*separator.names}:
         note('pesq is not installed, so PESQ is left out: pip install "audio-sep[metrics]"')
     song_by_path = tracks(Path(folder), pack.PackSettings(model.config.rate, model.config.channels, ""))
     chosen = [*song_by_path.items()][: songs or None]
