@@ -17,7 +17,6 @@ import itertools
 import re
 import reprlib
 import sys
-import textwrap
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING
@@ -340,16 +339,22 @@ def table(cls: type, where: str = "", instance: Any = None) -> list[tuple[str, s
 @functools.cache
 def _field_texts(cls: type) -> dict[str, str]:
     """The docstring of each field, which is the string literal below it in the source."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    except (OSError, TypeError, SyntaxError):
-        return {}
     texts = {}
-    for pair in itertools.pairwise(getattr(tree, "body", [])):
+    for pair in itertools.pairwise(getattr(_classes(cls.__module__).get(cls.__name__), "body", [])):
         match pair:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 texts[name] = " ".join(text.split())
     return texts
+
+
+@functools.cache
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    """The classes of a module by name. Its source is parsed once, however many of them are asked for."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, SyntaxError, KeyError):
+        return {}
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
 def type_name(expected: Any) -> str:

@@ -23,7 +23,7 @@ def macs(layers: nn.Module, *inputs: Tensor) -> int:
 
 
 def describe(config: AutoencoderConfig) -> dict[str, Any]:
-    """The facts, as plain numbers. What the bottleneck and what stands before the encoder take is small and left out."""
+    """The facts, as plain numbers. The work of the bottleneck and of the pretransform is small and left out."""
     with no_values():
         model = Autoencoder(config).eval()
     parts = {"encoder": model.encoder, "bottleneck": model.bottleneck, "decoder": model.decoder}

@@ -86,7 +86,7 @@ class Corpus:
         low = [file for files in self.trained for file in files if file.rate < self.model.rate]
         if low and not self.quiet:
             example = f"such as {low[0].name} with {low[0].rate} Hz"
-            note(f"{len(low)} files are resampled from a rate below the model's {self.model.rate} Hz, {example}")
+            note(f"resampled from a rate below the model's {self.model.rate} Hz: {len(low)} files, {example}")
 
 
 def divided(items: Sequence[File], held_out: int) -> tuple[list[File], list[File]]:

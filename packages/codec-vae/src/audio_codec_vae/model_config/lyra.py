@@ -190,15 +190,17 @@ def understood(data: Mapping[str, Any]) -> ModelConfig:
     """
     if "hyperparameters" not in data:
         file = build(File, data)
-        return ModelConfig(file.model.autoencoder(file.data.target_sr, False), _ORIGIN, file.training.plain())
+        training = {**file.training.plain(), "data": {"samples": file.data.target_length}}
+        return ModelConfig(file.model.autoencoder(file.data.target_sr, False), _ORIGIN, training)
     where = "hyperparameters"
     inner = build(Hyperparameters, data[where], where)
-    sound, training = (
+    sound, later = (
         build(cls, {name: stated[name] for name in cls.__dataclass_fields__ if name in stated}, f"{where}.{key}")
         for cls, stated, key in ((LaterData, inner.data, "data"), (LaterTraining, inner.training, "training"))
     )
     remark = "the networks have group norm, as in the last revision; weights without it say so themselves"
-    return ModelConfig(inner.model.autoencoder(sound.sample_rate, True), _ORIGIN, training.plain(), (remark,))
+    training = {**later.plain(), "data": {"samples": sound.target_length}}
+    return ModelConfig(inner.model.autoencoder(sound.sample_rate, True), _ORIGIN, training, (remark,))
 
 
 def from_weights(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Network, bool]:

@@ -79,6 +79,8 @@ def understood(data: Mapping[str, Any]) -> ModelConfig:
     training: dict[str, Any] = {}
     if file.training:
         training, more = settings(file.training, model.channels)
+        if file.sample_size is not None:
+            training["data"] = {"samples": file.sample_size}
         remarks += more
         if file.model.bottleneck and "commitment_weight" in (file.model.bottleneck.config or {}):
             training["losses"]["quantizer"] = file.model.bottleneck.config["commitment_weight"]

@@ -18,7 +18,8 @@ class Data:
     """Length of a training sample, at the model's rate. Shorter files are followed by silence, and those of less than a
     tenth are left out."""
     quiet_db: float = -40.0
-    """A stretch whose RMS is below this is passed over, and a file that is nowhere louder is left out; -200: only silence is."""
+    """A stretch whose RMS is below this is passed over, and a file that is nowhere louder is left out; -200: only
+    silence is."""
     peak: float = 0.95
     """Each sample is normalised to this peak; 0 leaves its level as it is."""
     gain_db: tuple[float, float] = (0.0, 0.0)
