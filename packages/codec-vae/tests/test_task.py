@@ -13,7 +13,7 @@ from audio_codec_vae.models.autoencoder import Autoencoder
 from audio_codec_vae.recipe import KL, Recipe
 from audio_core import config
 from audio_core.nn.norm import fit_weight_norm
-from audio_core.testing import Case, close, noise
+from audio_core.testing import Case, close, noise, tone
 
 from .toys import CONFIGS, autoencoder
 
@@ -286,6 +286,43 @@ def test_accumulated_parts_equal_a_large_batch():
         weights.append({**model.state_dict(), **work.discriminator.raw.state_dict()})
     for name, value in weights[0].items():
         close(weights[1][name], value, 1e-6)
+
+
+def tones(items: int, samples: int) -> torch.Tensor:
+    """Two tones an item, in stereo at 44.1 kHz."""
+    lengths = samples / 44100, 44100, 2
+    return torch.stack([(tone(110 * at, *lengths) + tone(467 * at, *lengths)) / 2 for at in range(1, items + 1)])
+
+
+def test_lyra_learns_two_recordings_by_heart():
+    shape = {"base_channels": 16}
+    settings = {
+        "model": {"encoder": shape, "decoder": shape},
+        "losses": {
+            "spectral": None,
+            "time": {"l2": 1},
+            "kl": {"weight": 1e-6, "convention": "mean_over_channels", "anneal_epochs": 2},
+        },
+        "optimizer": {"kind": "AdamW", "lr": 2e-4, "betas": [0.9, 0.999], "weight_decay": 1e-4},
+        "clip": 1.0,
+    }
+    torch.manual_seed(0)
+    recipe = config.build(Recipe, settings)
+    work, audio = joined(recipe, Autoencoder(recipe.model)), tones(2, 4096)
+    errors = [float(work.step(audio, at)["l2"]) for at in range(100)]
+    assert errors[-1] < 0.02 * float(audio.var())
+
+
+def test_the_spectral_loss_of_oobleck_halves_soon():
+    shape = {"channels": 16, "c_mults": [1, 2, 4, 8, 16], "strides": [2, 4, 4, 8, 8], "use_snake": True}
+    encoder = {"kind": "OobleckEncoder", "latent_dim": 128, **shape}
+    decoder = {"kind": "OobleckDecoder", "latent_dim": 64, "final_tanh": False, **shape}
+    model = {"encoder": encoder, "decoder": decoder, "bottleneck": {"kind": "VAE"}}
+    torch.manual_seed(0)
+    recipe = config.build(Recipe, {"model": model})
+    work, audio = joined(recipe, Autoencoder(recipe.model)), tones(2, 16384)
+    values = [float(work.step(audio, at)["spectral"]) for at in range(25)]
+    assert values[-1] < 0.5 * values[0]
 
 
 def test_averaged_weights_are_what_is_released():

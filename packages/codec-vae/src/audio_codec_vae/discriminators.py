@@ -205,7 +205,7 @@ class _StridedStack(nn.Module):
         self.layers, self.last = nn.ModuleList(layers), conv(widths[-1], 1, 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        outputs = []
+        outputs: list[Tensor] = []
         for layer in [*self.layers, self.last]:
             x = layer(F.silu(x) if outputs else x)
             outputs.append(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from audio_core.dsp.mel import mel_filters
@@ -42,16 +43,15 @@ class Distances(nn.Module):
 
 
 def weights(losses: Losses, adversary: Adversary | None, updates: int = 0) -> dict[str, float]:
-    """The weights above 0 of `Distances` and of the adversarial losses, after so many updates of the autoencoder."""
-    spectral, time, values = losses.spectral, losses.time, {}
-    if spectral:
-        values["spectral"] = spectral.weight * spectral.decay ** (updates + 1)
-        values["sides"] = spectral.sides * values["spectral"]
-    values |= {"mel": losses.mel.weight if losses.mel else 0.0, "phase": losses.phase.weight if losses.phase else 0.0}
-    values |= {name: getattr(time, name) * time.decay ** (updates + 1) for name in ("l1", "l2")}
-    if adversary:
-        values |= {"adversarial": adversary.adversarial, "features": adversary.features}
-    return {name: value for name, value in values.items() if value}
+    """The weights of all `Distances` and of the adversarial losses, after so many updates of the autoencoder."""
+    parts = {name: getattr(losses, name) for name in ("spectral", "mel", "phase")}
+    values = {name: part.weight if part else 0.0 for name, part in parts.items()}
+    if losses.spectral:
+        values["spectral"] *= losses.spectral.decay ** (updates + 1)
+        values["sides"] = losses.spectral.sides * values["spectral"]
+    for name in ("l1", "l2"):
+        values[name] = getattr(losses.time, name) * losses.time.decay ** (updates + 1)
+    return values | ({"adversarial": adversary.adversarial, "features": adversary.features} if adversary else {})
 
 
 def divergence(kl: Tensor, bottleneck: Bottleneck, convention: str) -> Tensor:
@@ -86,7 +86,7 @@ class SpectralLoss(MultiResolutionSTFTLoss):
 class MelSTFTLoss(STFTLoss):
     """auraloss' `scale="mel"`: the terms of `STFTLoss` on Slaney mel bands of the magnitudes."""
 
-    def __init__(self, rate: int, bands: int, n_fft: int, hop: int, **terms):
+    def __init__(self, rate: int, bands: int, n_fft: int, hop: int, **terms: Any):
         if terms.get("phase"):
             raise ValueError("phase: mel bands have none; leave it at 0, or mel_bands")
         super().__init__(n_fft, hop, **terms)

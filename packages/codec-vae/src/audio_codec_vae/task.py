@@ -121,7 +121,7 @@ class Coding:
 def coding(recipe: Recipe, autoencoder: Autoencoder, epoch_steps: int = 1) -> Coding:
     """The task of a recipe, for data of which an epoch has `epoch_steps` steps."""
     settings = recipe.discriminator
-    shares = weights(recipe.losses, settings)
+    shares = {name: share for name, share in weights(recipe.losses, settings).items() if share}
     net = Generator(autoencoder, Balancer(shares) if recipe.losses.balanced else None)
     average = Average(net, averaging(recipe.average)) if recipe.average else None
     learning = [parameter for parameter in net.parameters() if parameter.requires_grad]

@@ -81,8 +81,8 @@ class Coder(nn.Module):
 
     ratio: int
     strides: tuple[int, ...]
-    width: int
-    """Channels at the audio's rate."""
+    hidden: int
+    """Channels of the layers at the audio's rate."""
     local = True
     """Whether outputs depend on neighbours only, and not on the whole input."""
     piece: int | None = None
@@ -173,5 +173,5 @@ def for_inference(model: nn.Module) -> nn.Module:
     remove_weight_norm(model)
     for part in model.modules():
         if isinstance(part, Coder):
-            part.piece = max(1, _VALUES // part.width)
+            part.piece = max(1, _VALUES // part.hidden)
     return model

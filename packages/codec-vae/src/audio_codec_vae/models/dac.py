@@ -17,7 +17,7 @@ class DACEncoder(Encoder):
         super().__init__()
         self.config, self.ratio, self.strides = config, config.ratio, config.strides
         widths = [config.d_model * 2**at for at in range(len(config.strides) + 1)]
-        self.width = widths[0]
+        self.hidden = widths[0]
         blocks = [
             Block(*units(inputs, Snake, True), Snake(inputs), down(inputs, outputs, stride, True))
             for (inputs, outputs), stride in zip(pairwise(widths), config.strides, strict=True)
@@ -41,7 +41,7 @@ class DACDecoder(Decoder):
         super().__init__()
         self.config, self.ratio, self.strides = config, config.ratio, config.rates
         widths = [config.channels // 2**at for at in range(len(config.rates) + 1)]
-        self.width = widths[-1]
+        self.hidden = widths[-1]
         blocks = [
             Block(Snake(inputs), up(inputs, outputs, rate, True), *units(outputs, Snake, True))
             for (inputs, outputs), rate in zip(pairwise(widths), config.rates, strict=True)

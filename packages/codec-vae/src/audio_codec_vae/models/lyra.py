@@ -23,7 +23,7 @@ class LyraEncoder(Encoder):
         self.config, self.ratio, self.strides = config, config.ratio, config.strides
         self.local = not config.group_norm  # which averages over time
         widths = _widths(config)
-        self.width = widths[0]
+        self.hidden = widths[0]
         self.init = Conv1d(config.in_channels, widths[0], 7)
         pairs = zip(pairwise(widths), config.strides, strict=True)
         self.blocks = nn.ModuleList(encoder_block(*pair, stride, config.group_norm) for pair, stride in pairs)
@@ -47,7 +47,7 @@ class LyraDecoder(Decoder):
         self.config, self.ratio, self.strides = config, config.ratio, config.strides[::-1]
         self.local = not config.group_norm  # which averages over time
         widths = _widths(config)[::-1]
-        self.width = widths[-1]
+        self.hidden = widths[-1]
         self.projection = Conv1d(config.latent_dim, widths[0], 3)
         pairs = zip(pairwise(widths), self.strides, strict=True)
         self.blocks = nn.ModuleList(decoder_block(*pair, stride, config.group_norm) for pair, stride in pairs)

@@ -19,7 +19,7 @@ class OobleckEncoder(Encoder):
         super().__init__()
         self.config, self.ratio, self.strides = config, config.ratio, config.strides
         widths = _widths(config)
-        self.width = widths[0]
+        self.hidden = widths[0]
         activation = _activation(config.use_snake)
         last = _activation(config.use_snake, config.antialias_activation)
         blocks = [
@@ -44,7 +44,7 @@ class OobleckDecoder(Decoder):
         super().__init__()
         self.config, self.ratio, self.strides = config, config.ratio, config.strides[::-1]
         widths = _widths(config)[::-1]
-        self.width = widths[-1]
+        self.hidden = widths[-1]
         activation = _activation(config.use_snake)
         smooth = _activation(config.use_snake, config.antialias_activation)
         upsampling = _repeated if config.use_nearest_upsample else _transposed
