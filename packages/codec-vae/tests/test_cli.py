@@ -119,6 +119,7 @@ def test_a_configuration_alone_becomes_a_recipe(run, tmp_path):
     assert code == 0 and out == f"{tmp_path / 'recipe.yaml'}\n"
     recipe = command.load_recipe(Recipe, "audio_codec_vae", str(tmp_path / "recipe.yaml"))
     assert recipe.model.encoder.base_channels == 8 and recipe.batch == 3 and recipe.clip == 2
+    assert recipe.data.samples == 40960
     code, _, err = run("convert", tmp_path / "config.yaml", "-o", tmp_path / "recipe.yaml")
     assert code == 2 and "exists already" in err and one_line(err)
     code, _, err = run("convert", tmp_path / "config.yaml", "-o", tmp_path / "recipe")

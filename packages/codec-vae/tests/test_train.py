@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 import warm
-from audio_codec_vae import load
+from audio_codec_vae import load, model_config
 from audio_codec_vae.models.autoencoder import Autoencoder
 from audio_codec_vae.recipe import Recipe
 from audio_codec_vae.task import coding
@@ -16,6 +16,7 @@ from audio_core.files import InputError
 from audio_core.testing import close, noise, tone
 from audio_core.train.results import best_results
 
+from . import published_configs
 from .toys import CONFIGS
 
 RATE = 800
@@ -174,6 +175,33 @@ def _joined(task):
         player.join(accelerator)
         player.net.train()
     return accelerator
+
+
+LYRA = {"model": {"base_channels": 128}, "training": {}}
+LYRA_2026 = {
+    "hyperparameters": {
+        "model": {"in_channels": 1, "base_channels": 128},
+        "data": {"sample_rate": 44100},
+        "training": {},
+    }
+}
+OURS = {"evaluate_every", "save_every", "data.held_out"}  # what the configurations do not say
+
+
+@pytest.mark.parametrize(
+    ("name", "original", "differing"),
+    [
+        ("lyra", LYRA, OURS),
+        ("lyra-2026", LYRA_2026, OURS | {"clip"}),  # which stands in its program
+        ("oobleck-44k", published_configs.ALL["stable_audio_2_0_vae"](), set()),
+        # The original's decoder upsamples in the encoder's order.
+        ("encodec-like", published_configs.ALL["encodec_musicgen_rvq"](), {"model.decoder.ratios"}),
+    ],
+)
+def test_recipes_are_the_trainings_of_the_originals(name, original, differing):
+    stated = model_config.understood(original)
+    recipe = config.build(Recipe, {**stated.training, "model": config.plain(stated.model)})
+    assert set(config.differences(command.load_recipe(Recipe, "audio_codec_vae", name), recipe)) == differing
 
 
 @pytest.mark.parametrize("name", RECIPES)
