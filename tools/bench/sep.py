@@ -2,7 +2,7 @@
 beside demucs in processes of their own.
 
 "The original's way" is `bytesep_way.py`: the same model and weights, with Fourier transforms as convolutions, no layer
-folded, PyTorch's own choice of convolutions, and segments of 30 s cut hard: 10 s are padded to 30, and 60 s take 90 s of
+folded, PyTorch's own choice of convolutions, and segments of 30 s cut hard: 10 s are padded to 30, and 60 s are 90 s of
 work, as in the original. Models are built before the clock starts.
 All in this process uses memory as Python programs do by default; the command `audio-sep` lets freed memory stay.
 

@@ -108,7 +108,7 @@ def separate_file(
         for writer in writers.values():  # a full disk shows here, before the first file takes its name
             writer.close()
     if clipped := sum(writer.clipped for writer in writers.values()):
-        remarks.append(f"{clipped} samples were beyond full scale and cut off; rescale or float32 keeps them")
+        remarks.append(f"{clipped} samples were beyond full scale and cut off; see --clip rescale and --format float32")
     return "; ".join(remarks)
 
 
