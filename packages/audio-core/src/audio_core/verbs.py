@@ -248,7 +248,7 @@ def add_calibrate(parser: command.Parser) -> None:
     )
 
 
-def convert(verbs: Any, package: Package, summary: str, original: str, recipe_title: str = "") -> None:
+def convert(verbs: Any, package: Package, summary: str, original: str, recipe_title: str = "") -> command.Parser:
     """`original` says which files of the original programs are read. With a `recipe_title`, such as "Bytesep's
     recipe", their recipes are among them, and become recipes of the package."""
 
@@ -277,6 +277,7 @@ def convert(verbs: Any, package: Package, summary: str, original: str, recipe_ti
     add_settings(parser, "what the file does not hold, as model.rate=22050")
     command.add_out(parser, "the bundle's folder", required=True)
     command.add_json(parser)
+    return parser
 
 
 def describe(verbs: Any, package: Package, summary: str) -> None:
