@@ -17,7 +17,7 @@ from audio_core.files import InputError
 from workspace import ROOT, Package, packages
 
 BUILT = [package for package in packages(ROOT) if package.has_command]
-FAMILY = [package for package in BUILT if package.name != "audio-core"]
+FAMILY = [package for package in BUILT if package.name != "audio-core" and package.version != "0.0.0"]
 FLAGS = {
     "train": "recipe settings -o --out --device --json --quiet",
     "evaluate": "bundle -o --out --force --device --json --quiet",
