@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from tqdm import tqdm
-
 from . import command
 from .files import InputError, reason
 
@@ -152,6 +150,8 @@ def run(
     failed: list[Failure] = []
     printed: set[str] = set()
     interrupted = True
+    from tqdm import tqdm  # here, so that no --help waits for it
+
     with tqdm(total=len(share), unit="file", disable=quiet or not sys.stderr.isatty()) as bar:
         try:
             for number, job in share:
