@@ -11,7 +11,7 @@ from pathlib import Path
 
 from workspace import Package, packages, read_toml
 
-HELP_STARTS = 5  # a command that imports torch takes twenty times as long as Python with its plainest modules
+HELP_STARTS = 4  # a command that imports torch takes twenty times as long as Python with its plainest modules
 
 # Both run in a child, where this workspace's packages are found first. One parses command lines without
 # running them and lists the command with all its subcommands; the other asks one of these for its help.
