@@ -1,6 +1,7 @@
 """Separation of arrays and streams: equality with the original, lengths, rates, channels, silence, what is refused."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -190,6 +191,19 @@ def test_blocks_come_as_they_are_ready_and_equal_the_whole():
     assert len(blocks) == 3
     for name, stem in whole.items():
         np.testing.assert_array_equal(np.concatenate([block[name] for block in blocks], 1), stem)
+
+
+def test_blocks_that_have_their_stems_are_not_kept():
+    """Memory of arrays at most, for 10 and for 100 blocks of the size in which recordings are read."""
+    separator, block = Separator(halves(), segment=2.0), noise(0, audio.BLOCK / RATE, RATE, 2).numpy()
+    peaks = []
+    for count in (10, 100):
+        tracemalloc.start()
+        assert sum(1 for _ in separator.blocks(itertools.repeat(block, count), RATE)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + block.nbytes
+
 
 
 # --- quiet and loud ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
@@ -137,7 +137,8 @@ class Separator:
         if first is None:
             return
         channels, size = len(first), audio.BLOCK
-        inputs, mixture = itertools.tee(audio.regroup(itertools.chain([first], recording), size))
+        waiting: deque[Samples] = deque()
+        inputs = _noted(audio.regroup(itertools.chain([first], recording), size), waiting)
         if rate != self.rate:
             inputs = audio.resampled(inputs, rate, self.rate, channels)
         tensors = (torch.from_numpy(block)[None] for block in inputs)
@@ -148,7 +149,10 @@ class Separator:
         )
         if rate != self.rate:
             stems = audio.resampled(stems, self.rate, rate, len(self.stems) * channels)
-        for mixed, block in zip(mixture, audio.regroup(stems, size), strict=False):
+        for block in audio.regroup(stems, size):
+            if not waiting:  # the rest is of the silence behind the recording
+                return
+            mixed = waiting.popleft()
             if not np.isfinite(block).all():
                 raise InputError("the model gives NaN or infinity; the audio is far too loud, or its weights are wrong")
             yield mixed, block[:, : mixed.shape[1]].reshape(len(self.stems), channels, -1)
@@ -249,6 +253,14 @@ def _not_louder(output: Tensor, recording: Tensor) -> Tensor:
         return output
     energy, limit = output.square().sum(), recording.square().sum()
     return output * (limit / energy).sqrt() if energy > limit else output
+
+
+def _noted(blocks: Iterator[Samples], waiting: deque[Samples]) -> Iterator[Samples]:
+    """The blocks, each of them also put among those that wait for their stems. itertools.tee would keep 56 that do not
+    wait any more."""
+    for block in blocks:
+        waiting.append(block)
+        yield block
 
 
 def _padded(blocks: Iterator[Tensor], segment: int) -> Iterator[Tensor]:
