@@ -229,8 +229,10 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
 
 def _export_bundle(package: Package, args: argparse.Namespace, is_run: bool) -> int:
     if not is_run:
-        what = "is a bundle already" if args.source in package.shipped else "holds no training run (no recipe.yaml)"
-        raise InputError(f"{args.source}: {what}; choose a --format: {', '.join(package.formats)}")
+        what = "holds no training run (no recipe.yaml)" if Path(args.source).is_dir() else "there is no such folder"
+        what = "is a bundle already" if args.source in package.shipped else what
+        others = f"; choose a --format: {', '.join(package.formats)}" if package.formats else ""
+        raise InputError(f"{args.source}: {what}{others}")
     out = args.out or Path(args.source) / "bundle"
     package.chapter("train").release(args.source, out, args.best, args.force)
     note(f"wrote {out}")
