@@ -143,6 +143,8 @@ def test_surround_is_mixed_down_as_the_itu_says_and_cannot_clip(tmp_path):
         assert "mixed down to stereo as in ITU-R BS.775" in audio.mixing(count, 2)
     assert audio.mixing(6, 1).startswith("5.1 (L R C LFE Ls Rs) mixed down to mono")
     assert not any(audio.mixing(*counts) for counts in [(2, 1), (1, 2), (3, 1), (6, 6), (32, 1)])
+    assert all(audio.convertible(*counts) for counts in [(2, 1), (1, 2), (4, 4), (4, 1), (6, 2), (8, 1)])
+    assert not any(audio.convertible(*counts) for counts in [(4, 2), (2, 6), (6, 5), (3, 2)])
     audio.write(tmp_path / "a.flac", x, RATE, "PCM_24")
     both = audio.read(tmp_path / "a.flac", channels=2).samples
     assert np.allclose(np.concatenate(list(audio.blocks(tmp_path / "a.flac", channels=2)), 1), both, atol=1e-6)

@@ -23,6 +23,7 @@ def generator() -> np.random.Generator:
     "change",
     [
         augment.Gain(-6, 6),
+        augment.Peak(0.95),
         augment.Polarity(),
         augment.SwapChannels(),
         augment.Mix(NOISE, 0, 10),
@@ -50,6 +51,15 @@ def test_gain_stays_in_its_range_and_fills_it():
     rng = generator()
     levels = [20 * np.log10((augment.Gain(-6, 3)(TUNE, rng) / TUNE).mean()) for _ in range(300)]
     assert -6 <= min(levels) < -5.8 and 2.8 < max(levels) <= 3
+
+
+def test_a_peak_is_reached_with_a_gain_of_at_most_40_db():
+    for scale in (0.02, 1.0, 3.0):
+        assert np.abs(augment.Peak(0.95)(np.float32(scale) * TUNE, generator())).max() == pytest.approx(0.95, rel=1e-6)
+    assert augment.Peak(0.95)(np.full((1, 4), 2.0**-15, np.float32), generator()).max() == pytest.approx(100 * 2.0**-15)
+    for samples in (np.zeros((1, 4), np.float32), np.full((1, 4), 1e-40, np.float32)):
+        assert np.array_equal(augment.Peak(0.95)(samples, generator()), samples)
+    assert np.array_equal(augment.Peak(0.0)(TUNE, generator()), TUNE)
 
 
 def test_the_ratio_of_signal_to_noise_is_the_one_asked_for():

@@ -3,11 +3,14 @@
 import json
 import pickle
 import struct
+import warnings
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 import torch
 from audio_core import bundle, weights
+from audio_core.files import InputError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -56,6 +59,38 @@ def test_what_lies_beside_the_weights_is_read_and_only_wanted_tensors_are(tmp_pa
     save_file({"a.w": torch.ones(2), "b.w": torch.zeros(2)}, tmp_path / "c.safetensors")
     chosen = bundle.read_contents(tmp_path / "c.safetensors", lambda names: [n for n in names if n.startswith("b.")])
     assert chosen.keys() == {"b.w"}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.ones(2, dtype=torch.int64), "w holds no plain floating-point numbers"),
+        (torch.ones(2, dtype=torch.complex64), "w holds no plain floating-point numbers"),
+        (torch.ones(2).to(torch.float8_e4m3fn), "w holds no plain floating-point numbers"),
+        (torch.ones(2).to_sparse(), "w holds no plain floating-point numbers"),
+        (torch.ones(2, device="meta"), "w holds no plain floating-point numbers"),
+        (torch.ones(1).expand(10**6), "w claims more numbers than the file stores"),
+        (torch.tensor([1, torch.inf]), "w holds values that are not finite"),
+    ],
+    ids=str,
+)
+def test_tensors_of_a_checkpoint_are_plain_and_finite_numbers(tensor, message):
+    fine = {"a": torch.ones(2, 3).T, "b": torch.ones(2, dtype=torch.bfloat16)}
+    weights.expect_values(fine, Path("c.pt"))
+    assert refused(Path("c.pt"), call=lambda path: weights.expect_values({**fine, "w": tensor}, path)) == (
+        f"c.pt: {message}"
+    )
+
+
+def test_tensors_that_count_may_hold_integers():
+    for count in (torch.tensor(3), torch.tensor(True), torch.ones(2, dtype=torch.int32), torch.ones(2)):
+        weights.expect_values({"norm.count": count}, Path("c.pt"), r".*\.count")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch will not have them for ever
+        quantised = torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.qint8)
+    for count in (torch.ones(2, dtype=torch.complex64), torch.ones(2, dtype=torch.int32).to_sparse(), quantised):
+        with pytest.raises(InputError, match=r"norm\.count holds no plain"):
+            weights.expect_values({"norm.count": count}, Path("c.pt"), r".*\.count")
 
 
 def test_weights_of_a_kind_that_pytorch_has_not_are_one_line(tmp_path):

@@ -17,7 +17,7 @@ from audio_core.files import InputError
 from audio_core.train.fit import fit, running_statistics
 from audio_core.train.lock import lock, unlock
 from audio_core.train.plan import Plan
-from audio_core.train.results import journal, load_best, recipe_of, results, states
+from audio_core.train.results import journal, load_trained, recipe_of, results, states
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Save, evaluate
 from audio_core.weights import save_weights
@@ -92,14 +92,14 @@ def test_the_best_weights_and_their_numbers_are_one_file(tmp_path):
     best = results(tmp_path, best=True)
     assert best["step"] == 200 and best["loss"] == pytest.approx(results(tmp_path)["loss"], rel=1e-6)
     net = toys.mlp(toys.WIDTH, toys.WIDTH)
-    load_best(net, tmp_path)
+    load_trained(net, tmp_path, "net", best=True)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), task.release().parameters(), strict=True))
     run = Run(tmp_path, toys.Recipe(steps=200, batch=16, dropout=0.0, evaluate_every=1), "cpu")
     for run.step in (201, 150):  # later and no better; then as after a kill, when steps are taken again
         Evaluate(Journal(run), toys.Held(1), 4, "loss", lower=True, quiet=True)(toys.Supervised(0.0), {}, run)
         assert results(tmp_path, best=True)["step"] == (200 if run.step == 201 else 150)
     with pytest.raises(InputError, match="was never evaluated, so there is no best"):
-        load_best(net, tmp_path / "nowhere")
+        load_trained(net, tmp_path / "nowhere", "net", best=True)
     save_weights(net, tmp_path / "best.safetensors")  # as version 0.1.0 left it
     (tmp_path / "best.json").write_text('{"step": 4, "loss": 0.5}\n')
     assert results(tmp_path, best=True) == {"step": 4, "loss": 0.5}

@@ -11,7 +11,7 @@ import warm
 from audio_core import audio
 from audio_core.data import augment, pack
 from audio_core.data.combine import Aligned, Mixture
-from audio_core.data.manifest import File, scan
+from audio_core.data.manifest import File, inspect_file, scan
 from audio_core.data.seeds import mix, shuffled
 from audio_core.data.segments import Fixed, Segments, cut
 from audio_core.files import InputError
@@ -148,10 +148,10 @@ def test_only_the_segment_is_read(tmp_path, monkeypatch):
 
 
 def test_what_does_not_fit_together_is_found_before_the_first_segment(tmp_path):
-    one, two = File(Path("a.wav"), 8000, 1, 10), File(Path("b.wav"), 16000, 6, 10)
+    one, two = File(Path("a.wav"), 8000, 1, 10), File(Path("b.wav"), 16000, 4, 10)
     with pytest.raises(InputError, match=r"differ in rate \(a\.wav has 8000, b\.wav has 16000\); say which"):
         Segments([one, two], frames=5)
-    with pytest.raises(InputError, match=r"b\.wav: has 6 channels, which cannot become 2"):
+    with pytest.raises(InputError, match=r"b\.wav: has 4 channels, which cannot become 2"):
         Segments([one, two], frames=5, rate=8000, channels=2)
     with pytest.raises(InputError, match="at least one audio file"):
         Segments([], frames=5)
@@ -161,6 +161,12 @@ def test_what_does_not_fit_together_is_found_before_the_first_segment(tmp_path):
         Segments([one])
     with pytest.raises(InputError, match="all, first or centre, not last"):
         Fixed([one], frames=5, take="last")
+
+
+def test_surround_becomes_stereo_as_in_a_whole_file(tmp_path):
+    audio.write(tmp_path / "a.wav", ramp(100, 6), RATE)
+    segment = Fixed([inspect_file(tmp_path / "a.wav")], frames=100, channels=2)[0]
+    assert np.array_equal(segment, audio.read(tmp_path / "a.wav", channels=2).samples)
 
 
 def test_a_file_that_became_shorter_since_its_scan_is_an_error(tmp_path):
@@ -188,6 +194,8 @@ def test_fixed_segments_may_be_one_a_file(items):
     assert len(first) == len(centre) == 5
     assert [first.place(at) for at in range(5)] == [(at, 0) for at in range(5)]
     assert centre.place(0) == (0, (items[0].frames - 700) // 2)
+    softer = Fixed(items, frames=700, take="centre", augment=augment.Gain(-6, 0))
+    assert torch.equal(softer[1], softer[1]) and 0.5 <= float(softer[1].norm() / centre[1].norm()) < 1
     halved = Fixed(items, frames=350, rate=RATE // 2)
     assert len(halved) == len(Fixed(items, frames=700))
     assert all(segment.shape == (1, 350) for segment in halved)

@@ -8,21 +8,27 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 import warm
 from audio_core import config
+from audio_core.audio import write
+from audio_core.data.manifest import inspect_file
 from audio_core.data.seeds import mix
+from audio_core.data.segments import Fixed
 from audio_core.files import InputError
+from audio_core.testing import noise
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.optimize import SGD, AdamW, Constant, Cosine, Milestones, Staircase
 from audio_core.train.plan import Plan
-from audio_core.train.results import load_state, results, stale
+from audio_core.train.results import BEST, load_trained, results, stale
 from audio_core.train.run import Run
-from audio_core.train.watch import Evaluate, Journal, Listen, Log
-from torch import nn
+from audio_core.train.watch import Evaluate, Journal, Listen, Log, reconstructions
+from audio_core.weights import save_weights
+from torch import Tensor, nn
 
 SCRIPT = Path(__file__).with_name("train_toys.py")
 spec = importlib.util.spec_from_file_location("train_toys", SCRIPT)
@@ -313,10 +319,40 @@ def test_the_newest_weights_of_a_run_are_loaded_tied_ones_too(tmp_path):
         run.save({"net": Player(net, SGD().build(net.parameters()))})
     (tmp_path / "state/step-old").mkdir()
     nn.init.zeros_(net[0].weight)
-    load_state(net, tmp_path, "net")
+    load_trained(net, tmp_path, "net")
     assert net[1].weight.unique().tolist() == [10]
     with pytest.raises(InputError, match="holds no saved state"):
-        load_state(net, tmp_path / "nowhere", "net")
+        load_trained(net, tmp_path / "nowhere", "net")
+
+
+def test_the_best_weights_are_of_the_released_part(tmp_path):
+    net, released = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Linear(4, 4)
+    save_weights(released, tmp_path / BEST)
+    load_trained(net, tmp_path, "net", best=True, released=net[1])
+    assert torch.equal(net[1].weight, released.weight) and not torch.equal(net[0].weight, released.weight)
+
+
+def test_a_codec_s_clips_and_reconstructions_are_heard(tmp_path):
+    """The first three, also where there are fewer."""
+
+    class Coded(NamedTuple):
+        audio: Tensor
+
+    class Halving(toys.Supervised):
+        def release(self):
+            return lambda audio: Coded(audio / 2)
+
+    items = []
+    for at, seconds in enumerate((1, 2, 3, 1)):
+        write(tmp_path / f"{at}.wav", noise(at, seconds, 8000).numpy(), 8000)
+        items.append(inspect_file(tmp_path / f"{at}.wav"))
+    run, task = Run(tmp_path / "run", Plan(), "cpu"), Halving(0.0)
+    clips = Fixed(items, frames=8000, take="centre")
+    sounds = reconstructions(task, clips, run)
+    assert [*sounds] == ["clip0", "clip0-decoded", "clip1", "clip1-decoded", "clip2", "clip2-decoded"]
+    assert all(torch.equal(sounds[f"clip{at}"], clips[at]) for at in range(3))
+    assert all(torch.equal(2 * sounds[f"clip{at}-decoded"], clips[at]) for at in range(3))
+    assert [*reconstructions(task, Fixed(items[:1], frames=8000), run)] == ["clip0", "clip0-decoded"]
 
 
 def test_a_metric_that_some_steps_lack_is_the_mean_of_the_others(tmp_path):

@@ -19,7 +19,7 @@ from audio_core.files import InputError, write_text
 from audio_core.train.average import Average
 from audio_core.train.fit import Watcher, fit
 from audio_core.train.player import Player
-from audio_core.train.results import load_best, load_state, recipe_of, results
+from audio_core.train.results import load_trained, recipe_of, results
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Log, Save
 from torch import Tensor
@@ -263,10 +263,7 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, ACDNet]:
     """The recipe of a run and its model, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
     model = ACDNet(recipe.model)
-    if best:
-        load_best(model, folder)
-    else:
-        load_state(model, folder, "net")
+    load_trained(model, folder, "net", best)
     return recipe, model.eval()
 
 

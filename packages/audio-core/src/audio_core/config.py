@@ -354,7 +354,8 @@ def _classes(module: str) -> dict[str, ast.ClassDef]:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except (OSError, TypeError, SyntaxError, KeyError):
         return {}
-    classes, bodies = {}, [tree.body]
+    classes: dict[str, ast.ClassDef] = {}
+    bodies = [tree.body]
     for body in bodies:  # which grows; a walk over all nodes, expressions too, takes three times as long
         blocks = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
         classes |= {node.name: node for node in blocks if isinstance(node, ast.ClassDef)}

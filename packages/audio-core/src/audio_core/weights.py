@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .files import InputError, reason
@@ -105,6 +106,20 @@ def check_shapes(path: Path, model: nn.Module, shapes: Mapping[str, tuple[int, .
     problems = [f"{len(names)} {text} ({shortened(names)})" for names, text in wrong if names]
     if problems:
         raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(problems)}")
+
+
+def expect_values(tensors: Mapping[str, Tensor], path: Path, whole: str = "") -> None:
+    """Refuse a checkpoint of an original that holds anything but finite floating-point numbers; tensors whose names
+    match `whole` may hold integers. A file may hold any kind of tensor, and shapes that claim more than it stores."""
+    for name, tensor in tensors.items():
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+        integers = re.fullmatch(whole, name) and not tensor.is_complex()
+        if not plain or not (integers or (tensor.is_floating_point() and tensor.element_size() > 1)):
+            raise InputError(f"{path}: {name} holds no plain floating-point numbers")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise InputError(f"{path}: {name} claims more numbers than the file stores")
+        if not tensor.isfinite().all():
+            raise InputError(f"{path}: {name} holds values that are not finite")
 
 
 def shortened(names: Iterable[Any]) -> str:

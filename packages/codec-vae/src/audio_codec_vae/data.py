@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from audio_core import audio
+from audio_core.data.augment import Chain, Gain, Peak, Polarity, Sometimes
 from audio_core.data.combine import Mixture
-from audio_core.data.headers import scan_cached
-from audio_core.data.manifest import File, Item, Manifest, Unreadable, inspect_files
+from audio_core.data.corpus import divided, listed, name_left_out
+from audio_core.data.manifest import File, Item, Unreadable, inspect_files
 from audio_core.data.seeds import mix, shuffled
-from audio_core.data.segments import cut, tensor
+from audio_core.data.segments import Fixed, cut, tensor
 from audio_core.files import InputError, note
 from torch import Tensor
 
@@ -42,29 +43,19 @@ class Corpus:
         return sum(map(len, self.trained))
 
     def _usable(self, root: Path, cache: Path) -> list[File]:
-        items, unreadable = self._files(root, cache)
-        by_path = {file.path: file for file in items}
+        by_path = {file.path: file for file in listed(root, cache, self.quiet)}
         checked = inspect_files([*by_path], lambda path: self._checked(by_path[path]), progress=not self.quiet)
         unusable = [file for file in checked if isinstance(file, Unreadable)]
-        for name, cause in [] if self.quiet else [*unreadable, *unusable]:
-            note(f"left out: {name}: {cause}")
+        name_left_out(unusable, self.quiet)
         usable = [file for file in checked if isinstance(file, File)]
         if not usable:
             first = f"; {unusable[0].name}: {unusable[0].cause}" if unusable else ""
             raise InputError(f"{root}: holds no audio to train on{first}")
         return usable
 
-    def _files(self, root: Path, cache: Path) -> tuple[list[File], list[Unreadable]]:
-        if root.suffix == ".jsonl":
-            return Manifest.load(root).items, []
-        if not root.is_dir():
-            raise InputError(f"{root}: no such folder; data.root is a folder with audio, or a .jsonl that `scan` wrote")
-        return scan_cached(root, cache, progress=not self.quiet)
-
     def _checked(self, file: File) -> File | Unreadable:
         channels, samples = self.model.channels, self.data.samples
-        convertible = 1 in (channels, file.channels) or audio.mixing(file.channels, channels)
-        if file.channels != channels and not convertible:
+        if not audio.convertible(file.channels, channels):
             return Unreadable(file.name, f"has {file.channels} channels, which cannot become {channels}")
         if file.frames < LEAST * samples * file.rate / self.model.rate:
             return Unreadable(file.name, f"has {file.frames} samples, less than a tenth of a training sample")
@@ -89,17 +80,6 @@ class Corpus:
             note(f"resampled from a rate below the model's {self.model.rate} Hz: {len(low)} files, {example}")
 
 
-def divided(items: Sequence[File], held_out: int) -> tuple[list[File], list[File]]:
-    """The files to train on; and every `held_out`-th by path, from the first on, which is held out."""
-    items = sorted(items, key=lambda file: file.path.as_posix())
-    if not held_out:
-        return items, []
-    rest = [file for at, file in enumerate(items) if at % held_out]
-    if not rest:
-        raise InputError(f"{items[0].name}: is the only file, and is held out; data.held_out=0 trains on it")
-    return rest, items[::held_out]
-
-
 # --- samples -----------------------------------------------------------------------------------------------
 
 
@@ -117,14 +97,16 @@ class LoudStretches:
 
     def __init__(self, items: Sequence[Item], data: Data, model: AutoencoderConfig, seed: int):
         self.items, self.data, self.rate, self.channels, self.seed = items, data, model.rate, model.channels, seed
+        self.augment: Chain[audio.Samples] = Chain(
+            Peak(data.peak),
+            *([Gain(*data.gain_db)] if data.gain_db != (0.0, 0.0) else []),
+            *([Sometimes(Polarity(), 0.5)] if data.flip else []),
+        )
         self.damaged: set[str] = set()  # named once
 
     def __getitem__(self, index: int) -> Tensor:
         stretch, _, rng = self._found(index)
-        stretch = peaked(stretch, self.data.peak)
-        if self.data.gain_db != (0.0, 0.0):
-            stretch = stretch * np.float32(10 ** (rng.uniform(*self.data.gain_db) / 20))
-        return tensor(-stretch if self.data.flip and rng.random() < 0.5 else stretch)
+        return tensor(self.augment(stretch, rng))
 
     def name(self, index: int) -> str:
         """The file and the second of a sample, for messages."""
@@ -205,30 +187,9 @@ class Played:
         return self.item.read(start, frames)
 
 
-class Held:
+def clips(data: Data, model: AutoencoderConfig, held: Sequence[Item]) -> Fixed:
     """One clip (C, T) from the middle of each file held out, as loud as in training."""
-
-    def __init__(self, data: Data, model: AutoencoderConfig, items: Sequence[Item]):
-        self.data, self.items, self.rate, self.channels = data, items, model.rate, model.channels
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> Tensor:
-        if not 0 <= index < len(self):
-            raise IndexError(f"clip {index} of {len(self)}")
-        item = self.items[index]
-        start = max(0, item.frames - math.ceil(self.data.samples * item.rate / self.rate)) // 2
-        return tensor(peaked(cut(item, start, self.data.samples, self.rate, self.channels), self.data.peak))
-
-    def name(self, index: int) -> str:
-        return self.items[index].name
-
-
-def peaked(stretch: audio.Samples, peak: float) -> audio.Samples:
-    """Normalised to a peak, with a gain of at most 40 dB, so that near silence stays soft; 0 leaves it as it is."""
-    loudest = float(np.abs(stretch).max(initial=0))
-    return stretch * np.float32(min(peak / loudest, 100.0)) if peak and loudest > 1e-9 else stretch
+    return Fixed(held, data.samples, rate=model.rate, channels=model.channels, take="centre", augment=Peak(data.peak))
 
 
 def level_db(stretch: audio.Samples) -> float:

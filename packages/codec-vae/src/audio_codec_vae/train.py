@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from audio_core import command, config
 from audio_core.train.fit import fit
-from audio_core.train.results import Outcome, load_best, load_state, recipe_of, results
+from audio_core.train.results import Outcome, load_trained, recipe_of, results
 from audio_core.train.run import Run
-from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
-from torch import Tensor
+from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save, reconstructions
 
 from . import PACKAGE
-from .data import Corpus, Held, samples
+from .data import Corpus, clips, samples
 from .models.autoencoder import Autoencoder, folded
 from .recipe import Recipe
 from .task import Coding, coding, generator
@@ -31,9 +29,9 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
     if corpus.held:
-        clips = Held(recipe.data, model, corpus.held)
-        watchers.append(Evaluate(journal, clips, 4, measure(task), lower=True, quiet=quiet))
-        watchers.append(Listen(journal, lambda: _sounds(task, clips, run), model.rate))
+        held = clips(recipe.data, model, corpus.held)
+        watchers.append(Evaluate(journal, held, 4, measure(task), lower=True, quiet=quiet))
+        watchers.append(Listen(journal, lambda: reconstructions(task, held, run), model.rate))
     with journal:
         fit(task, samples(recipe.data, model, corpus.trained, recipe.seed), run, [*watchers, Save()])
     if run.main and run.finished:
@@ -45,15 +43,6 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
 def measure(task: Coding) -> str:
     """The distance that decides which weights are best: the first that the recipe learns from."""
     return next(iter(task.distances.parts))
-
-
-def _sounds(task: Coding, clips: Held, run: Run) -> Mapping[str, Tensor]:
-    """The first clips held out, and their reconstructions."""
-    sounds: dict[str, Tensor] = {}
-    for at in range(min(3, len(clips))):
-        clip = clips[at][None].to(run.accelerator.device)
-        sounds |= {f"clip{at}": clip[0], f"clip{at}-decoded": task.release()(clip).audio[0]}
-    return sounds
 
 
 # --- releasing ---------------------------------------------------------------------------------------------
@@ -71,10 +60,7 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Autoencoder
     """The recipe of a run and its autoencoder, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
     net = generator(recipe, Autoencoder(recipe.model))
-    if best:
-        load_best(net.autoencoder, folder)
-    else:
-        load_state(net, folder, "autoencoder")
+    load_trained(net, folder, "autoencoder", best, net.autoencoder)
     return recipe, net.autoencoder.eval()
 
 

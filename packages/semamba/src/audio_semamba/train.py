@@ -15,7 +15,7 @@ from audio_core.nn.joint_norm import join
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.player import Player
-from audio_core.train.results import Outcome, load_best, load_state, recipe_of, results, states
+from audio_core.train.results import Outcome, load_trained, recipe_of, results, states
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
 from torch import Tensor
@@ -128,10 +128,7 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, SEMamba]:
     """The recipe of a run and its model, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
     model = SEMamba(recipe.model)
-    if best:
-        load_best(model, folder)
-    else:
-        load_state(model, folder, "generator")
+    load_trained(model, folder, "generator", best)
     return recipe, model.eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from audio_core.files import note
 from audio_core.train.average import Average, warming
 from audio_core.train.fit import fit
 from audio_core.train.player import Metrics, Player, Task
-from audio_core.train.results import Outcome, load_best, load_state, recipe_of, results
+from audio_core.train.results import Outcome, load_trained, recipe_of, results
 from audio_core.train.run import Run
-from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save
-from torch import Tensor
+from audio_core.train.watch import Evaluate, Journal, Listen, Log, Save, reconstructions
 
 from . import PACKAGE, data
 from .config import CodecConfig, bitrates
@@ -36,9 +34,9 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
     if held:
-        clips = data.Held(recipe.data, held, recipe.model.rate)
+        clips = data.clips(recipe.data, held, recipe.model.rate)
         watchers.append(Evaluate(journal, clips, 8, "mel", lower=True, quiet=quiet))
-        watchers += [_Codebooks(quiet), Listen(journal, lambda: _sounds(task, clips, run), recipe.model.rate)]
+        watchers += [_Codebooks(quiet), Listen(journal, lambda: reconstructions(task, clips, run), recipe.model.rate)]
     with journal:
         fit(task, source, run, [*watchers, Save()])
     if run.main and run.finished:
@@ -81,15 +79,6 @@ class _Codebooks:
             self.done = True
 
 
-def _sounds(task: Coding, clips: data.Held, run: Run) -> Mapping[str, Tensor]:
-    """The first clips held out, and their reconstructions."""
-    sounds: dict[str, Tensor] = {}
-    for at in range(min(3, len(clips))):
-        clip = clips[at][None].to(run.accelerator.device)
-        sounds |= {f"clip{at}": clip[0], f"clip{at}-coded": task.release()(clip).audio[0]}
-    return sounds
-
-
 # --- releasing ---------------------------------------------------------------------------------------------
 
 
@@ -105,10 +94,7 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, NeuralCodec
     """The recipe of a run and its codec, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
     net = generator(first(recipe.model), recipe.weights)
-    if best:
-        load_best(net.codec, folder)
-    else:
-        load_state(net, folder, "codec")
+    load_trained(net, folder, "codec", best, net.codec)
     return recipe, net.codec.eval()
 
 

@@ -4,7 +4,7 @@ Samples are float32 numpy arrays (C, T).
 """
 
 from .arrays import Samples, batch, samples, to_int16
-from .converting import convert_channels, mixing, regroup, resample, resampled
+from .converting import convert_channels, convertible, mixing, regroup, resample, resampled
 from .formats import BLOCK, FOREIGN, FORMATS, encoding_like, supported
 from .piped import Piped, arriving, piped
 from .reading import Audio, Info, blocks, differing, info, read
@@ -25,6 +25,7 @@ __all__ = [
     "batch",
     "blocks",
     "convert_channels",
+    "convertible",
     "differing",
     "encoding_like",
     "info",

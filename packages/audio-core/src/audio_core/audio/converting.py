@@ -43,6 +43,11 @@ def convert_channels(samples: Samples, channels: int, name: str = "audio") -> Sa
     )
 
 
+def convertible(source: int, channels: int) -> bool:
+    """Whether `convert_channels` can make so many channels of `source`."""
+    return source == channels or 1 in (source, channels) or bool(mixing(source, channels))
+
+
 def mixing(source: int, channels: int) -> str:
     """What `convert_channels` does to surround of `source` channels, for a remark; empty for every other change."""
     if source not in LAYOUTS or channels > 2:

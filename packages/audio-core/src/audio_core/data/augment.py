@@ -77,6 +77,18 @@ class Gain:
         return samples * np.float32(10 ** (rng.uniform(self.low_db, self.high_db) / 20))
 
 
+@dataclass(frozen=True)
+class Peak:
+    """Normalises to a peak, with a gain of at most 40 dB, so that near silence stays soft; 0 leaves samples as they
+    are."""
+
+    peak: float
+
+    def __call__(self, samples: Samples, rng: Generator) -> Samples:
+        loudest = float(np.abs(samples).max(initial=0))
+        return samples * np.float32(min(self.peak / loudest, 100.0)) if self.peak and loudest > 1e-9 else samples
+
+
 class Polarity:
     """Inverts the sign of every sample."""
 

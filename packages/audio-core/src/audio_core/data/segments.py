@@ -55,7 +55,7 @@ class _Source(ABC):
         if self.frames < 1:
             raise InputError(f"a segment must be at least 1 sample long, not {self.frames}")
         for item in self.items:
-            if self.channels != item.channels and 1 not in (self.channels, item.channels):
+            if not audio.convertible(item.channels, self.channels):
                 raise InputError(f"{item.name}: has {item.channels} channels, which cannot become {self.channels}")
 
     def length(self, item: Item) -> int:
@@ -112,10 +112,11 @@ class Fixed(_Source):
     """A fixed list of segments (C, frames) in file order, for evaluation.
 
     `take="all"` covers every sample once, the end of each item followed by silence; "first" and "centre" take
-    one segment of each item.
+    one segment of each item. `augment` gets the samples and a generator of their index.
     """
 
     take: str = "all"
+    augment: Augment | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,7 +137,8 @@ class Fixed(_Source):
         return self.places[index]
 
     def __getitem__(self, index: int) -> Tensor:
-        return tensor(self.cut(self.places[index]))
+        samples = self.cut(self.places[index])
+        return tensor(samples if self.augment is None else self.augment(samples, np.random.default_rng(index)))
 
 
 def cut(item: Item, start: int, frames: int, rate: int, channels: int, end: int | None = None) -> audio.Samples:

@@ -110,23 +110,25 @@ def stale(steps: Iterable[int], keep: int) -> list[int]:
     return sorted(steps)[:-keep]
 
 
-def load_state(net: nn.Module, folder: str | Path, name: str) -> None:
-    """Load the newest weights of player `name` of a run into `net`: the averaged ones, where they exist."""
+def load_trained(
+    net: nn.Module, folder: str | Path, name: str, best: bool = False, released: nn.Module | None = None
+) -> None:
+    """Load the newest weights of player `name` of a run into `net`: the averaged ones, where they exist.
+
+    With `best` the weights of its best evaluation are loaded, into the part of `net` that the task releases, by default
+    all of it.
+    """
     from ..weights import load_weights
 
+    if best:
+        path = Path(folder) / BEST
+        if not path.exists():
+            raise InputError(f"{folder}: was never evaluated, so there is no best; export the last weights")
+        load_weights(net if released is None else released, path)
+        return
     saved = states(folder)
     if not saved:
         raise InputError(f"{folder}: holds no saved state of a run")
     path = saved[max(saved)] / f"{name}.safetensors"
     average = path.with_name(f"{name}.average.safetensors")
     load_weights(net, average if average.exists() else path)
-
-
-def load_best(net: nn.Module, folder: str | Path) -> None:
-    """Load the weights of a run's best evaluation into `net`, which must be built like the task's `release()`."""
-    from ..weights import load_weights
-
-    path = Path(folder) / BEST
-    if not path.exists():
-        raise InputError(f"{folder}: was never evaluated, so there is no best; export the last weights")
-    load_weights(net, path)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from .. import audio
+from ..data.segments import Fixed
 from ..files import InputError, note, reason, replacing, write_text
 from ..weights import save_weights
 from .fit import start_worker
@@ -220,6 +221,15 @@ def _length(items: Any) -> int:
     if isinstance(items, Mapping):
         return _length(next(iter(items.values())))
     return len(items[0]) if isinstance(items, list | tuple) else len(items)
+
+
+def reconstructions(task: Task, clips: Fixed, run: Run) -> dict[str, Tensor]:
+    """For `Listen`, where a codec is trained: the first clips (C, T), and what it gives back of them."""
+    sounds: dict[str, Tensor] = {}
+    for at in range(min(3, len(clips))):
+        clip = clips[at][None].to(run.accelerator.device)
+        sounds |= {f"clip{at}": clip[0], f"clip{at}-decoded": task.release()(clip).audio[0]}
+    return sounds
 
 
 class Listen:

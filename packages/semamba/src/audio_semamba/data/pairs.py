@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audio_core import audio
+from audio_core.data.corpus import name_left_out
 from audio_core.data.headers import scan_cached
 from audio_core.data.manifest import File, Manifest, Scan, Unreadable, find_audio, inspect_file, inspect_files, scan
-from audio_core.files import InputError, note, read_json
+from audio_core.files import InputError, read_json
 
 from ..recipe import Data
 
@@ -77,7 +78,7 @@ def _source(path: Path, noisy: Path | None, cache: Path, quiet: bool) -> tuple[l
     """The pairs and the clean recordings without partner that `path` gives."""
     if noisy is not None:
         pairs, problems = paired(path, noisy, cache, quiet)
-        _tell(problems, quiet)
+        name_left_out(problems, quiet)
         return pairs, []
     files = listed(path, cache, quiet)
     return _partners(files, path), [file for file in files if "noisy" not in file.facts]
@@ -86,13 +87,8 @@ def _source(path: Path, noisy: Path | None, cache: Path, quiet: bool) -> tuple[l
 def listed(path: Path, cache: Path | None, quiet: bool = False) -> list[File]:
     """The readable audio files of a folder, of a manifest or of a .json list; those that cannot be read are named."""
     items, unreadable = _scanned(path, cache, quiet)
-    _tell(unreadable, quiet)
+    name_left_out(unreadable, quiet)
     return items
-
-
-def _tell(problems: Sequence[Unreadable], quiet: bool) -> None:
-    for name, cause in [] if quiet else problems:
-        note(f"left out: {name}: {cause}")
 
 
 def _scanned(path: Path, cache: Path | None, quiet: bool) -> Scan:

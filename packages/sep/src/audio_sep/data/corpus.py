@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 from audio_core.audio import Samples, convert_channels
-from audio_core.data.headers import scan_cached
-from audio_core.data.manifest import File, Item, Manifest
+from audio_core.data.corpus import listed
+from audio_core.data.manifest import File, Item
 from audio_core.files import InputError, note
 
 from ..recipe import Data
@@ -197,16 +197,9 @@ class _Finder:
 
     def _files(self, path: Path) -> list[File]:
         if path not in self.files:
-            if path.suffix == ".jsonl":
-                self.files[path] = Manifest.load(path).items
-            elif path.is_dir():
-                self.files[path], unreadable = scan_cached(path, self.cache, progress=not self.quiet)
-                for name, cause in [] if self.quiet else unreadable:
-                    note(f"left out: {name}: {cause}")
-            else:
+            if path.suffix != ".jsonl" and not path.is_dir():
                 raise InputError(f"{path}: is no folder, no .jsonl that `scan` wrote and no pack")
-        if not self.files[path]:
-            raise InputError(f"{path}: holds no audio that can be read")
+            self.files[path] = listed(path, self.cache, self.quiet)
         return self.files[path]
 
 
