@@ -205,7 +205,6 @@ def test_blocks_that_have_their_stems_are_not_kept():
     assert peaks[1] < peaks[0] + block.nbytes
 
 
-
 # --- quiet and loud ----------------------------------------------------------------------------------------
 
 
