@@ -78,6 +78,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "evaluate": ("data",),  # songs are found as for packing
         "export": ("separate",),  # a file takes the segments that it has
         "registry": (),
+        "models": ("registry",),  # a name from it is no bundle yet
         "download": ("registry",),
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },

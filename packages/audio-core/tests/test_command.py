@@ -1,6 +1,7 @@
 """The kit that the packages build their commands with: recipes, tables of settings, devices, ends."""
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -75,6 +76,34 @@ def test_a_device_that_is_not_there_is_refused():
         with pytest.raises(InputError, match=f"--device {name}: not available here"):
             command.device(name)
     assert missing  # no machine has both
+
+
+MAPPED = """
+import ctypes, sys
+from audio_core import command
+
+class Info(ctypes.Structure):
+    _fields_ = [(f"field{at}", ctypes.c_size_t) for at in range(10)]
+
+library = ctypes.CDLL(None)
+library.mallinfo2.restype = Info
+library.malloc.restype = ctypes.c_void_p
+command.keep_memory()
+command.keep_memory(large=sys.argv[1] == "large")
+for size in (16, 80):
+    before = library.mallinfo2().field4  # bytes that the kernel takes back when they are freed
+    block = ctypes.c_void_p(library.malloc(size * 2**20))
+    print(library.mallinfo2().field4 - before >= size * 2**20)
+    library.free(block)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc tells what is mapped")
+@pytest.mark.parametrize(("kept", "mapped"), [("large", ["False", "False"]), ("small", ["False", "True"])])
+def test_freed_memory_stays_with_the_process(kept, mapped):
+    """But for large blocks, where these shall not."""
+    result = subprocess.run([sys.executable, "-c", MAPPED, kept], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == mapped
 
 
 ENDS = """

@@ -248,7 +248,12 @@ def test_mistakes_are_one_line(bundle, tmp_path, capsys):
     recording(tmp_path / "song.wav")
     for options, message in (
         (["--stems", "drums"], "there is no model for drums; the models give vocals, accompaniment"),
+        (["--stems", "rest"], "; a residual gives the rest"),
         (["--two-stems", "vocals", "--residual"], "leave --residual out"),
+        (
+            ["--model", "vocals-mobilenet-subband"],
+            "is a published checkpoint, not a bundle; `audio-sep",
+        ),
         (["--jobs", "0"], "--jobs: expected 1 or more"),
         (["--filename", "{song}"], "{song} is unknown"),
     ):

@@ -183,6 +183,8 @@ def _begin(args: argparse.Namespace, models: list[str], stems: list[str] | None,
     from .stem_files import FORMATS, separate_file
 
     device = command.device(args.device)
+    if device == "cpu":
+        command.keep_memory(large=False)  # recordings are of any length
     separator = Separator([load(model, device) for model in models], stems, residual, **_passes(args))
     encoding, quiet = FORMATS[args.format][1], args.quiet or args.jobs > 1
 

@@ -220,7 +220,8 @@ def result_names(
     unknown = [name for name in names if name not in sources]
     if unknown or not names:
         what = f"there is no model for {unknown[0]}" if unknown else "none was asked for"
-        raise InputError(f"stems: {what}; the models give {', '.join(sources)}")
+        rest = "; a residual gives the rest" if residual is None else ""
+        raise InputError(f"stems: {what}; the models give {', '.join(sources)}{rest}")
     if residual in names:
         raise InputError(f"residual: {residual} is the name of a stem already")
     return names if residual is None else (*names, residual)

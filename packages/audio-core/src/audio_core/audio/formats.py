@@ -40,6 +40,7 @@ BLOCK = 1 << 16  # samples a channel; libvorbis crashes on much longer writes
 
 
 def supported() -> str:
+    """The formats that are read and written without ffmpeg."""
     return ", ".join(extension[1:] for extension in FORMATS)
 
 
