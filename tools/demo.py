@@ -7,10 +7,10 @@ import math
 import shutil
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import audio_acdnet
+import audio_codec_vae
 import audio_core
 import audio_semamba
 import audio_sep
@@ -20,28 +20,27 @@ import torch
 from audio_acdnet.classify import recording, windows
 from audio_acdnet.events import joined
 from audio_acdnet.model import folded
+from audio_codec_vae import evaluate as reconstructing
 from audio_core import audio, bundle, chunk, metrics
+from audio_core import latents as stored
 from audio_core.data.manifest import Manifest, scan
 from audio_core.data.segments import Segments
 from audio_core.dsp.pqmf import PQMF
-from audio_core.dsp.stft import STFT
 from audio_core.files import note
 from audio_core.nn.conv import Conv1d
 from audio_core.nn.residual import ResidualUnit
 from audio_core.nn.stream import Sequential
 from audio_core.report import Report
 from audio_core.train.fit import fit
-from audio_core.train.optimize import AdamW, Cosine
 from audio_core.train.plan import Plan
-from audio_core.train.player import Player
 from audio_core.train.run import Run
 from audio_core.train.watch import Journal, Log, Save
 from audio_semamba import evaluate as improving
 from audio_sep import evaluate as separating
 from audio_soundstream import evaluate as measuring
 from audio_soundstream.sstr import bitstream
+from demo_denoiser import Denoiser, Denoising, Noisy
 from demo_sounds import RATE, drums, tune, voice
-from torch import Tensor, nn
 
 FOLDER = Path(__file__).resolve().parents[1] / "demo"
 
@@ -107,65 +106,6 @@ def signals(page: Report) -> None:
 
 
 # --- a model, from data to a released folder ---------------------------------------------------------
-
-
-class Denoiser(nn.Module):
-    """A mask on the spectrogram from three residual units over time. (B, C, T) -> (B, C, T)."""
-
-    @dataclass(frozen=True)
-    class Config:
-        width: int = 48
-        n_fft: int = 512
-
-    def __init__(self, config: Config):
-        super().__init__()
-        self.config = config
-        bins, width = config.n_fft // 2 + 1, config.width
-        self.stft = STFT(config.n_fft, config.n_fft // 4)
-        self.mask = nn.Sequential(
-            Conv1d(bins, width, 3),
-            *(ResidualUnit(width, 3, dilation, activation=lambda _: nn.GELU()) for dilation in (1, 2, 4)),
-            Conv1d(width, bins, 3),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        spectrum = self.stft(x.flatten(0, 1))  # (B * C, F, frames)
-        level = 0.3 * torch.log(spectrum.abs() + 1e-2)
-        return self.stft.inverse(spectrum * self.mask(level), x.shape[-1]).view_as(x)
-
-
-class Noisy:
-    """Clean segments and the noise to add, as functions of the index."""
-
-    def __init__(self, clean: Segments, seed: int):
-        self.clean, self.seed = clean, seed
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, index, 1))
-        clean = self.clean[index]
-        hiss = torch.from_numpy(rng.standard_normal(clean.shape).astype(np.float32))
-        return {"clean": clean, "noisy": clean + rng.uniform(0.02, 0.1) * hiss}
-
-    def name(self, index: int) -> str:
-        return self.clean.name(index)
-
-
-class Denoising:
-    """The task: its player, and one training step."""
-
-    def __init__(self, plan: Plan):
-        net = Denoiser(Denoiser.Config())
-        self.net = Player(net, AdamW(lr=2e-3).build(net.parameters()), Cosine(total=plan.steps, warmup=20), clip=1.0)
-        self.players = {"net": self.net}
-        self.losses: list[Tensor] = []
-
-    def step(self, batch: dict[str, Tensor], at: int) -> dict[str, Tensor]:
-        estimate = self.net(batch["noisy"])
-        loss = nn.functional.l1_loss(estimate, batch["clean"])
-        self.net.update(loss)
-        self.losses.append(loss.detach())
-        return {"error": loss.detach()}
 
 
 def training(page: Report, steps: int) -> None:
@@ -296,6 +236,30 @@ def coded(page: Report) -> None:
     )
 
 
+# --- codec-vae -----------------------------------------------------------------------------------------
+
+
+def autoencoded(page: Report) -> None:
+    """A voice to latents on disk and back; and what the latents keep."""
+    page.heading("Autoencoder (audio-codec-vae)")
+    folder = FOLDER / "autoencoder"
+    source, latents, decoded = folder / "voice.wav", folder / "voice.latents", folder / "decoded.wav"
+    audio.write(source, voice(9, 8)[None], RATE)
+    model = audio_codec_vae.load()
+    audio_codec_vae.encode_file(model, source, latents, quiet=True)
+    audio_codec_vae.decode_file(model, latents, decoded)
+    width, frames = stored.load(latents, model.fingerprint()).values.shape
+    page.text(
+        f"Eight seconds of a synthetic voice as {frames} frames of {width} latents, {RATE * 8 / (width * frames):.0f} "
+        f"times fewer numbers than samples, {latents.stat().st_size:,} bytes on disk; and decoded by the model in "
+        "the wheel, which learnt from speech, noises and music on one processor."
+    )
+    result = reconstructing.evaluate(model, [str(source)], quiet=True)
+    names = [reconstructing.MEASURES[measure] for measure in result.values]
+    page.table(names, [[result.mean(measure) for measure in result.values]], "SI-SDR: higher is better; others: lower.")
+    page.row([("original", audio.read(source).samples, RATE), ("decoded", audio.read(decoded).samples, RATE)])
+
+
 # --- semamba -------------------------------------------------------------------------------------------
 
 
@@ -372,6 +336,7 @@ PARTS = {
     "training a denoiser": lambda page: training(page, 400),
     "classifying sounds": sounds,
     "a codec, from file to file": coded,
+    "an autoencoder, to latents on disk and back": autoencoded,
     "taking noise out of speech": enhanced,
     "taking a voice out of a song": separated,
 }

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import tracemalloc
@@ -203,3 +204,48 @@ def test_only_running_statistics_are_told_to_the_other_processes():
     inner.register_buffer("codebook", torch.ones(8, 4))
     net.append(inner)
     assert [tuple(buffer.shape) for buffer in running_statistics([net])] == [(2,), (2,), (), (2,), (2,), (), (3,)]
+
+
+WANDB = """
+import json, os
+
+class Run:
+    def log(self, values, step):
+        print("logged", json.dumps({"step": step, **values}))
+    def finish(self):
+        print("finished")
+
+class Config:
+    def update(self, values, allow_val_change):
+        print("begins", json.dumps(values))
+
+def init(project, name):
+    print("named", project, name)
+    return Run()
+
+config = Config()
+"""
+
+
+def test_scalars_go_to_a_tracker_that_is_asked_for(tmp_path):
+    """A stand-in has the functions of wandb that Accelerate calls."""
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb/__init__.py").write_text(WANDB)
+    (tmp_path / "wandb-1.0.dist-info").mkdir()
+    (tmp_path / "wandb-1.0.dist-info/METADATA").write_text("Name: wandb\nVersion: 1.0\n")
+    command = [sys.executable, SCRIPT, "Supervised", tmp_path / "run", "steps=2", "log_every=1", "tracker=wandb"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=True)
+    lines = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    assert lines["named"] == "--main-- run" and "steps: 2" in json.loads(lines["begins"])["recipe"]
+    last = journal(tmp_path / "run")[-1]
+    logged = json.loads(lines["logged"])
+    assert logged.pop("step") == last.pop("step") == 2 and "finished" in lines
+    kind, _ = last.pop("kind"), last.pop("time")
+    assert logged == pytest.approx({f"{kind}/{name}": value for name, value in last.items()}, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "problem"), [("wand", "unknown; known are .*wandb"), ("mlflow", "is not installed")])
+def test_a_tracker_that_cannot_be_had_is_named(name, problem, tmp_path):
+    with pytest.raises(InputError, match=f"tracker={name}: {problem}"):
+        Run(tmp_path, Plan(tracker=name), "cpu")

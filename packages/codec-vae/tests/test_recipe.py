@@ -98,6 +98,9 @@ def test_the_divergence_is_annealed_by_epochs_or_by_steps_as_lyra_s(lyra):
     kl = KL(weight=weight, anneal_steps=anneal)
     same([kl.at(step, 1) for step in lyra.inputs["steps"].tolist()], lyra.outputs["late_kl_weight"])
     assert KL(weight=0.5).at(0, 1) == 0.5
+    later = KL(weight=0.5, begin=3, anneal_steps=2)
+    assert [later.at(step, 1) for step in range(7)] == [0, 0, 0, 0, 0.25, 0.5, 0.5]
+    assert [KL(weight=0.5, begin=2).at(step, 1) for step in range(4)] == [0, 0, 0.5, 0.5]
 
 
 def test_a_schedule_by_epochs_learns_their_length():
@@ -127,7 +130,10 @@ def test_kinds_are_chosen_by_name_and_keep_their_defaults():
         ({"discriminator": {"width": 4}}, "expected one of EncodecDiscriminator, DACDiscriminator"),
         ({"discriminator": {"kind": "DACDiscriminator", "bands": [0.5, 0.1]}}, "rising parts between 0 and 1"),
         ({"discriminator": {"kind": "EncodecDiscriminator", "warmup": -1}}, "warmup is from 0 on"),
-        ({"losses": {"kl": {"anneal_steps": 1, "anneal_epochs": 1}}}, "one of them above 0"),
+        ({"losses": {"kl": {"anneal_steps": 1, "anneal_epochs": 1}}}, "anneal_epochs counts from"),
+        ({"losses": {"kl": {"begin": 1, "anneal_epochs": 1}}}, "anneal_epochs counts from"),
+        ({"losses": {"spectral": {"begin": 5}}}, "spectral.begin: needs a loss before it"),
+        ({"losses": {"spectral": {"begin": 5}, "time": {"l1": 1}, "balanced": True}}, "and no balance"),
         ({"losses": {"spectral": None}}, "one of spectral, mel, phase and time"),
         ({"losses": {"time": {"l1": 1, "decay": 0.9}, "balanced": True}}, "shares of the gradient do not decay"),
         ({"losses": {"mrstft": 1}}, "mrstft"),

@@ -1,5 +1,6 @@
 """Steps of stable-audio-tools' training from stored weights, and what a step promises."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -213,6 +214,16 @@ def test_balanced_losses_leave_out_what_has_no_weight(left_out):
     assert {"spectral", "sides", "mel", "phase", "kl", "total", "discriminator"} <= set(values)
     assert {"adversarial", "features"} - set(values) == set(left_out)
     assert all(value.isfinite() for value in values.values())
+
+
+def test_spectra_count_from_the_update_that_the_recipe_says():
+    losses = {"spectral": {"begin": 1, "windows": [64]}, "time": {"l1": 10.0}, "kl": {"weight": 0.0}}
+    work = joined(small(losses=losses), autoencoder("oobleck").train())
+    work.recipe = dataclasses.replace(work.recipe, discriminator=None)
+    first, second = work.step(batch(), 0), work.step(batch(), 1)
+    assert "spectral" not in first and "sides" not in first
+    close(first["total"], 10 * first["l1"], 1e-6)
+    close(second["total"], 10 * second["l1"] + second["spectral"] + second["sides"], 1e-6)
 
 
 @pytest.mark.parametrize("name", ["lyra", "oobleck", "wavelet", "dac", "seanet", "taae"])

@@ -6,12 +6,15 @@ latents (B, W, F), and `model.decode(latents, samples=T)` gives audio again. Whe
 so for files of any length, `preencode` for folders that other models are trained on.
 """
 
+from pathlib import Path
+
 from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
 __all__ = [
     "PACKAGE",
+    "SHIPPED",
     "Autoencoder",
     "AutoencoderConfig",
     "__version__",
@@ -21,10 +24,14 @@ __all__ = [
     "preencode",
     "prepared",
 ]
+SHIPPED = {"default": Path(__file__).with_name("default")}
+"""The bundle in the wheel, trained on a processor; its README.md says how good it is."""
 PACKAGE = Package(
     name="audio-codec-vae",
     version=__version__,
     about="Autoencoders for music, voice and sound: train, encode, decode, measure.",
+    shipped=SHIPPED,
+    stems={"default": "oobleck-16k-small"},
     tags=("audio-codec", "vae"),
 )
 __getattr__, __dir__ = lazy(

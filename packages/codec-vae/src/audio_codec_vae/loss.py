@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,8 +38,10 @@ class Distances(nn.Module):
         if time.l2:
             self.parts["l2"] = nn.MSELoss()
 
-    def forward(self, estimate: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return {name: loss(estimate, target) for name, loss in self.parts.items()}
+    def forward(self, estimate: Tensor, target: Tensor, weight: Mapping[str, float] | None = None) -> dict[str, Tensor]:
+        """All, or those whose weight is not 0."""
+        parts = {name: loss for name, loss in self.parts.items() if weight is None or weight[name]}
+        return {name: loss(estimate, target) for name, loss in parts.items()}
 
 
 def weights(losses: Losses, adversary: Adversary | None, updates: int = 0) -> dict[str, float]:
@@ -47,7 +49,7 @@ def weights(losses: Losses, adversary: Adversary | None, updates: int = 0) -> di
     parts = {name: getattr(losses, name) for name in ("spectral", "mel", "phase")}
     values = {name: part.weight if part else 0.0 for name, part in parts.items()}
     if losses.spectral:
-        values["spectral"] *= losses.spectral.decay ** (updates + 1)
+        values["spectral"] *= losses.spectral.decay ** (updates + 1) if updates >= losses.spectral.begin else 0.0
         values["sides"] = losses.spectral.sides * values["spectral"]
     for name in ("l1", "l2"):
         values[name] = getattr(losses.time, name) * losses.time.decay ** (updates + 1)

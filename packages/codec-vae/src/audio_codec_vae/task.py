@@ -45,18 +45,17 @@ class Coding:
     def step(self, batch: Tensor, at: int) -> Metrics:
         """Audio (B, C, T)."""
         estimate, encoded = self.generator(batch)
-        losses = self.distances(estimate, batch)
         adversary = self.recipe.discriminator
+        weight = weights(self.recipe.losses, adversary, self.generator.updates)
+        losses = self.distances(estimate, batch, weight)
         counts = adversary is not None and at >= adversary.warmup
         learns = adversary is not None and (counts or adversary.warmup_mode == "adv")
         output = self._discriminated(batch, estimate) if learns else None
         if counts and output:
             losses |= self._adversarial(output, estimate)
-        updates = self.generator.updates
         if self.generator.raw.balancer:
             total = self.generator.raw.balancer(losses, estimate)
         else:
-            weight = weights(self.recipe.losses, adversary, updates)
             total = torch.stack([weight[name] * loss for name, loss in losses.items()]).sum()
         bottleneck = self._named(encoded.losses)
         for name, loss in bottleneck.items():

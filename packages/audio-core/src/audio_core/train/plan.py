@@ -32,10 +32,12 @@ class Plan:
     """Steps between two saved states."""
     keep: int = 3
     """How many saved states stay on disk, the newest ones."""
+    tracker: str = ""
+    """Where scalars go beside the log: wandb, trackio, mlflow or another that Accelerate knows; to be installed."""
 
     # Settings that may change when a run goes on, since they do not alter earlier steps.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        {"steps", "epochs", "workers", "log_every", "evaluate_every", "save_every", "keep"}
+        {"steps", "epochs", "workers", "log_every", "evaluate_every", "save_every", "keep", "tracker"}
     )
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from typing import IO, Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, broadcast_object_list
 
 from .. import command, config
@@ -168,6 +169,7 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
         AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(
         cpu=cpu,
+        log_with=_tracker(plan.tracker),
         mixed_precision=plan.precision,
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=plan.accumulate, sync_with_dataloader=False),
         step_scheduler_with_optimizer=False,
@@ -176,6 +178,16 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
     if plan.precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("precision=fp16 needs a GPU; use bf16 or no on a CPU")
     return accelerator
+
+
+def _tracker(name: str) -> str | None:
+    """A name that Accelerate has a tracker for, which would drop one that is not installed without a word."""
+    known = sorted(key for key, tracker in LOGGER_TYPE_TO_CLASS.items() if not tracker.requires_logging_directory)
+    if name and name not in known:
+        raise InputError(f"tracker={name}: unknown; known are {', '.join(known)}")
+    if name and name not in {str(each) for each in get_available_trackers()}:
+        raise InputError(f"tracker={name}: is not installed; install it, or leave this setting out")
+    return name or None
 
 
 def _torch_save(state: Any, file: IO[bytes]) -> None:

@@ -16,7 +16,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from .. import audio
+from .. import audio, config
 from ..data.segments import Fixed
 from ..files import InputError, note, reason, replacing, write_text
 from ..weights import save_weights
@@ -27,7 +27,7 @@ from .run import Run
 
 
 class Journal:
-    """Writes log.jsonl, and TensorBoard where that is installed. Only the main process writes."""
+    """Writes log.jsonl, to TensorBoard where it is installed, and to the recipe's tracker; in the main process only."""
 
     def __init__(self, run: Run):
         self.run, self.path, self.board = run, run.folder / "log.jsonl", None
@@ -36,6 +36,10 @@ class Journal:
         if self.path.exists():  # lines after the restored state belong to steps that are taken again
             kept = [entry for entry in journal(run.folder) if entry["step"] <= run.step]
             write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        if run.plan.tracker:
+            project = type(run.plan).__module__.partition(".")[0].replace("_", "-")
+            named = {"name": run.folder.name} if run.plan.tracker == "wandb" else {}
+            run.accelerator.init_trackers(project, {"recipe": config.dump(run.plan)}, {run.plan.tracker: named})
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -61,6 +65,8 @@ class Journal:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written: {reason(error)}") from error
+        if self.run.plan.tracker:
+            self.run.accelerator.log({f"{group}/{name}": value for name, value in values.items()}, self.run.step)
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(f"{group}/{name}", value, self.run.step)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .autoencoder import Autoencoder
 
 
-def load(path: str | Path, device: str = "cpu") -> Autoencoder:
+def load(path: str | Path = "default", device: str = "cpu") -> Autoencoder:
     """The autoencoder of a bundle or run, by its folder or Hub id; or of the wheel, by a name of `PACKAGE.shipped`."""
     from .autoencoder import Autoencoder
 

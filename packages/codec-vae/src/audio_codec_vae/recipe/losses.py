@@ -16,6 +16,8 @@ class Spectral:
     weight: float = 1.0
     decay: float = 1.0
     """Multiplies the weight before each use, so that update n (from 0 on) has weight * decay^(n + 1)."""
+    begin: int = 0
+    """The first update that learns from it. A small network that learns magnitudes first may never find the phase."""
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64, 32)
     """In samples; hops are a quarter."""
     weighting: Literal["A", "K", "none"] = "A"
@@ -85,20 +87,25 @@ class KL:
     convention: Literal["sum_over_channels", "mean_over_channels"] = "sum_over_channels"
     """Of mean² + variance - ln variance - 1 the sum over channels (stable-audio-tools), or half the mean (LyraCodec).
     Both are means over items and frames."""
+    begin: int = 0
+    """Steps without it, so that the latents are in use before they are to be few: against posterior collapse."""
     anneal_steps: int = 0
-    """The weight grows linearly from 0 in so many steps."""
+    """The weight then grows linearly from 0 in so many steps."""
     anneal_epochs: int = 0
     """The weight grows from 0 with each of so many epochs, and stays the same within one."""
 
     def __post_init__(self) -> None:
-        if min(self.anneal_steps, self.anneal_epochs) < 0 or (self.anneal_steps and self.anneal_epochs):
-            raise ValueError("anneal_steps or anneal_epochs: expected one of them above 0, or none")
+        if min(self.begin, self.anneal_steps, self.anneal_epochs) < 0:
+            raise ValueError("begin, anneal_steps and anneal_epochs are from 0 on")
+        if self.anneal_epochs and (self.begin or self.anneal_steps):
+            raise ValueError("anneal_epochs counts from the first step; leave begin and anneal_steps at 0")
 
     def at(self, step: int, epoch_steps: int) -> float:
         """The weight in a step, from 0 on, where an epoch has `epoch_steps`."""
         if self.anneal_epochs:
             return self.weight * min(1.0, step // epoch_steps / self.anneal_epochs)
-        return self.weight * (min(1.0, step / self.anneal_steps) if self.anneal_steps else 1.0)
+        since = step - self.begin
+        return self.weight * (since >= 0) * (min(1.0, since / self.anneal_steps) if self.anneal_steps else 1.0)
 
 
 @dataclass(frozen=True)
@@ -129,3 +136,5 @@ class Losses:
             raise ValueError("one of spectral, mel, phase and time must have a weight above 0")
         if self.balanced and any(part.decay != 1 for part in (self.spectral, self.time) if part):
             raise ValueError("balanced: shares of the gradient do not decay; leave decay at 1")
+        if self.spectral and self.spectral.begin and (self.balanced or not (self.time.l1 or self.time.l2)):
+            raise ValueError("spectral.begin: needs a loss before it, time.l1 or time.l2, and no balance")
