@@ -25,6 +25,7 @@ PACKAGE = Package(
     name="audio-codec-vae",
     version=__version__,
     about="Autoencoders for music, voice and sound: train, encode, decode, measure.",
+    formats={"onnx": "-onnx"},
     tags=("audio-codec", "vae"),
 )
 __getattr__, __dir__ = lazy(
