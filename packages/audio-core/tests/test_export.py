@@ -140,16 +140,16 @@ def doubled(kind: int, shape: tuple[int, ...]) -> files.ModelProto:
 )
 def test_a_file_that_computes_something_else_is_not_kept(x, expected, words, tmp_path):
     kind = files.TensorProto.FLOAT if x.is_floating_point() else files.TensorProto.INT64
-    onnx.save(doubled(kind, (4,)), tmp_path / "right.onnx", {"x": x}, {"y": 2 * x}, {}, "audio-core[onnx]")
+    onnx.save(doubled(kind, (4,)), tmp_path / "right.onnx", [({"x": x}, {"y": 2 * x})], {}, "audio-core[onnx]")
     with pytest.raises(RuntimeError, match=words):
-        onnx.save(doubled(kind, (4,)), tmp_path / "wrong.onnx", {"x": x}, {"y": expected}, {}, "audio-core[onnx]")
+        onnx.save(doubled(kind, (4,)), tmp_path / "wrong.onnx", [({"x": x}, {"y": expected})], {}, "audio-core[onnx]")
     assert [path.name for path in tmp_path.iterdir()] == ["right.onnx"]
 
 
 def test_a_model_without_finite_values_is_refused(tmp_path):
     x = torch.full((4,), torch.nan)
     with pytest.raises(InputError, match="gives y that are not finite"):
-        onnx.save(doubled(files.TensorProto.FLOAT, (4,)), tmp_path / "x.onnx", {"x": x}, {"y": x}, {}, "")
+        onnx.save(doubled(files.TensorProto.FLOAT, (4,)), tmp_path / "x.onnx", [({"x": x}, {"y": x})], {}, "")
 
 
 @pytest.mark.parametrize("library", ["onnx", "onnxruntime", "onnxscript"])

@@ -7,7 +7,6 @@ import torch
 from audio_core import testing
 from audio_core.files import InputError
 from audio_core.nn.conv import Conv1d
-from audio_core.nn.stream import Sequential
 from torch import nn
 
 X = testing.noise(3, 0.05, 8000, 2)[None].repeat(3, 1, 1) * torch.tensor([1.0, 2.0, -1.0])[:, None, None]
@@ -54,16 +53,6 @@ def test_a_parameter_that_nothing_uses_is_found():
     model.spare = nn.Parameter(torch.ones(1))
     with pytest.raises(AssertionError, match="spare gets no gradient"):
         testing.check_gradients(model, X)
-
-
-def test_a_stream_that_forgets_is_found():
-    class Forgetting(Conv1d):
-        def stream(self, chunk, state, last=False):
-            return super().stream(chunk, self.start(chunk.shape[0]), last)
-
-    testing.check_streaming(Sequential(Conv1d(2, 2, 5, 2), nn.ELU()), X, (1, 7, 400))
-    with pytest.raises(AssertionError, match="chunks of 7"):
-        testing.check_streaming(Forgetting(2, 2, 5, padding="causal"), X, (400, 7))
 
 
 def test_a_look_ahead_is_found():

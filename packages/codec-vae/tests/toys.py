@@ -25,6 +25,7 @@ from audio_codec_vae.config import (
     WaveletConfig,
 )
 from audio_codec_vae.models.autoencoder import Autoencoder
+from audio_codec_vae.models.quantise import RVQ
 
 
 def _lyra(strides: tuple[int, ...], **settings) -> AutoencoderConfig:
@@ -32,7 +33,7 @@ def _lyra(strides: tuple[int, ...], **settings) -> AutoencoderConfig:
     return AutoencoderConfig(rate=800, encoder=LyraEncoderConfig(**shared), decoder=LyraDecoderConfig(**shared))
 
 
-def _oobleck(bottleneck, inputs: int, outputs: int, channels: int = 2, **settings) -> AutoencoderConfig:
+def oobleck(bottleneck, inputs: int, outputs: int, channels: int = 2, **settings) -> AutoencoderConfig:
     shared = {"channels": 4, "c_mults": (1, 2), "strides": (2, 4), "use_snake": True}
     shared |= {name: settings.pop(name) for name in ("strides", "antialias_activation") if name in settings}
     return AutoencoderConfig(
@@ -77,12 +78,12 @@ CONFIGS = {
     "lyra": _lyra((2, 4)),
     "lyra_odd": _lyra((3, 2)),
     "lyra_norms": _lyra((2, 4), group_norm=True),
-    "oobleck": _oobleck(VAEConfig(), 6, 3),
-    "oobleck_odd": _oobleck(TanhConfig(), 3, 3, strides=(3, 2), soft_clip=True),
-    "oobleck_antialias": _oobleck(None, 3, 3, antialias_activation=True),
-    "patched": _oobleck(FSQConfig(levels=(5, 4), num_codebooks=2), 4, 4, 6, pretransform=PatchedConfig(2, 3)),
-    "wavelet": _oobleck(WassersteinConfig(2), 3, 5, 4, pretransform=WaveletConfig(2, 1)),
-    "bands": _oobleck(VAEConfig(), 6, 3, 8, pretransform=FilterBankConfig(2, 4)),
+    "oobleck": oobleck(VAEConfig(), 6, 3),
+    "oobleck_odd": oobleck(TanhConfig(), 3, 3, strides=(3, 2), soft_clip=True),
+    "oobleck_antialias": oobleck(None, 3, 3, antialias_activation=True),
+    "patched": oobleck(FSQConfig(levels=(5, 4), num_codebooks=2), 4, 4, 6, pretransform=PatchedConfig(2, 3)),
+    "wavelet": oobleck(WassersteinConfig(2), 3, 5, 4, pretransform=WaveletConfig(2, 1)),
+    "bands": oobleck(VAEConfig(), 6, 3, 8, pretransform=FilterBankConfig(2, 4)),
     "dac": _dac(),
     "seanet": _seanet(0),
     "seanet_lstm": _seanet(1),
@@ -92,10 +93,14 @@ CONFIGS = {
 
 
 def autoencoder(name: str) -> Autoencoder:
+    return built(CONFIGS[name])
+
+
+def built(config: AutoencoderConfig) -> Autoencoder:
     """In eval mode, with weights that draw from all parts of the configuration."""
     torch.manual_seed(1)
-    model = Autoencoder(CONFIGS[name])
-    if name.startswith("seanet"):  # codebooks begin at 0
+    model = Autoencoder(config)
+    if isinstance(model.bottleneck, RVQ):  # codebooks begin at 0
         quantizer = model.bottleneck.quantizer
         quantizer.load_codebooks(0.1 * torch.randn_like(quantizer.codebooks))
     return model.eval()

@@ -111,6 +111,11 @@ def add_device(parser: Parser) -> None:
     parser.add_argument("--device", choices=choices, default="auto", help="where to compute (default: %(default)s)")
 
 
+def add_precision(parser: Parser) -> None:
+    text = "bf16: faster where the device computes it"
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help=text)
+
+
 def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="results as JSON on standard output")
 

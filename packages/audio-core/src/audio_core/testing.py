@@ -141,21 +141,6 @@ def check_bundle(net: nn.Module, folder: Path) -> None:
     refuses_mutations(folder, lambda path: bundle.load(path, [type(net)]))
 
 
-def check_streaming(net: Any, x: Tensor, chunks: Iterable[int], tolerance: float = 1e-6) -> None:
-    """The model's `stream` gives the same as its `forward`, for chunks of each of these sizes."""
-    with torch.no_grad():
-        whole = net(x)
-        for size in chunks:
-            state, parts = net.start(x.shape[0]), []
-            for chunk in x.split(size, -1):
-                out, state = net.stream(chunk, state)
-                parts.append(out)
-            parts.append(net.stream(x[..., :0], state, last=True)[0])
-            joined = torch.cat(parts, -1)
-            assert joined.shape == whole.shape, f"chunks of {size}: {joined.shape}, at once {whole.shape}"
-            assert (joined - whole).abs().max() <= tolerance * max(1.0, float(whole.abs().max())), f"chunks of {size}"
-
-
 def check_causal(net: nn.Module, x: Tensor, at: int, ratio: float = 1.0) -> None:
     """Inputs from sample `at` on change no output before `at * ratio`."""
     changed = x.clone()

@@ -32,6 +32,7 @@ PACKAGE = Package(
     about="Autoencoders for music, voice and sound: train, encode, decode, measure.",
     shipped=SHIPPED,
     stems={"default": "oobleck-16k-small"},
+    formats={"onnx": "-onnx"},
     tags=("audio-codec", "vae"),
 )
 __getattr__, __dir__ = lazy(

@@ -174,7 +174,11 @@ def _preencode(args: argparse.Namespace) -> int:
 
 def _models(add: Any) -> None:
     """The verbs that make bundles."""
-    verbs.export(add, PACKAGE, "Make a bundle of a run.", "all other formats are yet to come")
+    formats = (
+        "onnx: a folder with encoder.onnx, decoder.onnx and, for codes, dequantizer.onnx, free in batch and length; "
+        "models that attend to the whole audio are refused"
+    )
+    verbs.export(add, PACKAGE, "Make a bundle of a run, or files for other programs.", formats)
     files = (
         "a checkpoint of LyraCodec, stable-audio-tools, diffusers or DAC, and where it does not say how its network is "
         "built, the configuration before or behind it; or a configuration alone, for a recipe"

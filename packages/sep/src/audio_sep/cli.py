@@ -108,9 +108,7 @@ def _add_passes(parser: command.Parser) -> None:
     parser.add_argument(
         "--stitch", choices=("fade", "bytesep"), default="fade", help="bytesep: 30 s, cut hard as in the original"
     )
-    parser.add_argument(
-        "--precision", choices=("float32", "bf16"), default="float32", help="bf16: faster where the device computes it"
-    )
+    command.add_precision(parser)
 
 
 def _add_files(parser: command.Parser) -> None:

@@ -24,6 +24,7 @@ from audio_core import audio
 from audio_core.audio import Samples
 from audio_core.audio.arrays import refuse_rate, shaped
 from audio_core.chunk import process_blocks
+from audio_core.dsp.precision import Precision, computed_in
 from audio_core.files import InputError
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -38,7 +39,6 @@ OVERLAP = 0.1  # of a segment
 SPREAD = 0.5  # seconds within which the shifts lie
 QUIET = 1e-3  # a segment whose peak is lower does not become louder
 
-Precision = Literal["float32", "bf16"]
 Stitch = Literal["fade", "bytesep"]
 
 
@@ -88,14 +88,13 @@ class Separator:
             raise InputError(f"shifts: expected 1 or more, got {shifts}")
         (self.rate,) = rates
         self.device = next(models[0].parameters()).device
-        if precision == "bf16":
-            _require_bf16(self.device)
+        kind = computed_in(precision, self.device)
         self.shifts, self.stitch = shifts, stitch
         self.sizes = self._sizes(segment, overlap, models)
         self.names, self.residual = result_names([model.config for model in models], stems, residual), residual
         """The names of all that it gives; the residual is the last."""
         shares = [(model, [name for name in model.config.sources if name in self.stems]) for model in models]
-        self.parts = [(_prepared(model, precision), sources) for model, sources in shares if sources]
+        self.parts = [(_prepared(model, kind), sources) for model, sources in shares if sources]
         """Each model, and the stems that it gives."""
 
     def only(self, names: Collection[str]) -> Separator:
@@ -285,19 +284,8 @@ def _checked(blocks: Iterator[ArrayLike]) -> Iterator[Samples]:
             yield samples
 
 
-def _prepared(model: SpectrogramSeparator, precision: Precision) -> SpectrogramSeparator:
+def _prepared(model: SpectrogramSeparator, precision: torch.dtype) -> SpectrogramSeparator:
     """In its form for inference; other models with the same face are left as they are."""
     if not isinstance(model, SpectrogramSeparator):
         return model
-    return for_inference(model, {"float32": torch.float32, "bf16": torch.bfloat16}[precision])
-
-
-def _require_bf16(device: torch.device) -> None:
-    """Where it is emulated it takes longer than float32."""
-    if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-        able = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    if not able:
-        raise InputError(f"precision: {device.type} does not compute bf16 here; leave it at float32")
+    return for_inference(model, precision)

@@ -1,15 +1,19 @@
-"""Float32 for transforms whose small constants vanish in half precision, also under autocast."""
+"""Float32 where half precision would lose small constants, also under autocast; and bf16 where that is faster."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.amp import is_autocast_available
 
+from ..files import InputError
+
 P = ParamSpec("P")
 R = TypeVar("R")
+Precision = Literal["float32", "bf16"]
+"""As users name it."""
 
 
 def at_least_float32(value: Any) -> Any:
@@ -32,3 +36,19 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         return function(*wide, **named)  # entering autocast costs more than a small transform
 
     return run
+
+
+def computed_in(precision: Precision, device: torch.device) -> torch.dtype:
+    """The type in which a network computes. bf16 is refused where it is emulated, which takes longer than float32."""
+    if precision == "float32":
+        return torch.float32
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known: Callable[[], Mapping[str, Any]] = getattr(
+            torch.cpu, "get_capabilities", dict
+        )  # which older PyTorch lacks
+        able = device.type == "cpu" and any(known().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if not able:
+        raise InputError(f"precision: {device.type} does not compute bf16 here; leave it at float32")
+    return torch.bfloat16

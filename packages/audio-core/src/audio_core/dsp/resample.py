@@ -28,7 +28,7 @@ def resample(x: Tensor, source: int, target: int) -> Tensor:
     source, target = source // common, target // common
     if source == target:
         return x
-    weights = _kernel(source, target).to(x)
+    weights = kernel(source, target).to(x)
     reach = (weights.shape[-1] - source) // 2
     flat = F.pad(x.reshape(-1, 1, x.shape[-1]), (reach, reach + source))
     phases = F.conv1d(flat, weights, stride=source)  # (N, target, T / source)
@@ -37,7 +37,7 @@ def resample(x: Tensor, source: int, target: int) -> Tensor:
 
 
 @functools.lru_cache(maxsize=16)
-def _kernel(source: int, target: int) -> Tensor:
+def kernel(source: int, target: int) -> Tensor:
     """One filter per output phase, (target, 1, source + 2 * reach), for rates without common factor."""
     cutoff = min(source, target) * _ROLLOFF
     reach = ceil(_CROSSINGS * source / cutoff)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..files import InputError
+from ..nn.conv import Conv1d
 
 _RELATIVE = 1e-3  # largest allowed error, relative to the largest value
 _OPSET, _FORMAT = 18, 10  # of 2023 and 2024: what is installed in many places by now
@@ -42,8 +43,6 @@ def export(
     with torch.no_grad():
         results = module.eval()(*inputs.values())
     expected = dict(zip(outputs, (results,) if isinstance(results, Tensor) else results, strict=True))
-    for name, values in expected.items():
-        _refuse_infinite(name, values)
     with quiet():
         with requirements(extra):
             import onnx  # noqa: F401
@@ -58,18 +57,20 @@ def export(
             dynamic_shapes=tuple(dict(axes.get(name, {})) for name in inputs),
             verbose=False,
         )
-    save(program.model_proto, path, inputs, expected, metadata, extra)
+    save(program.model_proto, path, [(inputs, expected)], metadata, extra)
 
 
 def save(
     file: Any,
     path: Path,
-    inputs: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
+    examples: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]],
     metadata: Mapping[str, str],
     extra: str,
-) -> None:
-    """Write `file`, an onnx.ModelProto, if it gives the `expected` outputs for `inputs`, both by name."""
+) -> list[dict[str, np.ndarray]]:
+    """Write `file`, an onnx.ModelProto, if it computes what the model does: `examples` are (inputs, outputs) by name.
+
+    Returns all that the file gives for each of them.
+    """
     with requirements(extra):
         import onnx
         import onnxruntime
@@ -78,19 +79,20 @@ def save(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    results = session.run(list(expected), {name: value.cpu().numpy() for name, value in inputs.items()})
-    for (name, values), result in zip(expected.items(), results, strict=True):
-        _refuse_infinite(name, values)
-        _compare(name, values.cpu().numpy(), result)
+    names, results = [output.name for output in session.get_outputs()], []
+    for inputs, expected in examples:
+        values = session.run(names, {name: value.cpu().numpy() for name, value in inputs.items()})
+        results.append(dict(zip(names, values, strict=True)))
+        for name, value in expected.items():
+            if not value.isfinite().all():
+                raise InputError(f"the model gives {name} that are not finite; its weights are no numbers or too large")
+            compare(name, value.cpu().numpy(), results[-1][name])
     path.write_bytes(content)
+    return results
 
 
-def _refuse_infinite(name: str, values: Tensor) -> None:
-    if not values.isfinite().all():
-        raise InputError(f"the model gives {name} that are not finite; its weights are no numbers or too large")
-
-
-def _compare(name: str, expected: np.ndarray, result: np.ndarray) -> None:
+def compare(name: str, expected: np.ndarray, result: np.ndarray) -> None:
+    """Refuse a result that is not what the model gives, up to rounding."""
     if expected.shape != result.shape:
         raise RuntimeError(f"{name}: the ONNX file gives the shape {result.shape}, the model {expected.shape}")
     if expected.dtype.kind == "f":
@@ -124,6 +126,27 @@ class Graph:
         parts = [f"{name}.{at}" for at in range(len(sizes))]
         self.nodes.append(self.helper.make_node("Split", [value, self.integers(*sizes)], parts, name, axis=axis))
         return parts
+
+    def conv(self, name: str, layer: nn.Conv1d | nn.ConvTranspose1d, x: str) -> str:
+        """A convolution of `nn.conv`, or one of PyTorch's own with padding; its constants begin with `name`."""
+        fields = ("weight",) if layer.bias is None else ("weight", "bias")
+        inputs = [self.constant(f"{name}.{field}", getattr(layer, field)) for field in fields]
+        options = {"strides": layer.stride, "dilations": layer.dilation, "group": layer.groups}
+        if isinstance(layer, nn.ConvTranspose1d):
+            left, right = layer.trims
+            options |= {"pads": (left, max(right, 0)), "output_padding": (max(-right, 0),)}
+            return self.node("ConvTranspose", x, *inputs, **options)
+        pads = layer.pads if isinstance(layer, Conv1d) else layer.padding * 2
+        return self.node("Conv", x, *inputs, pads=pads, **options)
+
+    def nearest(self, name: str, book: Tensor, x: str) -> tuple[str, str]:
+        """The entries of `book` (K, D) nearest to x (B, F, D), and their numbers (B, F)."""
+        entries = self.constant(name, book)
+        products = self.node("MatMul", x, self.node("Transpose", entries, perm=(1, 0)))
+        # |x - c|² = |x|² + 2 (|c|²/2 - x c), and |x|² is the same for all entries.
+        distances = self.node("Sub", self.constant(f"{name}.halves", book.square().sum(-1) / 2), products)
+        code = self.node("ArgMin", distances, axis=2, keepdims=0)
+        return self.node("Gather", entries, code), code
 
     def constant(self, name: str, values: Tensor | np.ndarray) -> str:
         """A tensor of real numbers, or an array of integers."""

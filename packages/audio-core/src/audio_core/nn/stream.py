@@ -1,31 +1,16 @@
-"""Sequences of layers that can process a stream piece by piece, pointwise layers included."""
+"""Sequences of layers that can process a stream piece by piece, pointwise layers included.
+
+A layer that streams, such as `Conv1d`, `ConvTranspose1d`, `Residual` and `Sequential`, gives a state by `start(batch)`,
+and by `stream(chunk, state, last)` the output of `forward` piece by piece, with the next state. It states its outputs
+per input as `ratio`, its look-ahead, the inputs after its own that an output waits for, as `delay`, and the inputs
+before its own that an output depends on as `history`.
+"""
 
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules import activation
-
-
-class Streaming(Protocol):
-    """A layer whose `stream` returns, piece by piece, the output of `forward`.
-
-    `Conv1d`, `ConvTranspose1d`, `Residual` and `Sequential` are such layers.
-    """
-
-    @property
-    def ratio(self) -> Fraction: ...  # outputs per input
-
-    @property
-    def delay(self) -> Fraction: ...  # look-ahead: inputs after its own that an output waits for
-
-    @property
-    def history(self) -> Fraction: ...  # inputs before its own that an output depends on
-
-    def start(self, batch: int = 1) -> Any: ...
-
-    def stream(self, chunk: Tensor, state: Any, last: bool = False) -> tuple[Tensor, Any]: ...
-
 
 # Activations that compute one output from several values.
 _MIXING = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax", "GLU"}

@@ -138,12 +138,15 @@ class FilterBank(Pretransform):
     @full_precision
     def decode(self, frames: Tensor) -> Tensor:
         bands = self._flipped(frames.reshape(-1, self.ratio, frames.shape[-1]))  # (B C, M, F)
-        # The synthesis filters are those of the analysis backwards, one for each phase of a frame.
-        phases = self.filters.to(frames)[:, 0].flip(1).unflatten(1, (-1, self.ratio)).permute(2, 0, 1)
+        phases = self.phases().to(frames)
         padding = phases.shape[-1] // 2 + 1
-        audio = self.ratio * F.conv1d(bands, phases, padding=padding)[..., :-1].flip(1)
+        audio = self.ratio * F.conv1d(bands, phases, padding=padding)[..., :-1]
         audio = audio.transpose(1, 2).flatten(1)[:, 2 * self.ratio :]
         return audio.reshape(len(frames), self.channels, -1)
+
+    def phases(self) -> Tensor:
+        """The synthesis filters (ratio, M, taps), the analysis' backwards: one for each sample of a frame."""
+        return self.filters[:, 0].flip(1).unflatten(1, (-1, self.ratio)).permute(2, 0, 1).flip(0)
 
     def _flipped(self, bands: Tensor) -> Tensor:
         signs = torch.ones_like(bands[0])

@@ -198,8 +198,9 @@ class ScalarQuantizer(Bottleneck):
         steps = [math.prod(levels[:at]) for at in range(len(levels))]
         self.register_buffer("basis", torch.tensor(steps)[:, None], persistent=False)  # (D, 1)
 
-    def _levels_of_channels(self) -> Tensor:
-        return self.levels.repeat(len(self.codebooks), 1)  # (K D, 1)
+    def levels_of_channels(self) -> Tensor:
+        """How many levels each channel has, (K D, 1)."""
+        return self.levels.repeat(len(self.codebooks), 1)
 
     def _codes(self, numbers: Tensor) -> Tensor:
         """The numbers of the levels (B, K D, F), from 0 on -> codes (B, K, F)."""
@@ -232,14 +233,19 @@ class FSQ(ScalarQuantizer):
 
     @full_precision
     def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
-        levels = self._levels_of_channels()
-        half = (levels - 1) * 1.001 / 2  # a little more, so that the outermost levels are reached
-        offset = torch.where(levels % 2 == 0, 0.5, 0.0)
+        levels = self.levels_of_channels()
+        half, offset = self.limits()
         bounded = torch.tanh(_mapped(self.project_in, x) + torch.atanh(offset / half)) * half - offset
         numbers = bounded.round() + levels // 2
         straight = (bounded - bounded.detach()) / (levels // 2)  # 0, with the gradient
         latents = _mapped(self.project_out, self._values(numbers, levels) + straight)
         return Encoded(latents, self._codes(numbers), {})
+
+    def limits(self) -> tuple[Tensor, Tensor]:
+        """What tanh is multiplied by before it is rounded, and what is subtracted then: (K D, 1) each."""
+        levels = self.levels_of_channels()
+        half = (levels - 1) * 1.001 / 2  # a little more, so that the outermost levels are reached
+        return half, torch.where(levels % 2 == 0, 0.5, 0.0)
 
     def _values(self, numbers: Tensor, levels: Tensor) -> Tensor:
         return (numbers - levels // 2) / (levels // 2)
@@ -266,7 +272,7 @@ class DitheredFSQ(ScalarQuantizer):
 
     @full_precision
     def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
-        levels, bounded = self._levels_of_channels(), torch.tanh(x)
+        levels, bounded = self.levels_of_channels(), torch.tanh(x)
         numbers = ((bounded + 1) * (levels - 1) / 2).round()
         values = self._values(numbers, levels) + (bounded - bounded.detach())  # straight-through gradient
         if self.training:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..config.coders import HEAD
 
 Window = tuple[int, int] | None
-_EPS = 1e-2  # of the layer norms; in the norms of queries and keys it is 1e-6
+EPS = 1e-2  # of the layer norms; in the norms of queries and keys it is 1e-6
 
 
 class TransformerBlock(nn.Module):
@@ -49,7 +49,7 @@ class LayerNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.gamma.shape, self.gamma, None, _EPS)
+        return F.layer_norm(x, self.gamma.shape, self.gamma, None, EPS)
 
 
 class LayerScale(nn.Module):
@@ -152,9 +152,14 @@ def near_attention(q: Tensor, k: Tensor, v: Tensor, left: int, right: int) -> Te
 def rotate(x: Tensor, first: int = 0) -> Tensor:
     """Rotary embedding (..., T, D) of the first half of D, for the positions from `first` on."""
     turned, plain = x.chunk(2, -1)
-    quarter = turned.shape[-1] // 2
-    speeds = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
-    angles = torch.arange(first, first + x.shape[-2], dtype=torch.float64)[:, None] * speeds  # (T, D / 4)
-    cos, sin = angles.cos().to(x), angles.sin().to(x)
+    cos, sin = (each.to(x) for each in rotation(x.shape[-1], first, x.shape[-2]))
     a, b = turned.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin, plain], -1)
+
+
+def rotation(channels: int, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (T, D / 4) of the angles of `count` positions from `first` on, for heads of D channels."""
+    quarter = channels // 4
+    speeds = 10000.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    angles = torch.arange(first, first + count, dtype=torch.float64)[:, None] * speeds
+    return angles.cos(), angles.sin()

@@ -34,7 +34,7 @@ def write(model: SEMamba, path: Path) -> None:
         [graph.helper.make_tensor_value_info(name, graph.kinds.FLOAT, value.shape) for name, value in values.items()]
         for values in (inputs, outputs)
     )
-    save(graph.file(*ends, "audio-semamba", __version__), path, inputs, outputs, _metadata(model), _EXTRA)
+    save(graph.file(*ends, "audio-semamba", __version__), path, [(inputs, outputs)], _metadata(model), _EXTRA)
 
 
 def guide(config: SEMambaConfig, file: str) -> str:

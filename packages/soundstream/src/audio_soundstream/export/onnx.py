@@ -44,7 +44,7 @@ def write(model: NeuralCodec, path: Path, decoder: bool = False) -> None:
         file = graph.file([audio], [codes], *_PRODUCER)
         example = 0.1 * torch.randn(1, 1, 16 * model.hop + 1, generator=random)
         inputs, outputs = {"audio": example}, {"codes": model.codes(example.to(device))}
-    save(file, path, inputs, outputs, {"rate": str(model.sample_rate), "hop": str(model.hop)}, _EXTRA)
+    save(file, path, [(inputs, outputs)], {"rate": str(model.sample_rate), "hop": str(model.hop)}, _EXTRA)
 
 
 def _encoder(graph: Graph, model: NeuralCodec) -> None:
@@ -55,31 +55,23 @@ def _encoder(graph: Graph, model: NeuralCodec) -> None:
     whole = graph.node("Mul", graph.node("Div", up, hop), hop)  # ceil(samples / hop) * hop
     values = _layers(graph, "encoder", model.encoder, graph.node("Slice", padded, start, whole, time))
     residual, codes = graph.node("Transpose", values, perm=(0, 2, 1)), []
-    # As the model does: |r - c|² = |r|² + 2 (|c|²/2 - r c), and |r|² is the same for all entries.
-    halves = model.quantizer.codebooks.square().sum(-1) / 2
-    for at, (book, half) in enumerate(zip(_books(graph, model), halves, strict=True)):
-        products = graph.node("MatMul", residual, graph.node("Transpose", book, perm=(1, 0)))
-        distances = graph.node("Sub", graph.constant(f"codebook{at}.halves", half), products)
-        code = graph.node("ArgMin", distances, axis=2, keepdims=0)
+    for at, book in enumerate(model.quantizer.codebooks):
+        entries, code = graph.nearest(f"codebook{at}", book, residual)
         codes.append(graph.node("Unsqueeze", code, graph.integers(1)))
-        residual = graph.node("Sub", residual, graph.node("Gather", book, code))
+        residual = graph.node("Sub", residual, entries)
     graph.node("Concat", *codes, name="codes", axis=1)
 
 
 def _decoder(graph: Graph, model: NeuralCodec) -> None:
     entries = []
-    for at, book in enumerate(_books(graph, model)):
+    for at, book in enumerate(model.quantizer.codebooks):
         code = graph.node("Gather", "codes", graph.constant(f"{at}", np.array(at)), axis=1)
-        entries.append(graph.node("Gather", book, code))
+        entries.append(graph.node("Gather", graph.constant(f"codebook{at}", book), code))
     latents = graph.node("Transpose", graph.node("Sum", *entries), perm=(0, 2, 1))
     values = _layers(graph, "decoder", model.decoder, latents)
     lead = graph.integers(model.lead)
     length = graph.node("Mul", graph.node("Shape", "codes", start=2), graph.integers(model.hop))
     graph.node("Slice", values, lead, graph.node("Add", lead, length), graph.integers(2), name="audio")
-
-
-def _books(graph: Graph, model: NeuralCodec) -> list[str]:
-    return [graph.constant(f"codebook{at}", book) for at, book in enumerate(model.quantizer.codebooks)]
 
 
 def _layers(graph: Graph, name: str, part: nn.Module, x: str) -> str:
@@ -91,14 +83,7 @@ def _layers(graph: Graph, name: str, part: nn.Module, x: str) -> str:
     if isinstance(part, Residual):
         return graph.node("Add", x, _layers(graph, f"{name}.layers", part.layers, x))
     if isinstance(part, Conv1d | ConvTranspose1d):
-        names = ("weight",) if part.bias is None else ("weight", "bias")
-        inputs = [graph.constant(f"{name}.{field}", getattr(part, field)) for field in names]
-        options = {"strides": part.stride, "dilations": part.dilation, "group": part.groups}
-        if isinstance(part, Conv1d):
-            return graph.node("Conv", x, *inputs, pads=part.pads, **options)
-        left, right = part.trims
-        options |= {"pads": (left, max(right, 0)), "output_padding": (max(-right, 0),)}
-        return graph.node("ConvTranspose", x, *inputs, **options)
+        return graph.conv(name, part, x)
     if type(part) not in _ACTIVATIONS:
         raise ValueError(f"{name}: is not written to ONNX: {part}")
     return graph.node(_ACTIVATIONS[type(part)], x)
