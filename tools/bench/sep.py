@@ -10,14 +10,12 @@ hatch run bench sep [--rounds 3] [--long] [--hours 2]
 """
 
 import argparse
-import resource
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +28,7 @@ from audio_sep.models.separator import SpectrogramSeparator
 
 from tools.bench.bytesep_way import BytesepWay
 from tools.bench.processes import Cost, cost, python_with
+from tools.bench.timing import best, shown, snr_db
 
 RATE = 44100
 MOBILENET, RESUNET = "MobileNet", "ResUNet143 on subbands"
@@ -49,31 +48,6 @@ def noise(seconds: float) -> np.ndarray:
 
 
 # --- the same network in this process ------------------------------------------------------------------------
-
-
-class Taken(NamedTuple):
-    seconds: float
-    """Of processor time."""
-    system: float
-    """Those of them in the kernel, which fetches memory."""
-
-
-def taken(function: Callable[[], object]) -> Taken:
-    began = resource.getrusage(resource.RUSAGE_SELF)
-    function()
-    ended = resource.getrusage(resource.RUSAGE_SELF)
-    system = ended.ru_stime - began.ru_stime
-    return Taken(ended.ru_utime - began.ru_utime + system, system)
-
-
-def best(functions: list[Callable[[], object]], rounds: int) -> list[Taken]:
-    """The least of each, taken in turn."""
-    return [min(column) for column in zip(*([taken(each) for each in functions] for _ in range(rounds)), strict=True)]
-
-
-def snr_db(actual: np.ndarray, expected: np.ndarray) -> float:
-    difference = (actual - expected).astype(np.float64)
-    return float(10 * np.log10((expected.astype(np.float64) ** 2).sum() / (difference**2).sum()))
 
 
 def agreement(model: SpectrogramSeparator, original: BytesepWay) -> float:
@@ -108,10 +82,6 @@ def networks(rounds: int) -> None:
             print(f"  ours               {shown(own)}, {other.seconds / own.seconds:.2f} times as fast")
             times = "".join(f"{shown(each)}, {own.seconds / each.seconds:.2f} times as fast as ours; " for each in bf16)
             print(f"  ours in bf16       {times}{kept}", flush=True)
-
-
-def shown(time: Taken) -> str:
-    return f"{time.seconds:6.2f} CPU s ({time.system:.2f} in the kernel)"
 
 
 # --- files, in processes of their own ------------------------------------------------------------------------
