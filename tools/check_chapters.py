@@ -52,13 +52,14 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "scan": (),
         "mamba": ("scan",),
         "layers": (),
-        "model": ("layers", "mamba"),
+        "compressed": (),
+        "model": ("layers", "mamba", "compressed"),
         "pcs": (),
         "live": ("model",),
         "enhance": ("live", "pcs"),  # long recordings of a causal model are streamed
         "data": ("pcs",),  # stretched targets
         "discriminator": ("config",),
-        "loss": ("model",),
+        "loss": ("model", "compressed"),
         "original_recipe": ("recipe",),
         "original": ("discriminator", "original_recipe"),  # both are among its files
         "measures": (),
@@ -69,13 +70,14 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "audio_sep": {
         "loss": ("recipe",),
-        "task": ("loss",),
+        "measures": (),
+        "task": ("loss", "measures"),
         "original_recipe": ("recipe",),
         "channels": (),
         "separate": ("channels",),
         "stem_files": ("separate",),  # from files to files
         "parallel": (),  # a batch in several processes
-        "evaluate": ("data",),  # songs are found as for packing
+        "evaluate": ("data", "measures"),  # songs are found as for packing
         "export": ("separate",),  # a file takes the segments that it has
         "registry": (),
         "download": ("registry",),
