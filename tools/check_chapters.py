@@ -85,7 +85,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "audio_codec_vae": {
         "discriminators": ("recipe",),
-        "loss": ("recipe", "models"),
+        "weighting": (),
+        "spectral": ("recipe", "weighting"),
+        "loss": ("recipe", "models", "spectral"),
         "task": ("discriminators", "loss"),
         "model_config": ("recipe", "models"),
         "original": ("model_config",),  # it says what a checkpoint does not
@@ -94,7 +96,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "codec": ("items",),
         "preencode": ("codec",),
         "measures": (),
-        "evaluate": ("loss", "measures"),  # quality is told in the distances that were learnt by
+        "evaluate": ("loss", "measures", "spectral"),  # quality is told in the distances that were learnt by
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

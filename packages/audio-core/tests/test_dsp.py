@@ -1,14 +1,12 @@
 from pathlib import Path
 
 import librosa
-import numpy as np
 import pytest
 import torch
 from audio_core.dsp.mel import MelSpectrogram, mel_filters
 from audio_core.dsp.pqmf import PQMF
 from audio_core.dsp.resample import resample
 from audio_core.dsp.stft import STFT, istft, magnitude_phase, stft
-from audio_core.dsp.weighting import a_weighting, a_weighting_taps
 from audio_core.testing import Case, close, noise, tone
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -209,17 +207,3 @@ def test_rates_that_cannot_be_resampled_are_refused():
         resample(x, 44100, 44101)
     with pytest.raises(ValueError, match="positive"):
         resample(x, 0, 16000)
-
-
-# A-weighting
-
-
-def test_a_weighting_follows_the_standard():
-    # IEC 61672, table of the A-weighting at exact frequencies, in dB
-    for frequency, level in ((1000, 0.0), (31.623, -39.4), (100, -19.1), (10000, -2.5), (3981.07, 1.0)):
-        assert 20 * np.log10(a_weighting(np.array(frequency))) == pytest.approx(level, abs=0.06)
-
-
-def test_the_a_weighting_filter_is_the_stored_one():
-    case = Case.load(FIXTURES / "spectral_losses")
-    close(a_weighting_taps(44100), case.outputs["a_weighting_taps"])
