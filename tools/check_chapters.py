@@ -52,13 +52,14 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "scan": (),
         "mamba": ("scan",),
         "layers": (),
-        "model": ("layers", "mamba"),
+        "compressed": (),
+        "model": ("layers", "mamba", "compressed"),
         "pcs": (),
         "live": ("model",),
         "enhance": ("live", "pcs"),  # long recordings of a causal model are streamed
         "data": ("pcs",),  # stretched targets
         "discriminator": ("config",),
-        "loss": ("model",),
+        "loss": ("model", "compressed"),
         "original_recipe": ("recipe",),
         "original": ("discriminator", "original_recipe"),  # both are among its files
         "measures": (),
@@ -69,13 +70,14 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "audio_sep": {
         "loss": ("recipe",),
-        "task": ("loss",),
+        "measures": (),
+        "task": ("loss", "measures"),
         "original_recipe": ("recipe",),
         "channels": (),
         "separate": ("channels",),
         "stem_files": ("separate",),  # from files to files
         "parallel": (),  # a batch in several processes
-        "evaluate": ("data",),  # songs are found as for packing
+        "evaluate": ("data", "measures"),  # songs are found as for packing
         "export": ("separate",),  # a file takes the segments that it has
         "registry": (),
         "models": ("registry",),  # a name from it is no bundle yet
@@ -84,7 +86,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "audio_codec_vae": {
         "discriminators": ("recipe",),
-        "loss": ("recipe", "models"),
+        "weighting": (),
+        "spectral": ("recipe", "weighting"),
+        "loss": ("recipe", "models", "spectral"),
         "task": ("discriminators", "loss"),
         "model_config": ("recipe", "models"),
         "original": ("model_config",),  # it says what a checkpoint does not
@@ -93,7 +97,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "codec": ("items",),
         "preencode": ("codec",),
         "measures": (),
-        "evaluate": ("loss", "measures"),  # quality is told in the distances that were learnt by
+        "evaluate": ("loss", "measures", "spectral"),  # quality is told in the distances that were learnt by
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

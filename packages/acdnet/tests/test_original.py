@@ -11,7 +11,7 @@ from audio_acdnet.config import MICRO, ACDNetConfig
 from audio_acdnet.labels import ESC10, ESC50
 from audio_acdnet.model import ACDNet
 from audio_core.files import InputError
-from audio_core.testing import Case, close
+from audio_core.testing import MANGLED, Case, close, refuses_mangled
 from torch import nn
 
 MICRO_KEYS = "micro_esc50_20k"
@@ -164,6 +164,16 @@ def test_wrong_files_say_what_is_wrong(tmp_path, stored, kind, words):
         original.convert(path)
 
 
+@pytest.mark.parametrize("kind", MANGLED)
+def test_mangled_tensors_are_one_line(tmp_path, stored, kind):
+    """One of each number of axes and kind of leaf; what a norm counts may be an integer."""
+    state = stored(MICRO_KEYS)[0].state()
+    names = {(name.rpartition(".")[2], tensor.ndim): name for name, tensor in state.items() if "tracked" not in name}
+    refuses_mangled(
+        state, names.values(), kind, lambda tensors: original.convert(save(tensors, tmp_path / "mangled.pt"))
+    )
+
+
 def test_folders_and_missing_files_and_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="a bundle needs no conversion"):
         original.convert(tmp_path)
@@ -187,6 +197,17 @@ def uverd(tmp_path, case: Case, **changes):
 @pytest.fixture
 def uverd_case(stored_case):
     return stored_case("uverd_acdnet_esc50")
+
+
+@pytest.mark.parametrize("kind", MANGLED)
+def test_mangled_tensors_of_uverd_are_one_line(tmp_path, uverd_case, kind):
+    names = ["sfeb.conv2.weight", "sfeb.conv2.bias", "tfeb.bn4.running_mean", "tfeb.conv12.weight", "tfeb.dense.bias"]
+
+    def convert(tensors):
+        torch.save({"model_state_dict": tensors}, tmp_path / "uverd.pt")
+        return original.convert(tmp_path / "uverd.pt")
+
+    refuses_mangled(uverd_case.state(), names, kind, convert)
 
 
 def test_the_acdnet_of_uverd_becomes_the_same_function(tmp_path, uverd_case):
@@ -280,3 +301,15 @@ def test_other_hdf5_files_are_refused(tmp_path):
     (tmp_path / "cut.h5").write_bytes((tmp_path / "pack.h5").read_bytes()[:100])
     with pytest.raises(InputError, match="cannot be read as a Keras file"):
         original.convert(tmp_path / "cut.h5")
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.complex64])
+def test_keras_files_with_other_numbers_are_refused(tmp_path, kind):
+    keras(tmp_path / "model.h5", ACDNet(ACDNetConfig(20000, 20000, MICRO)))
+    with h5py.File(tmp_path / "model.h5", "a") as file:
+        kernel = "model_weights/conv2d_2/conv2d_2/kernel:0"
+        changed = file[kernel][()].astype(kind)
+        del file[kernel]
+        file[kernel] = changed
+    with pytest.raises(InputError, match=r"seeing\.conv3\.weight holds no plain floating-point numbers"):
+        original.convert(tmp_path / "model.h5")

@@ -1,24 +1,19 @@
-"""Discriminators against stored outputs of an original, and their properties; SoundStream's are tested there."""
-
-from pathlib import Path
+"""Properties of discriminators; the packages hold theirs to the stored outputs of their originals."""
 
 import pytest
 import torch
 from audio_core.nn.discriminate import (
     Discriminators,
-    MultiResolutionSTFTDiscriminator,
     STFTDiscriminator,
     WaveDiscriminator,
 )
 from audio_core.nn.norm import fit_weight_norm
-from audio_core.testing import Case, check_gradients, close, noise
+from audio_core.testing import check_gradients, close, noise
 from torch import nn
 
-FIXTURES = Path(__file__).parent / "fixtures"
 SMALL = {
     "wave": lambda **settings: WaveDiscriminator(width=4, **settings),
     "stft": lambda **settings: STFTDiscriminator(width=4, **settings),
-    "resolutions": lambda **settings: MultiResolutionSTFTDiscriminator(width=4, windows=(512, 128), **settings),
 }
 
 
@@ -32,23 +27,6 @@ class Score(nn.Module):
     def forward(self, audio):
         logits, features = self.discriminator(audio)
         return torch.cat([x.flatten(1) for x in [*logits, *(x for each in features for x in each)]], 1)
-
-
-def test_the_multi_resolution_discriminator_is_encodec_s():
-    case = Case.load(FIXTURES / "msstft_discriminator_encodec")
-    discriminator = MultiResolutionSTFTDiscriminator(width=case.config["filters"], windows=case.config["n_ffts"])
-    swaps = {"discriminators.": "resolutions.", "convs.": "layers.", "conv_post": "last", ".conv.": "."}
-    state = case.state()
-    for original, ours in swaps.items():
-        state = {name.replace(original, ours): value for name, value in state.items()}
-    discriminator.load_state_dict(fit_weight_norm(state, discriminator))
-    with torch.no_grad():
-        logits, features = discriminator(case.inputs["x"])
-    for place in range(2):
-        name = f"logits{place}"
-        close(logits[place], case.outputs[name], case.tolerance(name))
-        means = torch.stack([feature.abs().mean() for feature in features[place]])
-        close(means, case.outputs[f"feature_abs_means{place}"])
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -101,43 +79,20 @@ def test_a_quarter_of_the_width_costs_a_tenth_of_the_parameters_or_less():
     def size(discriminator):
         return sum(parameter.numel() for parameter in discriminator.parameters())
 
-    for kind, width in ((WaveDiscriminator, 16), (STFTDiscriminator, 32), (MultiResolutionSTFTDiscriminator, 32)):
+    for kind, width in ((WaveDiscriminator, 16), (STFTDiscriminator, 32)):
         assert size(kind(width=width)) == size(kind())
         assert size(kind(width=width // 4)) < size(kind()) / 10
     with pytest.raises(ValueError, match="multiple of 4, got 6"):
         WaveDiscriminator(width=6)
 
 
-@pytest.mark.parametrize("kind", ["wave", "resolutions"])
-def test_weight_norm_changes_no_verdict(kind):
-    option = {"wave": "weight_norm", "resolutions": "norm_first"}[kind]
-    plain, normed = SMALL[kind](), SMALL[kind](**{option: True})
+def test_weight_norm_changes_no_verdict():
+    plain, normed = SMALL["wave"](), SMALL["wave"](weight_norm=True)
     normed.load_state_dict(fit_weight_norm(plain.state_dict(), normed))
     assert len(normed.state_dict()) > len(plain.state_dict())
     audio = noise(5, 0.3)[None]
     with torch.no_grad():
         close(Score(normed)(audio), Score(plain)(audio))
-
-
-def test_the_multi_resolution_discriminator_has_the_shapes_of_both_its_originals():
-    audio = noise(6, 3000 / 16000)[None]
-    for stride, bins in ((2, 33), (1, 257)):
-        discriminator = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), stride=stride)
-        assert discriminator(audio).logits[0].shape == (1, 1, 20, bins)
-
-
-def test_unnormalised_spectra_are_larger_and_a_power_of_minus_one_forgets_the_volume():
-    audio = noise(7, 0.2)[None]
-    first = nn.Parameter(torch.ones(4, 2, 3, 9))
-
-    def peak(x, **settings):
-        discriminator = MultiResolutionSTFTDiscriminator(width=4, windows=(512,), **settings)
-        discriminator.resolutions[0].layers[0].weight, discriminator.resolutions[0].layers[0].bias = first, None
-        return discriminator(x).features[0][0].max()
-
-    close(peak(audio, normalized=False), peak(audio) * (3 / 8 * 512) ** 0.5, 1e-4)  # a Hann window's energy
-    close(peak(audio), peak(10 * audio) / 10, 1e-4)
-    close(peak(audio, power=-1.0), peak(10 * audio, power=-1.0), 1e-3)
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -152,7 +107,7 @@ def test_under_autocast_a_verdict_is_right_to_the_precision_of_bfloat16(kind):
 
 
 def test_silence_has_a_verdict_and_a_finite_gradient():
-    for make in (*SMALL.values(), lambda: MultiResolutionSTFTDiscriminator(width=4, windows=(512,), power=-0.5)):
+    for make in SMALL.values():
         audio = torch.zeros(1, 1, 4800, requires_grad=True)
         Score(make())(audio).square().mean().backward()
         assert audio.grad.isfinite().all()

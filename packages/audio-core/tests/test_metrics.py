@@ -31,39 +31,6 @@ def test_sdr_over_a_clip_is_bytesep_s():
     assert metrics.sdr(zeros, zeros) == 0
 
 
-def test_sdr_by_frame_is_museval_s():
-    case = Case.load(FIXTURES / "sdr_museval")
-    estimate, window = case.inputs["estimate"], case.config["win"]
-    references = case.inputs["reference"], case.inputs["reference_with_silence"]
-    frames = [metrics.segmental_sdr(estimate, reference, window) for reference in references]
-    torch.testing.assert_close(frames[0], case.outputs["sdr_frames"], rtol=1e-12, atol=0)
-    silent = case.outputs["sdr_frames_with_silence"]
-    torch.testing.assert_close(frames[1], silent, rtol=1e-12, atol=0, equal_nan=True)
-    assert silent.isnan().sum() == 1
-    # Two frames are left of the second track: their median is the mean of both.
-    torch.testing.assert_close(metrics.track_sdr(torch.stack(frames)), case.outputs["track_sdr"], rtol=1e-12, atol=0)
-
-
-def test_sdr_by_frame_at_its_edges():
-    x, n = tone(440, 0.1, channels=2), noise(seed=1, seconds=0.1, channels=2)
-    assert metrics.segmental_sdr(x + n, x, 1000).shape == (1,)  # 600 samples are dropped
-    assert metrics.segmental_sdr(x + n, x, 500, 250).shape == (5,)
-    short = metrics.segmental_sdr(x + n, x, 44100)
-    assert short.shape == (1,)
-    assert short.item() == pytest.approx(metrics.sdr(x + n, x).item(), abs=1e-4)
-    assert metrics.segmental_sdr(0 * x, x, 1000).isnan().all()
-    assert metrics.segmental_sdr(x, x, 1000).isinf().all()
-    assert metrics.segmental_sdr((x + n).expand(3, 2, -1), x.expand(3, 2, -1), 500).shape == (3, 3)
-    assert metrics.track_sdr(torch.tensor([torch.nan, torch.nan])).isnan()
-
-
-def test_sdr_by_frame_with_gaps_between_frames_counts_only_the_frames():
-    x, n = tone(440, 0.1), noise(seed=1, seconds=0.1)
-    frames = metrics.segmental_sdr(x + n, x, 100, 800)
-    assert frames.shape == (2,)
-    assert frames[1].item() == pytest.approx(metrics.sdr((x + n)[:, 800:900], x[:, 800:900]).item(), abs=1e-4)
-
-
 def test_si_sdr_ignores_the_volume_of_the_estimate():
     x, n = tone(440), noise(seed=1)
     loud, quiet = metrics.si_sdr(5 * (x + 0.1 * n), x), metrics.si_sdr(x + 0.1 * n, x)
@@ -103,7 +70,7 @@ def test_signals_of_different_shapes_are_refused():
     x, y = torch.zeros(1, 4000), torch.zeros(1, 3999)
     for measure in (
         metrics.si_sdr, metrics.snr, metrics.sdr, metrics.log_spectral_distance, metrics.spectral_convergence,
-        lambda a, b: metrics.segmental_sdr(a, b, 100), lambda a, b: metrics.pesq(a, b, 16000),
+        lambda a, b: metrics.pesq(a, b, 16000),
         lambda a, b: metrics.stoi(a, b, 16000),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"\(1, 4000\) and target \(1, 3999\)"):

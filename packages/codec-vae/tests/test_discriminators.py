@@ -165,6 +165,56 @@ def test_each_item_is_seen_alone_and_every_weight_learns(kind, channels):
     check_gradients(discriminator, audio)
 
 
+def test_weight_norm_of_the_first_layer_changes_no_verdict():
+    plain, normed = (
+        discriminators.build(EncodecDiscriminator(width=4, windows=(256, 64), norm_first=first), 1, RATE)
+        for first in (False, True)
+    )
+    normed.load_state_dict(fit_weight_norm(plain.state_dict(), normed))
+    assert len(normed.state_dict()) > len(plain.state_dict())
+    audio = noise(5, 0.1)[None]
+    with torch.no_grad():
+        close(Score(normed, 1)(audio), Score(plain, 1)(audio))
+
+
+def test_the_discriminator_over_stfts_has_the_shapes_of_both_its_originals():
+    audio = noise(6, 3000 / 16000)[None]
+    for stride, bins in ((2, 33), (1, 257)):
+        settings = EncodecDiscriminator(width=4, windows=(512,), stride=stride)
+        assert discriminators.build(settings, 1, RATE)(audio).logits[0].shape == (1, 1, 20, bins)
+
+
+def test_spectra_with_a_power_of_minus_one_forget_the_volume():
+    audio = noise(7, 0.2)[None]
+    first = nn.Parameter(torch.ones(4, 2, 3, 9))
+
+    def peak(x, power):
+        settings = EncodecDiscriminator(width=4, windows=(512,), norm_first=False, power=power)
+        discriminator = discriminators.build(settings, 1, RATE)
+        discriminator.resolutions[0].layers[0].weight, discriminator.resolutions[0].layers[0].bias = first, None
+        return discriminator(x).features[0][0].max()
+
+    close(peak(audio, 0.0), peak(10 * audio, 0.0) / 10, 1e-4)
+    close(peak(audio, -1.0), peak(10 * audio, -1.0), 1e-3)
+
+
+@pytest.mark.parametrize("power", [0.0, -0.5])
+def test_silence_has_a_verdict_of_its_spectrum_and_a_finite_gradient(power):
+    settings, audio = EncodecDiscriminator(width=4, windows=(512,), power=power), torch.zeros(1, 1, 4800)
+    Score(discriminators.build(settings, 1, RATE), 1)(audio.requires_grad_()).square().mean().backward()
+    assert audio.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_under_autocast_a_verdict_is_right_to_the_precision_of_bfloat16(kind):
+    torch.manual_seed(0)
+    discriminator, audio = Score(discriminators.build(SMALL[kind], 1, RATE), 1), noise(8, 0.1)[None]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = discriminator(audio)
+    with torch.no_grad():
+        close(half.float(), discriminator(audio), 0.03)
+
+
 def test_samples_that_fit_a_period_are_extended_in_dac_only():
     audio = noise(1, 0.1)[None, :, :1200]
     whole, plain = (discriminators.Periods(1, 4, (2, 3), 0.1, whole) for whole in (True, False))

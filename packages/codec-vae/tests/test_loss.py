@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from audio_codec_vae.loss import Distances, MelSTFTLoss, PhaseLoss, SpectralLoss, k_weighted, k_weighting, weights
+from audio_codec_vae.loss import Distances, PhaseLoss, weights
 from audio_codec_vae.recipe import EncodecDiscriminator, Losses, Mel, Phase, Spectral, Time
+from audio_codec_vae.spectral import MelSTFTLoss, SpectralLoss
+from audio_codec_vae.weighting import a_weighting, k_weighted, k_weighting
 from audio_core.metrics import si_sdr
 from audio_core.testing import Case, close, noise, tone
 
@@ -120,7 +122,13 @@ def test_weights_decay_before_each_use_and_zero_leaves_a_term_out():
         Losses(spectral=Spectral(decay=0.9), balanced=True)
 
 
-# --- K-weighting and phase ---------------------------------------------------------------------------------
+# --- weighting and phase -----------------------------------------------------------------------------------
+
+
+def test_a_weighting_follows_the_standard():
+    # IEC 61672, table of the A-weighting at exact frequencies, in dB
+    for frequency, level in ((1000, 0.0), (31.623, -39.4), (100, -19.1), (10000, -2.5), (3981.07, 1.0)):
+        assert 20 * np.log10(a_weighting(np.array(frequency))) == pytest.approx(level, abs=0.06)
 
 
 def test_the_k_weighting_is_that_of_the_standard_at_48_khz():
@@ -140,7 +148,7 @@ def test_the_k_weighting_is_that_of_the_standard_at_48_khz():
         assert float(ratio) == pytest.approx(float(np.interp(tested, frequency, gain)), rel=2e-3)
 
 
-def test_k_weighting_leaves_places_and_autocast_alone():
+def test_k_weighting_leaves_places_alone():
     click = torch.zeros(1, 1, 4001)
     click[..., 2000] = 1
     answer = k_weighted(click, RATE)
@@ -148,7 +156,11 @@ def test_k_weighting_leaves_places_and_autocast_alone():
     start = torch.zeros(1, 1, 8000)
     start[..., 0] = 1
     assert k_weighted(start, RATE)[..., 4410:].abs().max() < 1e-3 * k_weighted(start, RATE).abs().max()
-    loss = SpectralLoss(Spectral(weighting="K"), RATE)
+
+
+@pytest.mark.parametrize("weighting", ["A", "K"])
+def test_autocast_changes_no_spectral_loss(weighting):
+    loss = SpectralLoss(Spectral(weighting=weighting), RATE)
     x, y = noise(1, 0.3)[None], noise(2, 0.3)[None]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = loss(x, y)
@@ -173,4 +185,23 @@ def test_the_phase_loss_sees_phases_and_nothing_else():
 
 def test_mel_bands_have_no_phase():
     with pytest.raises(ValueError, match="mel bands have none"):
-        MelSTFTLoss(RATE, 64, 1024, 256, phase=1.0)
+        MelSTFTLoss(Spectral(mel_bands=64, phase=1.0), 1024, RATE)
+
+
+def test_spectral_losses_say_which_shapes_do_not_fit():
+    mono, stereo = torch.zeros(2, 1, 4000), torch.zeros(2, 2, 4000)
+    with pytest.raises(ValueError, match=r"\(2, 1, 4000\) and target \(2, 2, 4000\)"):
+        SpectralLoss(Spectral(), RATE)(mono, stereo)
+    with pytest.raises(ValueError, match="2 channels, got 1"):
+        SpectralLoss(Spectral(), RATE, sum_and_difference=True)(mono, mono)
+
+
+@pytest.mark.parametrize("weighting", ["A", "K", "none"])
+def test_spectral_losses_have_finite_gradients_also_from_silence_and_no_weights(weighting):
+    loss = SpectralLoss(Spectral(weighting=weighting, magnitude=1.0, phase=1.0), RATE)
+    assert not loss.state_dict()
+    for start in (torch.zeros(1, 1, 4000), noise(seed=2, seconds=0.25)[None]):
+        estimate = start.clone().requires_grad_()
+        loss(estimate, tone(440, 0.25)[None]).backward()
+        assert estimate.grad.isfinite().all()
+    assert estimate.grad.any()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from audio_core import audio, config
-from audio_core.dsp.stft import CompressedSTFT
 from audio_core.files import InputError
 from audio_core.testing import noise, tone
+from audio_semamba.compressed import CompressedSTFT
 from audio_semamba.data import noises, samples
 from audio_semamba.data.pairs import MOST_APART, Corpus, Pair, corpora, paired, scan_pairs
 from audio_semamba.data.samples import Held, Pairs, mixed, normalised, power, training

@@ -1,8 +1,8 @@
 """The losses of generator and discriminator."""
 
 import torch
-from audio_core.dsp.stft import CompressedSTFT
 from audio_core.testing import noise
+from audio_semamba.compressed import CompressedSTFT
 from audio_semamba.loss import (
     anti_wrapped,
     discriminator_losses,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from audio_core.files import InputError
+from audio_core.testing import MANGLED, refuses_mangled
 from audio_soundstream import original
 from audio_soundstream.cli import main
 from audio_soundstream.model import load
@@ -69,3 +70,14 @@ def test_what_is_no_such_checkpoint_is_refused_in_one_line(stored_case, checkpoi
     assert not (tmp_path / "bundle").exists()
     with pytest.raises(InputError, match=r"(n|N)o such file"):
         original.convert(tmp_path / "absent.pt")
+
+
+@pytest.mark.parametrize("kind", MANGLED)
+@pytest.mark.parametrize("name", ["ss_small", "ts_ultra_tiny"])
+def test_mangled_tensors_are_one_line(stored_case, kind, name):
+    """One of each number of axes, those that the sizes are taken from, and a codebook."""
+    state = stored_case(name).state()
+    names = {tensor.ndim: name for name, tensor in state.items()} | {
+        name: name for name in state if "initial_conv" in name or "downsample" in name or ".0.embeddings" in name
+    }
+    refuses_mangled(state, names.values(), kind, original.from_state)

@@ -18,6 +18,7 @@ import torch
 from audio_core import config
 from audio_core.bundle import read_checkpoint
 from audio_core.files import InputError, reason
+from audio_core.weights import expect_values
 from torch import Tensor
 
 from .config import FIRST_KERNELS, POOL_AFTER, ACDNetConfig, pools
@@ -41,9 +42,11 @@ def convert(path: str | Path, overrides: Iterable[str] = ()) -> ACDNet:
         raise InputError(f"{path}: is a folder, and a checkpoint is a file; a bundle needs no conversion")
     if _is_hdf5(path):
         state, facts = _read_keras(path)
+        expect_values(state, path)
         return _filled(_settings(state, facts, path, overrides), state, path)
     stored = read_checkpoint(path, _WRAPPERS)
     stored = {name.removeprefix("module."): tensor for name, tensor in stored.items()}  # of several GPUs
+    expect_values(stored, path)
     if any(name.startswith("sfeb.conv1.") for name in stored):
         state, facts = _from_uverd(stored, path)
         settings = _with_uverd_pools(_settings(state, facts, path, overrides), path)
@@ -147,10 +150,12 @@ def _block(at: int) -> str:
 
 def _settings(state: Mapping[str, Tensor], facts: dict[str, Any], path: Path, overrides: list[str]) -> ACDNetConfig:
     """The configuration, from the shapes of the tensors, what else the file says, and the overrides."""
-    channels, classes = (
-        [len(state[f"{_block(at)}.conv{at}.weight"]) for at in range(1, 13)],
-        len(state["output.weight"]),
-    )
+    layers = {
+        name: state[name] for name in [*(f"{_block(at)}.conv{at}.weight" for at in range(1, 13)), "output.weight"]
+    }
+    if scalars := [name for name, weight in layers.items() if not weight.ndim]:
+        raise InputError(f"{path}: what is {scalars[0]} here is a single number")
+    *channels, classes = map(len, layers.values())
     try:
         known = {"labels": _default_labels(classes), **facts, "channels": channels}
         settings = config.build(ACDNetConfig, known, overrides)
@@ -179,8 +184,6 @@ def _filled(settings: ACDNetConfig, state: Mapping[str, Tensor], path: Path) -> 
         if tensor.shape != expected.shape:
             shapes = f"the shape {tuple(state[name].shape)}, expected {tuple(expected.shape)}"
             raise InputError(f"{path}: what is {name} here has {shapes}")
-        if not tensor.isfinite().all():
-            raise InputError(f"{path}: what is {name} here holds values that are not finite")
         tensors[name] = tensor
     model.load_state_dict(tensors)
     model.eval()
@@ -217,6 +220,9 @@ def _from_uverd(stored: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Ten
         bias = take(f"{block}.conv{at}.bias")
         if at < 12:  # the mean that is taken away loses what is no longer added
             norm = {leaf: take(f"{block}.bn{at}.{leaf}") for leaf in _BUFFERED}
+            if norm["running_mean"].shape != bias.shape:
+                shapes = f"{tuple(bias.shape)}, and that of the norm behind it {tuple(norm['running_mean'].shape)}"
+                raise InputError(f"{path}: {block}.conv{at}.bias has the shape {shapes}")
             norm["running_mean"] = (norm["running_mean"].double() - bias.double()).float()
         else:  # a normalisation that only adds the bias
             ones, zeros = torch.ones_like(bias), torch.zeros_like(bias)

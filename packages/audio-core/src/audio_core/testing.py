@@ -194,6 +194,7 @@ MANGLED: dict[str, Callable[[Tensor], Tensor]] = {
     "complex": lambda x: x.to(torch.complex64),
     "sparse": torch.Tensor.to_sparse,
     "of 8 bits": lambda x: x.to(torch.float8_e4m3fn),
+    "infinite": lambda x: x / 0,
     "without values": lambda x: x.to("meta"),
     "larger than its storage": lambda x: torch.zeros(1).expand([10**4] * x.ndim),
 }

@@ -108,13 +108,13 @@ def check_shapes(path: Path, model: nn.Module, shapes: Mapping[str, tuple[int, .
         raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(problems)}")
 
 
-def expect_values(tensors: Mapping[str, Tensor], path: Path, whole: str = "") -> None:
-    """Refuse a checkpoint of an original that holds anything but finite floating-point numbers; tensors whose names
-    match `whole` may hold integers. A file may hold any kind of tensor, and shapes that claim more than it stores."""
+def expect_values(tensors: Mapping[str, Tensor], path: str | Path, integers: str = r".*num_batches_tracked") -> None:
+    """Refuse a checkpoint of an original that holds anything but finite floating-point numbers, or integers in tensors
+    whose names match `integers`. A file may hold any kind of tensor, and shapes that claim more than it stores."""
     for name, tensor in tensors.items():
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-        integers = re.fullmatch(whole, name) and not tensor.is_complex()
-        if not plain or not (integers or (tensor.is_floating_point() and tensor.element_size() > 1)):
+        floating = tensor.is_floating_point() and tensor.element_size() > 1
+        if not (plain and (floating or (re.fullmatch(integers, name) and not tensor.is_complex()))):
             raise InputError(f"{path}: {name} holds no plain floating-point numbers")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise InputError(f"{path}: {name} claims more numbers than the file stores")

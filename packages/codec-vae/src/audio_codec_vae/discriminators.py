@@ -12,7 +12,6 @@ from audio_core.dsp.stft import STFT, hann, stft
 from audio_core.nn.discriminate import (
     DiscriminatorOutput,
     Discriminators,
-    MultiResolutionSTFTDiscriminator,
     Stack,
     gathered,
     parts,
@@ -27,9 +26,7 @@ from .recipe import Adversary, DACDiscriminator, EncodecDiscriminator, LyraDiscr
 def build(settings: Adversary, channels: int, rate: int) -> nn.Module:
     """The networks of a recipe, for audio (B, channels, T) at `rate`; they return a `DiscriminatorOutput`."""
     if isinstance(settings, EncodecDiscriminator):
-        return MultiResolutionSTFTDiscriminator(
-            channels, settings.width, settings.windows, settings.stride, settings.norm_first, power=settings.power
-        )
+        return Resolutions(channels, settings)
     if isinstance(settings, DACDiscriminator):
         return dac(settings, channels, rate)
     if isinstance(settings, OobleckDiscriminator):
@@ -43,6 +40,49 @@ def _halving(inputs: int, width: int) -> list[nn.Module]:
     first = nn.Conv2d(inputs, width, (3, 9), padding=(1, 4))
     halving = [nn.Conv2d(width, width, (3, 9), (1, 2), (1, 4)) for _ in range(3)]
     return [weight_norm(conv) for conv in (first, *halving, nn.Conv2d(width, width, 3, padding=1))]
+
+
+# --- EnCodec's -------------------------------------------------------------------------------------------
+
+
+class Resolutions(nn.Module):
+    """For each window a network over real and imaginary parts of the STFT, whose hop is a quarter and not centred.
+
+    Each has five layers, weight-normed, with dilations 1, 2 and 4 over time in the second to fourth. Spectra are
+    divided by the root of the window's energy.
+    """
+
+    def __init__(self, channels: int, settings: EncodecDiscriminator):
+        super().__init__()
+        width, stride = settings.width, settings.stride
+
+        def conv(inputs: int, outputs: int, over_bins: int = 9, step: int = 1, dilation: int = 1) -> nn.Conv2d:
+            pads = dilation, over_bins // 2
+            return nn.Conv2d(inputs, outputs, (3, over_bins), (1, step), pads, (dilation, 1))
+
+        def stack() -> Stack:
+            first = conv(2 * channels, width)
+            dilated = [conv(width, width, step=stride, dilation=dilation) for dilation in (1, 2, 4)]
+            layers, last = [first, *dilated, conv(width, width, 3)], conv(width, 1, 3)
+            for layer in [*layers, last] if settings.norm_first else [*layers[1:], last]:
+                weight_norm(layer)
+            return Stack(layers, last)
+
+        self.resolutions = nn.ModuleList([stack() for _ in settings.windows])
+        self.sizes, self.power = settings.windows, settings.power
+        for size in settings.windows:
+            window = hann(size)
+            self.register_buffer(f"window_{size}", window / window.square().sum().sqrt(), persistent=False)
+
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
+        outputs = []
+        for size, resolution in zip(self.sizes, self.resolutions, strict=True):
+            window = self.get_buffer(f"window_{size}")
+            spectrum = stft(audio, size, size // 4, window, center=False)
+            if self.power:
+                spectrum = spectrum * (spectrum.abs() + 1e-6) ** self.power
+            outputs.append(resolution(parts(spectrum)))
+        return gathered(outputs)
 
 
 # --- over periods ----------------------------------------------------------------------------------------

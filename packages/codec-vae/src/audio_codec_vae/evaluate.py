@@ -16,7 +16,7 @@ from audio_core.codec import bitrates
 from audio_core.command import columns
 from audio_core.data.manifest import Manifest
 from audio_core.files import InputError, note
-from audio_core.loss.spectral import MelLoss, MultiResolutionSTFTLoss
+from audio_core.loss.spectral import MelLoss
 from audio_core.nn.quantize import usage
 from audio_core.report import Report
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ from tqdm import tqdm
 from .loss import PhaseLoss, divergence
 from .measures import coherence_difference
 from .models.autoencoder import Autoencoder
+from .recipe import Spectral
+from .spectral import SpectralLoss
 
 LONGEST = 30.0  # seconds of a file that are measured
 SHORTEST = 2048  # samples: the longest window
@@ -252,7 +254,7 @@ class _Measures:
     def __init__(self, model: Autoencoder, voice: bool):
         self.rate, self.voice = model.sample_rate, voice
         self.distances: dict[str, nn.Module] = {
-            "stft": MultiResolutionSTFTLoss(),
+            "stft": SpectralLoss(Spectral(weighting="none", divide_by="target"), model.sample_rate),
             "mel": MelLoss(model.sample_rate),
             "phase": PhaseLoss((2048, 512)),
         }

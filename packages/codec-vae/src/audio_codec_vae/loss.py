@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
-from audio_core.dsp.mel import mel_filters
 from audio_core.dsp.precision import at_least_float32, full_precision
 from audio_core.dsp.stft import STFT
 from audio_core.loss import adversarial
-from audio_core.loss.spectral import MelLoss, MultiResolutionSTFTLoss, STFTLoss, same_shape
+from audio_core.loss.spectral import MelLoss, same_shape
 from audio_core.nn.discriminate import DiscriminatorOutput
 from torch import Tensor, nn
 
 from .models.bottleneck import Bottleneck, LogVariance
-from .recipe import Adversary, Losses, OobleckDiscriminator, Spectral
+from .recipe import Adversary, Losses, OobleckDiscriminator
+from .spectral import SpectralLoss
 
 
 class Distances(nn.Module):
@@ -64,38 +62,7 @@ def divergence(kl: Tensor, bottleneck: Bottleneck, convention: str) -> Tensor:
     return kl * 2 * bottleneck.width if own == "mean_over_channels" else kl / (2 * bottleneck.width)
 
 
-# --- spectra ---------------------------------------------------------------------------------------------
-
-
-class SpectralLoss(MultiResolutionSTFTLoss):
-    """The core's loss with what the recipe adds to it: K-weighting and mel bands."""
-
-    def __init__(self, settings: Spectral, rate: int, sum_and_difference: bool = False):
-        terms = {name: getattr(settings, name) for name in ("convergence", "log_magnitude", "magnitude", "phase")}
-        a_weighting = rate if settings.weighting == "A" else None
-        super().__init__(settings.windows, a_weighting, sum_and_difference, divide_by=settings.divide_by, **terms)
-        if settings.mel_bands:
-            terms |= {"divide_by": settings.divide_by}
-            bands = [MelSTFTLoss(rate, settings.mel_bands, size, size // 4, **terms) for size in settings.windows]
-            self.losses = nn.ModuleList(bands)
-        self.k_weighting = rate if settings.weighting == "K" else None
-
-    def prepared(self, x: Tensor) -> Tensor:
-        x = super().prepared(x)
-        return x if self.k_weighting is None else k_weighted(x, self.k_weighting)
-
-
-class MelSTFTLoss(STFTLoss):
-    """auraloss' `scale="mel"`: the terms of `STFTLoss` on Slaney mel bands of the magnitudes."""
-
-    def __init__(self, rate: int, bands: int, n_fft: int, hop: int, **terms: Any):
-        if terms.get("phase"):
-            raise ValueError("phase: mel bands have none; leave it at 0, or mel_bands")
-        super().__init__(n_fft, hop, **terms)
-        self.register_buffer("filters", mel_filters(rate, n_fft, bands), persistent=False)
-
-    def magnitudes(self, spectrum: Tensor) -> Tensor:
-        return (self.filters @ super().magnitudes(spectrum)).clamp(min=self.eps)
+# --- phases ----------------------------------------------------------------------------------------------
 
 
 class PhaseLoss(nn.Module):
@@ -131,31 +98,6 @@ def _turned(x: Tensor, y: Tensor, axis: int) -> Tensor:
 def _length(z: Tensor) -> Tensor:
     """|z| whose gradient is finite at 0."""
     return (z.real.square() + z.imag.square() + 1e-16).sqrt()
-
-
-# --- K-weighting -----------------------------------------------------------------------------------------
-
-# Of ITU-R BS.1770: a shelf that lifts what is above 1.7 kHz by 4 dB, and a high-pass; corners in Hz, as of the analog
-# filters from which the standard's are made at 48 kHz.
-SHELF, SHELF_Q, LIFT, BEND = 1688.801998, 0.70717524, 10 ** (3.99984385 / 20), 0.49966678
-HIGH_PASS, HIGH_PASS_Q = 38.13555007, 0.50032704
-PASSED = 1.0049949  # the gain of the standard's high-pass far above its corner
-
-
-def k_weighting(frequency: Tensor) -> Tensor:
-    """The amplitude gain of the analog K-weighting at each frequency in Hz."""
-    shelf, high = 1j * frequency.double() / SHELF, 1j * frequency.double() / HIGH_PASS
-    lifted = (LIFT * shelf**2 + LIFT**BEND * shelf / SHELF_Q + 1) / (shelf**2 + shelf / SHELF_Q + 1)
-    return (PASSED * lifted * high**2 / (high**2 + high / HIGH_PASS_Q + 1)).abs()
-
-
-@full_precision
-def k_weighted(x: Tensor, rate: int) -> Tensor:
-    """(..., T) with the gain of the K-weighting at each frequency and its phase unchanged, as if amid silence."""
-    size = x.shape[-1] + rate // 10  # its answer to a click is 60 dB down after this time
-    grid = torch.arange(size // 2 + 1, device=x.device, dtype=torch.float64) / size
-    gain = k_weighting(rate / math.pi * (math.pi * grid).tan())  # the bilinear transform bends the frequency axis
-    return torch.fft.irfft(torch.fft.rfft(x, size) * gain.to(x.dtype), size)[..., : x.shape[-1]]
 
 
 # --- adversaries -----------------------------------------------------------------------------------------

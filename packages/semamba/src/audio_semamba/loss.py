@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
-from audio_core.dsp.stft import Compressed, CompressedSTFT, stft
+from audio_core.dsp.stft import stft
 from torch import Tensor
 
+from .compressed import Compressed, CompressedSTFT
 from .config import SPECTRAL
 
 if TYPE_CHECKING:

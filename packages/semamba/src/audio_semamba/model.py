@@ -12,12 +12,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
-from audio_core.dsp.stft import CompressedSTFT
 from audio_core.files import InputError
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from . import PACKAGE
+from .compressed import CompressedSTFT
 from .config import SEMambaConfig
 from .layers import Encoder, Level, MagnitudeDecoder, PhaseDecoder
 from .mamba import TFBlock

@@ -16,7 +16,7 @@ import torch
 from audio_core import config
 from audio_core.bundle import read_checkpoint
 from audio_core.files import InputError, note
-from audio_core.weights import no_values, shortened
+from audio_core.weights import expect_values, no_values, shortened
 from torch import Tensor
 
 from .config import DiscriminatorConfig, SEMambaConfig
@@ -38,8 +38,7 @@ def convert(path: str | Path, settings: Sequence[str] = ()) -> SEMamba | MetricD
     path = Path(path)
     _expect_checkpoint(path)
     state = {_PREFIXES.sub("", name): tensor for name, tensor in read_checkpoint(path, _WRAPPERS).items()}
-    for name, tensor in state.items():
-        _expect_values(path, name, tensor)
+    expect_values(state, path)
     if "layers.0.weight_orig" in state:
         if settings:
             raise InputError(f"{path}: is a discriminator, which has no settings to change, and {settings[0]} is given")
@@ -129,15 +128,6 @@ def _from_shapes(state: Mapping[str, Tensor], path: Path) -> dict[str, int]:
         )
     sizes = {"n_fft": 2 * (bins - 1), "channels": channels, "dense": _DENSE, "blocks": len(blocks)}
     return {**sizes, "state": values, "conv": taps, "expand": inner // channels}
-
-
-def _expect_values(path: Path, name: str, tensor: Tensor) -> None:
-    """A file may hold any kind of tensor, and shapes that claim more than it stores."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and tensor.is_floating_point()
-    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"{path}: {name} holds no plain floating-point numbers")
-    if not tensor.isfinite().all():
-        raise InputError(f"{path}: {name} holds values that are not finite")
 
 
 def _filled(

@@ -21,6 +21,7 @@ from audio_core.report import Report, Sound
 from tqdm import tqdm
 
 from .data import pack
+from .measures import segmental_sdr, track_sdr
 from .models.separator import SpectrogramSeparator
 from .separate import Separator
 
@@ -200,7 +201,7 @@ def values(estimate: Samples, target: Samples, rate: int, source: str) -> Values
     """By name, of (C, T); NaN where a measure is not defined, as for silence."""
     x, y = torch.from_numpy(estimate), torch.from_numpy(target)
     result = {
-        "sdr": float(metrics.track_sdr(metrics.segmental_sdr(x, y, rate))),
+        "sdr": float(track_sdr(segmental_sdr(x, y, rate))),
         "clip_sdr": float(metrics.sdr(x, y)),
         "si_sdr": float(metrics.si_sdr(x, y).mean()) if y.any() else math.nan,
     }

@@ -16,7 +16,7 @@ import torch
 from audio_core import config
 from audio_core.bundle import read_checkpoint
 from audio_core.files import InputError, note
-from audio_core.weights import Undrawn, no_values, shortened
+from audio_core.weights import Undrawn, expect_values, no_values, shortened
 from torch import Tensor
 
 from .config import (
@@ -78,8 +78,8 @@ def model_of(tensors: Mapping[str, Tensor], path: Path, settings: Settings) -> S
     for full_name, tensor in tensors.items():
         name = _PREFIXES.sub("", full_name)
         if not _CONSTANTS.fullmatch(name):
-            _expect_values(path, name, tensor)
             state[name] = tensor
+    expect_values(state, path)
     model_config = _config(state, path, settings)
     has_layout = isinstance(model_config, ResUNet143SubbandTimeConfig | MobileNetSubbandTimeConfig)
     if settings.layout and not has_layout:
@@ -203,18 +203,6 @@ def _chord(model: SpectrogramSeparator) -> Tensor:
     time = torch.arange(model.config.rate // 2 + model.shortest) / model.config.rate
     tones = [torch.sin(2 * torch.pi * pitch * n * time) / n for pitch in (98, 277, 523) for n in range(1, 9)]
     return 0.05 * torch.stack(tones).sum(0).expand(1, model.config.channels, -1)
-
-
-def _expect_values(path: Path, name: str, tensor: Tensor) -> None:
-    """A file may hold any kind of tensor, and shapes that claim more than it stores."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    counts = name.endswith("num_batches_tracked") and tensor.dtype == torch.int64 and not tensor.ndim
-    if not (plain and (tensor.is_floating_point() or counts)):
-        raise InputError(f"{path}: {name} holds no plain floating-point numbers")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"{path}: {name} claims more numbers than the file stores")
-    if not tensor.isfinite().all():
-        raise InputError(f"{path}: {name} holds values that are not finite")
 
 
 # --- weights -----------------------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import torch
 from audio_core import chunk
-from audio_core.metrics import segmental_sdr, track_sdr
 from audio_core.train.player import Metrics, Player
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from .config import ConditionalUNetConfig
 from .loss import loss
+from .measures import segmental_sdr, track_sdr
 from .models.separator import SpectrogramSeparator
 from .recipe import Recipe
 

@@ -21,6 +21,7 @@ from audio_core.files import InputError
 from audio_core.loss.spectral import same_shape
 from audio_core.nn.discriminate import STFTDiscriminator
 from audio_core.nn.quantize import Quantised, ResidualQuantizer
+from audio_core.weights import expect_values
 from torch import Tensor, nn
 
 from .config import SoundStreamConfig, TinyStreamConfig, bitrates
@@ -52,6 +53,7 @@ def from_state(
     overrides: Sequence[str] = (),
 ) -> NeuralCodec:
     """The codec with these weights, under the original's names."""
+    expect_values(state, path)
     if any(".res_unit." in name for name in state):
         raise InputError(f"{path}: is a TinyStream from before it had three residual units a block, which is not known")
     config = settings(state, path, rate)
@@ -70,9 +72,6 @@ def from_state(
         shape, expected = tuple(state[original].shape), tuple(tensors[name].shape)
         if shape != expected:
             raise InputError(f"{path}: {original} has the shape {shape}, expected {expected}")
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise InputError(f"{path}: {name} holds values that are not finite")
     model.load_state_dict({name: state[original] for name, original in pairs.items()}, strict=False)
     books = [state[f"quantizer.quantizers.{at}.embeddings.weight"] for at in range(config.layers)]
     if any(book.shape != (config.size, config.width) for book in books):

@@ -1,10 +1,4 @@
-"""Short-time Fourier transforms, and the two representations of a spectrum that originals use.
-
-`magnitude_phase`, from bytesep, gives a clamped magnitude, and the cosine and sine of the phase.
-`CompressedSTFT`, from SEMamba, gives a compressed magnitude, and the phase as an angle.
-"""
-
-from typing import NamedTuple
+"""Short-time Fourier transforms; `magnitude_phase` is what bytesep makes of a spectrum."""
 
 import torch
 import torch.nn.functional as F
@@ -89,37 +83,3 @@ class STFT(nn.Module):
     def inverse(self, spectrum: Tensor, length: int | None) -> Tensor:
         """Complex (..., F, frames) -> (..., length); None gives hop * (frames - 1) samples."""
         return istft(spectrum, self.n_fft, self.hop, self.window, length=length)
-
-
-class Compressed(NamedTuple):
-    """A spectrogram with |X|^power as magnitude."""
-
-    magnitude: Tensor  # (..., F, frames)
-    phase: Tensor  # (..., F, frames), radians
-    parts: Tensor  # (..., F, frames, 2): real and imaginary part of the compressed spectrum
-
-
-class CompressedSTFT(nn.Module):
-    """SEMamba's transform: magnitudes raised to `power` (0.3), phases as angles. (..., T) -> `Compressed`."""
-
-    def __init__(self, n_fft: int, hop: int, window: int | None = None, power: float = 0.3):
-        super().__init__()
-        self.stft = STFT(n_fft, hop, window)
-        self.power = power
-
-    @full_precision
-    def forward(self, x: Tensor, eps: float = 0.0) -> Compressed:
-        """With `eps` (the original's consistency loss: 1e-10) gradients are finite where the spectrum is 0."""
-        spectrum = self.stft(x)
-        if eps:
-            real, imaginary = spectrum.real, spectrum.imag
-            magnitude = (real.square() + imaginary.square() + eps) ** (self.power / 2)
-            phase = torch.atan2(imaginary + eps, real + eps)
-        else:
-            magnitude, phase = spectrum.abs() ** self.power, spectrum.angle()
-        return Compressed(magnitude, phase, torch.view_as_real(torch.polar(magnitude, phase)))
-
-    @full_precision
-    def inverse(self, magnitude: Tensor, phase: Tensor, length: int | None) -> Tensor:
-        """Back to (..., length). With None up to hop - 1 samples of the end are lost, as in the original."""
-        return self.stft.inverse(torch.polar(magnitude ** (1 / self.power), phase), length)

@@ -4,16 +4,15 @@ Called on audio (B, C, T), each returns a `DiscriminatorOutput`. The default `wi
 computation and parameters grow with its square.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm as add_weight_norm
 
-from ..dsp.stft import STFT, hann, stft
+from ..dsp.stft import STFT
 from .conv import Conv1d
 
 
@@ -118,59 +117,6 @@ class STFTDiscriminator(nn.Module):
     def spectrum(self, audio: Tensor) -> Tensor:
         """(B, 2C, frames, F)"""
         return parts(self.stft(audio))
-
-
-class MultiResolutionSTFTDiscriminator(nn.Module):
-    """EnCodec's: real and imaginary parts of STFTs with several windows. Hops are a quarter of the window, not centred.
-
-    Each window has five layers, weight-normed, with dilations 1, 2 and 4 over time in the second to fourth.
-
-    stride       over frequency in the dilated layers: 2 is EnCodec's, 1 stable-audio-tools'
-    norm_first   whether the first layer has weight norm, too: EnCodec's has none, stable-audio-tools' has
-    normalized   divides spectra by the root of the window's energy, as both do
-    power        multiplies spectra by (magnitude + 1e-6)^power: a negative one lifts what is quiet
-    """
-
-    def __init__(
-        self,
-        channels: int = 1,
-        width: int = 32,
-        windows: Sequence[int] = (2048, 1024, 512),
-        stride: int = 2,
-        norm_first: bool = False,
-        normalized: bool = True,
-        power: float = 0.0,
-    ):
-        super().__init__()
-
-        def conv(inputs: int, outputs: int, over_bins: int = 9, step: int = 1, dilation: int = 1) -> nn.Conv2d:
-            pads = dilation, over_bins // 2
-            return nn.Conv2d(inputs, outputs, (3, over_bins), (1, step), pads, (dilation, 1))
-
-        def stack() -> Stack:
-            first = conv(2 * channels, width)
-            dilated = [conv(width, width, step=stride, dilation=dilation) for dilation in (1, 2, 4)]
-            layers, last = [first, *dilated, conv(width, width, 3)], conv(width, 1, 3)
-            for layer in [*layers, last] if norm_first else [*layers[1:], last]:
-                add_weight_norm(layer)
-            return Stack(layers, last)
-
-        self.resolutions = nn.ModuleList([stack() for _ in windows])
-        self.sizes, self.power = tuple(windows), power
-        for size in windows:
-            window = hann(size)
-            energy = window.square().sum() if normalized else torch.ones(())
-            self.register_buffer(f"window_{size}", window / energy.sqrt(), persistent=False)
-
-    def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        outputs = []
-        for size, resolution in zip(self.sizes, self.resolutions, strict=True):
-            window = self.get_buffer(f"window_{size}")
-            spectrum = stft(audio, size, size // 4, window, center=False)
-            if self.power:
-                spectrum = spectrum * (spectrum.abs() + 1e-6) ** self.power
-            outputs.append(resolution(parts(spectrum)))
-        return gathered(outputs)
 
 
 def parts(spectrum: Tensor) -> Tensor:

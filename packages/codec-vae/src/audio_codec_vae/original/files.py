@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
 from audio_core.bundle import named_tensors, read_contents
 from audio_core.files import InputError
-from audio_core.weights import shortened
+from audio_core.weights import expect_values, shortened
 from torch import Tensor
+
+from .names import INTEGERS
 
 Program = Literal["stable-audio-tools", "LyraCodec", "diffusers", "descript-audio-codec"]
 
@@ -65,11 +66,11 @@ def found(path: Path, contents: Any) -> Checkpoint:
     place, program = _place(path, tensors)
     state = {}
     for name in _taken(path, tensors):
-        _expect_values(path, name, tensors[name])
         plain = _WRAPPED.sub("", name).removeprefix(place)
         if plain in state:
             raise InputError(f"{path}: holds {plain} twice, once as {name}")
         state[plain] = tensors[name]
+    expect_values(state, path, INTEGERS)
     return Checkpoint(path, program, state, contents, _PLACES[place])
 
 
@@ -103,15 +104,3 @@ def _looks_like(names: Sequence[str]) -> str:
         if any(re.match(rf"(?:.*\.)?{side}[._]", name) for name in names):
             return f"holds an {side} without its {other}" if side == "encoder" else f"holds a {side} without an {other}"
     return f"is no autoencoder of {', '.join(_MARKS)}; it holds {shortened(names) or 'nothing'}"
-
-
-def _expect_values(path: Path, name: str, tensor: Tensor) -> None:
-    """A file may hold any kind of tensor, and shapes that claim more than it stores."""
-    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    flags = tensor.dtype in (torch.bool, torch.int64)
-    if not (plain and (tensor.is_floating_point() or flags)):
-        raise InputError(f"{path}: {name} holds no plain numbers")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"{path}: {name} claims more numbers than the file stores")
-    if not tensor.isfinite().all():
-        raise InputError(f"{path}: {name} holds values that are not finite")

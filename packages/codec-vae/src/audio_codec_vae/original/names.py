@@ -30,6 +30,8 @@ CONSTANT = re.compile(
     r"|bottleneck\.quantizer\.(?:_levels|_basis|half_l|implicit_codebook|zero)"
     r"|singer_identity_(?:encoder|projection)\..*"
 )
+# What may hold integers: constants, and whether a codebook has begun to learn.
+INTEGERS = rf"{CONSTANT.pattern}|.*\._codebook\.initted"
 # The shift of a layer norm, which stays 0.
 SHIFT = re.compile(r".*norm\.beta")
 

@@ -1,8 +1,15 @@
-"""The A-weighting curve, and a linear-phase filter that follows it."""
+"""What the ear hears of each frequency: the A-weighting, as a filter, and the K-weighting."""
+
+from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
+from audio_core.dsp.precision import full_precision
 from torch import Tensor
+
+# --- A-weighting -----------------------------------------------------------------------------------------
 
 CORNERS = (20.598997, 107.65265, 737.86223, 12194.217)  # Hz, IEC 61672
 GAIN_DB = 1.9997  # makes 1 kHz come out at 0 dB
@@ -34,3 +41,28 @@ def a_weighting_taps(rate: int, taps: int = 101, points: int = 512) -> Tensor:
     series = np.cos(np.pi * frequency[:, None] * np.arange(half + 1)) * ([1.0] + [2.0] * half)
     side = np.linalg.lstsq(series * importance[:, None], target * importance, rcond=None)[0]
     return torch.from_numpy(np.concatenate([side[:0:-1], side])).float()
+
+
+# --- K-weighting -----------------------------------------------------------------------------------------
+
+# Of ITU-R BS.1770: a shelf that lifts what is above 1.7 kHz by 4 dB, and a high-pass; corners in Hz, as of the analog
+# filters from which the standard's are made at 48 kHz.
+SHELF, SHELF_Q, LIFT, BEND = 1688.801998, 0.70717524, 10 ** (3.99984385 / 20), 0.49966678
+HIGH_PASS, HIGH_PASS_Q = 38.13555007, 0.50032704
+PASSED = 1.0049949  # the gain of the standard's high-pass far above its corner
+
+
+def k_weighting(frequency: Tensor) -> Tensor:
+    """The amplitude gain of the analog K-weighting at each frequency in Hz."""
+    shelf, high = 1j * frequency.double() / SHELF, 1j * frequency.double() / HIGH_PASS
+    lifted = (LIFT * shelf**2 + LIFT**BEND * shelf / SHELF_Q + 1) / (shelf**2 + shelf / SHELF_Q + 1)
+    return (PASSED * lifted * high**2 / (high**2 + high / HIGH_PASS_Q + 1)).abs()
+
+
+@full_precision
+def k_weighted(x: Tensor, rate: int) -> Tensor:
+    """(..., T) with the gain of the K-weighting at each frequency and its phase unchanged, as if amid silence."""
+    size = x.shape[-1] + rate // 10  # its answer to a click is 60 dB down after this time
+    grid = torch.arange(size // 2 + 1, device=x.device, dtype=torch.float64) / size
+    gain = k_weighting(rate / math.pi * (math.pi * grid).tan())  # the bilinear transform bends the frequency axis
+    return torch.fft.irfft(torch.fft.rfft(x, size) * gain.to(x.dtype), size)[..., : x.shape[-1]]
