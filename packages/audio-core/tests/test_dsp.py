@@ -5,8 +5,10 @@ import pytest
 import torch
 from audio_core.dsp.mel import MelSpectrogram, mel_filters
 from audio_core.dsp.pqmf import PQMF
+from audio_core.dsp.precision import computed_in
 from audio_core.dsp.resample import resample
 from audio_core.dsp.stft import STFT, istft, magnitude_phase, stft
+from audio_core.files import InputError
 from audio_core.testing import Case, close, noise, tone
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -83,6 +85,22 @@ def test_autocast_changes_no_transform():
         mixed = STFT(512, 128)(x), mel(x), bank.analysis(x), resample(x, 16000, 24000)
         assert bank.analysis(x.bfloat16()).dtype == torch.float32
     assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
+
+
+def test_bf16_is_for_processors_that_have_instructions_for_it(monkeypatch):
+    cpu = torch.device("cpu")
+    for name, able in (("avx512_bf16", True), ("amx_bf16", True), ("bf16", True), ("avx2", False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True})
+        assert computed_in("float32", cpu) == torch.float32
+        if able:
+            assert computed_in("bf16", cpu) == torch.bfloat16
+        else:
+            with pytest.raises(InputError, match="cpu does not compute bf16 here; leave it at float32"):
+                computed_in("bf16", cpu)
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    for device in (cpu, torch.device("mps")):
+        with pytest.raises(InputError, match=f"{device.type} does not compute bf16"):
+            computed_in("bf16", device)
 
 
 # Mel bands

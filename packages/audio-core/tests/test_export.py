@@ -146,6 +146,16 @@ def test_a_file_that_computes_something_else_is_not_kept(x, expected, words, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["right.onnx"]
 
 
+def test_every_example_is_compared_and_all_results_are_given(tmp_path):
+    x = torch.ones(4)
+    examples = [({"x": x}, {"y": 2 * x}), ({"x": 3 * x}, {})]
+    results = onnx.save(doubled(files.TensorProto.FLOAT, (4,)), tmp_path / "a.onnx", examples, {}, "")
+    assert [result["y"].tolist() for result in results] == [[2.0] * 4, [6.0] * 4]
+    with pytest.raises(RuntimeError, match="y: the ONNX file is off by 1"):
+        wrong = [examples[0], ({"x": 3 * x}, {"y": 7 * x})]
+        onnx.save(doubled(files.TensorProto.FLOAT, (4,)), tmp_path / "b.onnx", wrong, {}, "")
+
+
 def test_a_model_without_finite_values_is_refused(tmp_path):
     x = torch.full((4,), torch.nan)
     with pytest.raises(InputError, match="gives y that are not finite"):

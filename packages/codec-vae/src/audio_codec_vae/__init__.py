@@ -3,7 +3,8 @@
 `model = load(path)` gives a bundle's autoencoder: `model.encode(x)` takes audio (B, C, T) at `model.sample_rate` to
 latents (B, W, F), and `model.decode(latents, samples=T)` gives audio again. Where the latents are discrete,
 `model.codes(x)` gives codes (B, K, F), and `model.from_codes(codes)` their latents. `encode_file` and `decode_file` do
-so for files of any length, `preencode` for folders that other models are trained on.
+so for files of any length, `preencode` for folders that other models are trained on. `folded(model)` is faster for all
+of that, and `folded(model, precision="bf16")` takes half the time of it where the processor computes bf16.
 """
 
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "__version__",
     "decode_file",
     "encode_file",
+    "folded",
     "load",
     "preencode",
     "prepared",
@@ -42,6 +44,7 @@ __getattr__, __dir__ = lazy(
         "AutoencoderConfig": ".config",
         "decode_file": ".codec",
         "encode_file": ".codec",
+        "folded": ".models.autoencoder",
         "load": ".models",
         "preencode": ".preencode",
         "prepared": ".prepare",

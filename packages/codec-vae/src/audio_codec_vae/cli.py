@@ -78,6 +78,7 @@ def _file_verb(
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help=inputs)
     verbs.add_model(parser, PACKAGE)
     command.add_device(parser)
+    command.add_precision(parser)
     command.add_quiet(parser)
     return parser
 
@@ -109,7 +110,7 @@ def _add_number(
 def _loaded(path: str, args: argparse.Namespace) -> Autoencoder:
     from .models.autoencoder import folded
 
-    model = folded(PACKAGE.model(path)).to(command.device(args.device))
+    model = folded(PACKAGE.model(path), command.device(args.device), getattr(args, "precision", "float32"))
     if getattr(args, "codes", False) and not model.codebooks:
         raise InputError("--codes: this model has continuous latents and no codes")
     return model

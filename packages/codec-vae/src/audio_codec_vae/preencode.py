@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from audio_core import audio, batch
 from audio_core import latents as stored
 from audio_core.batch import Found, Job, Summary
@@ -110,6 +111,7 @@ class _Encoder:
             "latent_dim": model.width,
             "downsampling_ratio": model.hop,
             "codebooks": list(model.codebooks),
+            "precision": "bf16" if model.precision == torch.bfloat16 else "float32",
             "sample_size": self.size,
             **dataclasses.asdict(self.settings),
         }

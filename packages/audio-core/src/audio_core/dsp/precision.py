@@ -45,9 +45,8 @@ def computed_in(precision: Precision, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        known: Callable[[], Mapping[str, Any]] = getattr(
-            torch.cpu, "get_capabilities", dict
-        )  # which older PyTorch lacks
+        # Older versions of PyTorch do not tell.
+        known: Callable[[], Mapping[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
         able = device.type == "cpu" and any(known().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     if not able:
         raise InputError(f"precision: {device.type} does not compute bf16 here; leave it at float32")

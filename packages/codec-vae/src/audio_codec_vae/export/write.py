@@ -25,8 +25,8 @@ def export(
 
 def table(facts: dict[str, Any]) -> str:
     """The facts of an export as text for people."""
-    frames = f"{facts['width']} values for every {facts['hop']} samples of {facts['channels']} channels"
-    text = f"{write.sizes(facts)}\n\n{frames}, at {facts['rate']} Hz"
+    audio = f"{facts['channels']} channel{'s' * (facts['channels'] > 1)} at {facts['rate']} Hz"
+    text = f"{write.sizes(facts)}\n\n{facts['width']} values for every {facts['hop']} samples of {audio}"
     if facts["codebooks"]:
         text += f"\ncodes of {len(facts['codebooks'])} codebooks, which {onnx.DEQUANTIZER} turns into latents"
     return f"{text}\nof any batch and any length; {onnx.GUIDE} says how to use them"
