@@ -94,6 +94,10 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "measures": (),
         "evaluate": ("loss", "measures"),  # quality is told in the distances that were learnt by
     },
+    "audio_gen": {
+        "diffusion": ("config",),
+        "masks": ("config",),
+    },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
 TRAINING = ("accelerate", "audio_core.train", "{}.recipe", "{}.data", "{}.task", "{}.train")
