@@ -84,6 +84,21 @@ def test_latents_may_have_any_dtype(settings, dtype):
     close(result, generated([3, 4], settings), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("settings", SETTINGS, ids=named)
+def test_the_network_is_given_its_dtype_and_exact_times_on_its_device(settings):
+    model, seen = model_of(settings), set()
+
+    def watched(x, t):
+        seen.add((x.dtype, t.dtype, t.shape, t.device.type))
+        return model(x, t)
+
+    like = torch.empty(2, 3, 10, dtype=torch.bfloat16, device="meta")  # where any tensor of the CPU is an error
+    fresh = ItemNoise([1, 2])
+    result = sample(watched, fresh(like), settings, fresh, init=torch.zeros(2, 3, 10))
+    assert result.dtype == torch.bfloat16 and result.device.type == "meta"
+    assert seen == {(torch.bfloat16, torch.float32, (2,), "meta")}
+
+
 @pytest.mark.parametrize("settings", [SETTINGS[3], SETTINGS[6]], ids=named)
 def test_sampling_leaves_the_global_generators_alone(settings):
     """stable-audio-tools seeds PyTorch's, and its samplers draw from it."""

@@ -96,9 +96,9 @@ def test_fast_evaluates_as_often_as_it_has_steps(case, steps):
         calls.append(float(t[0]))
         return toy(x, t)
 
-    settings = VSampling(sampler="k-dpm-fast", steps=steps, sigma_min=0.3, sigma_max=5)
-    sample(counting, case.inputs["noise"], settings, drawn(case))
-    assert len(calls) == steps
+    settings, taken = VSampling(sampler="k-dpm-fast", steps=steps, sigma_min=0.3, sigma_max=5), []
+    sample(counting, case.inputs["noise"], settings, drawn(case), callback=taken.append)
+    assert len(calls) == steps and len(taken) == steps // 3 + 1
 
 
 def test_what_is_not_finite_ends_the_adaptive_solver(case):

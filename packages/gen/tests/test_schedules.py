@@ -37,6 +37,11 @@ def test_flow_times_are_even_in_log_snr(case, name, level):
     close(torch.tensor(times[:-1]), expected, EXACT)
 
 
+def test_first_times_just_below_1_stay_away_from_infinity():
+    middle = schedules.logsnr_times(2, 1 - 1e-12)[1]
+    assert math.log(1 / middle - 1) == pytest.approx((math.log(1e-6) + 2) / 2, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "length", "settings"),
     [

@@ -70,5 +70,5 @@ def _step(index: int, times: Sequence[float], x: Tensor, velocity: Tensor) -> St
 
 
 def _logsnr(t: float) -> float:
-    """Half the log of the signal-to-noise ratio, infinite at both ends."""
+    """log(alpha / sigma), infinite at both ends."""
     return math.inf if t <= 0 else -math.inf if t >= 1 else math.log((1 - t) / t)

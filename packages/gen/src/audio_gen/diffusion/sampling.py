@@ -36,7 +36,8 @@ def sample(
     much as `settings.sigma_max` says. `shift` is the model's own. `callback` gets each step before it is taken; what
     it raises ends the sampling.
 
-    The state is float32 at least: half precision would round every step. The model's input has the dtype of `noise`.
+    State and times are float32 at least: half precision would round every step, and does not tell near times apart.
+    The model's x has the dtype of `noise`.
     """
     state = torch.promote_types(noise.dtype, torch.float32)
     start, given = noise.to(state), None if init is None else init.to(noise.device, state)

@@ -34,7 +34,7 @@ def flow_times(settings: FlowSampling, length: int, moved: DistributionShiftConf
 
 
 def logsnr_times(steps: int, first: float = 1.0) -> list[float]:
-    """steps + 1 times whose log SNR are evenly spaced; the outermost are `first` and 0 themselves.
+    """steps + 1 times whose log SNR, log(alpha / sigma), are evenly spaced; the outermost are `first` and 0 themselves.
 
     They are linear where `first` is below the time of the last log SNR, 0.12: stable-audio-tools' would rise there.
     """

@@ -31,5 +31,5 @@ Model = Callable[[Tensor, Tensor], Tensor]
 
 
 def batch_times(x: Tensor, t: float) -> Tensor:
-    """t for each item, (B,): at least float32, since half precision does not tell neighbouring steps apart."""
-    return torch.full(x.shape[:1], t, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    """t for each item, (B,)."""
+    return torch.full(x.shape[:1], t, dtype=x.dtype, device=x.device)
