@@ -28,7 +28,8 @@ def case(stored_case):
 
 @pytest.mark.parametrize("sampler", [*NAMES, "k-dpm-adaptive"])
 def test_noise_becomes_the_original_s_result(case, sampler):
-    result = sample(toy, case.inputs["noise"], few_levels(sampler), drawn(case))
+    """In double precision: from sigma 500 down the stored rounding alone is 4.6e-6 for k-dpm-fast."""
+    result = sample(toy, case.inputs["noise"].double(), few_levels(sampler), drawn(case))
     close(result, case.outputs[sampler], TOLERANCE.get(sampler, 1e-5))
 
 
