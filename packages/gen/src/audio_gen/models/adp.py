@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from audio_core.dsp.stft import hann, istft, stft
 from audio_core.files import InputError
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from ..config.unets import ADPConfig
 from .adp_blocks import Bottleneck, DownLevel, Patcher, Unpatcher, UpLevel, joined
 from .conditions import expect
 from .fourier import number_embedding
-
-
-class _Given(NamedTuple):
-    """What a pass is given beside the tokens; each may be absent."""
-
-    x: Tensor
-    t: Tensor
-    global_cond: Tensor | None
-    input_concat_cond: Tensor | None
-    mask: Tensor | None
 
 
 class ADPUNet(nn.Module):
@@ -35,7 +23,7 @@ class ADPUNet(nn.Module):
         self.config = config
         mapping = config.channels * config.context_features_multiplier
         if config.use_context_time:
-            self.to_time = nn.Sequential(number_embedding(config.channels, mapping), nn.GELU())
+            self.to_time = nn.Sequential(number_embedding(config.channels // 2, mapping), nn.GELU())
         if config.context_features:
             self.to_features = nn.Sequential(nn.Linear(config.context_features, mapping), nn.GELU())
         if config.has_mapping:
@@ -50,7 +38,7 @@ class ADPUNet(nn.Module):
 
     def _add_tokens(self, width: int, length: int) -> None:
         if self.config.use_xattn_time:
-            self.to_time_embedding = nn.Sequential(number_embedding(self.config.channels, width), nn.GELU())
+            self.to_time_embedding = nn.Sequential(number_embedding(self.config.channels // 2, width), nn.GELU())
             length += 1
         self.fixed_embedding = NullTokens(length, width)
 
@@ -76,66 +64,55 @@ class ADPUNet(nn.Module):
         cross_attn_mask: Tensor | None = None,
         global_cond: Tensor | None = None,
         input_concat_cond: Tensor | None = None,
-        *,
-        cfg_scale: float = 1.0,
-        scale_phi: float = 0.0,
-        negative_cross_attn_cond: Tensor | None = None,
-        negative_cross_attn_mask: Tensor | None = None,
-        cfg_dropout_prob: float = 0.0,
-        generator: Generator | None = None,
+        null_items: Tensor | None = None,
     ) -> Tensor:
         """x (B, C, T) at the times t (B,), with tokens (B, N, E), a global condition (B, G) and channels (B, K, any).
 
-        Guidance by `cfg_scale` leads away from the learned null tokens, or from negative ones. `scale_phi` is how much
-        of the deviation of the conditioned output its result gets; the original generates with 0.4.
-        `cfg_dropout_prob` is the share of items that learn with null tokens; `generator` chooses them.
+        `null_items` (B,) marks items that see the learned null tokens, for guidance and for learning it.
         """
         config = self.config
         self._check_length(x.shape[-1])
         expect("cross_attn_cond", cross_attn_cond, config.context_embedding_features or 0, -1)
         expect("global_cond", global_cond, config.context_features or 0)
         expect("input_concat_cond", input_concat_cond, sum(config.context_channels))
-        if cross_attn_cond is None:
-            if cfg_scale != 1:
-                raise InputError("cfg_scale: guidance needs tokens, and this model takes none; use 1")
-            return self._output(_Given(x, t, global_cond, input_concat_cond, None), None)
-        tokens, mask = self._with_time(cross_attn_cond, t), cross_attn_mask
-        if mask is not None:
-            mask = self._mask(mask, tokens)
-        if cfg_dropout_prob > 0:
-            drawn = torch.rand(len(tokens), 1, 1, generator=generator, device=tokens.device)
-            tokens = torch.where(drawn < cfg_dropout_prob, self.fixed_embedding(tokens), tokens)
-        given = _Given(x, t, global_cond, input_concat_cond, mask)
-        if cfg_scale == 1:
-            return self._output(given, tokens)
-        null = self._null(tokens, negative_cross_attn_cond, negative_cross_attn_mask, t)
-        twice = _Given(*(None if each is None else torch.cat([each, each]) for each in given))
-        conditioned, unconditioned = self._output(twice, torch.cat([tokens, null])).chunk(2)
-        return guided(conditioned, unconditioned, cfg_scale, scale_phi)
+        tokens, mask = cross_attn_cond, None
+        if tokens is not None:
+            tokens = self._with_time(tokens, t)
+            if null_items is not None:
+                tokens = torch.where(null_items.bool()[:, None, None], self.null_tokens(tokens), tokens)
+            if cross_attn_mask is not None:
+                mask = self._mask(cross_attn_mask, tokens)
+        return self._output(x, self._mapping(t, global_cond), tokens, mask, input_concat_cond)
 
-    def _output(self, given: _Given, tokens: Tensor | None) -> Tensor:
-        mapping, x = self._mapping(given), given.x
+    def _output(
+        self, x: Tensor, mapping: Tensor | None, tokens: Tensor | None, mask: Tensor | None, context: Tensor | None
+    ) -> Tensor:
+        samples = x.shape[-1]
         x = self.spectra.encode(x) if self.spectra else x
-        x = joined(x, given.input_concat_cond) if self.config.context_at(0) else x
+        x = joined(x, context) if self.config.context_at(0) else x
         x = outermost = self.to_in(x, mapping)
         skips = []
         for level in self.downsamples:
-            x, kept = level(x, mapping, tokens, given.mask, given.input_concat_cond)
+            x, kept = level(x, mapping, tokens, mask, context)
             skips.append(kept)
-        x = self.bottleneck(x, mapping, tokens, given.mask)
+        x = self.bottleneck(x, mapping, tokens, mask)
         for level in self.upsamples:
-            x = level(x, skips.pop(), mapping, tokens, given.mask)
+            x = level(x, skips.pop(), mapping, tokens, mask)
         x = self.to_out(x + outermost, mapping)
-        return self.spectra.decode(x, given.x.shape[-1]) if self.spectra else x
+        return self.spectra.decode(x, samples) if self.spectra else x
 
-    def _mapping(self, given: _Given) -> Tensor | None:
+    def _mapping(self, t: Tensor, global_cond: Tensor | None) -> Tensor | None:
         if not self.config.has_mapping:
             return None
-        parts = [self.to_time(given.t)] if self.config.use_context_time else []
-        parts += [] if given.global_cond is None else [self.to_features(given.global_cond)]
+        parts = [self.to_time(t)] if self.config.use_context_time else []
+        parts += [] if global_cond is None else [self.to_features(global_cond)]
         return self.to_mapping(sum(parts))
 
     # --- tokens --------------------------------------------------------------------------------------------
+
+    def null_tokens(self, tokens: Tensor) -> Tensor:
+        """As many as the tokens (B, N, E): what they are compared with in guidance."""
+        return self.fixed_embedding(tokens)
 
     def _with_time(self, tokens: Tensor, t: Tensor) -> Tensor:
         if self.config.use_xattn_time:
@@ -149,20 +126,6 @@ class ADPUNet(nn.Module):
         """As numbers, with a 1 for the time where that is a token."""
         mask = mask.to(tokens)
         return torch.cat([mask, mask.new_ones(len(mask), tokens.shape[1] - mask.shape[1])], 1)
-
-    def _null(self, tokens: Tensor, negative: Tensor | None, mask: Tensor | None, t: Tensor) -> Tensor:
-        """The null tokens, or negative ones, which null tokens complete where their mask is 0."""
-        null = self.fixed_embedding(tokens)
-        if negative is None:
-            return null
-        expect("negative_cross_attn_cond", negative, tokens.shape[-1], -1)
-        negative = self._with_time(negative, t)
-        if negative.shape != tokens.shape:
-            wrong = f"has {negative.shape[1]} tokens for {len(negative)} items"
-            raise InputError(f"negative_cross_attn_cond: {wrong}, not {tokens.shape[1]} for {len(tokens)}")
-        if mask is None:
-            return negative
-        return torch.where(self._mask(mask, negative).bool()[..., None], negative, null)
 
     def _check_length(self, length: int) -> None:
         ratio, frames, unit = self.config.ratio, length, "frames"
@@ -181,14 +144,6 @@ class NullTokens(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.embedding.weight[: tokens.shape[1]].expand_as(tokens)
-
-
-def guided(conditioned: Tensor, null: Tensor, scale: float, phi: float) -> Tensor:
-    """Beyond the conditioned output by the scale; `phi` of the result has its deviation over channels."""
-    result = null + scale * (conditioned - null)
-    if not phi:
-        return result
-    return phi * result * (conditioned.std(1, keepdim=True) / result.std(1, keepdim=True)) + (1 - phi) * result
 
 
 class Spectra(nn.Module):

@@ -37,7 +37,7 @@ class DanceDiffusionUNet(nn.Module):
     def __init__(self, config: DanceDiffusionUNetConfig):
         super().__init__()
         self.config = config
-        self.timestep_embed = FourierFeatures(TIME_FEATURES)
+        self.timestep_embed = FourierFeatures(TIME_FEATURES // 2)
         self.net = _outermost(config)
         with torch.no_grad():
             for parameter in self.net.parameters():
