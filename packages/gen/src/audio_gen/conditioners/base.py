@@ -46,5 +46,5 @@ def projected(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def held_outside(owner: nn.Module, name: str, value: Any) -> None:
-    """An attribute of a module that is no part of it: it neither learns nor is stored."""
+    """Set an attribute, which may be a module and yet is no part of its owner: it neither learns nor is stored."""
     owner.__dict__[name] = value

@@ -29,17 +29,18 @@ class LatentConditioner(Conditioner):
         self.source, self.width = source, width
         held_outside(self, "codec", codec if source is None else None)
 
-    def _encode(self, audio: Tensor, device: torch.device) -> Tensor:
-        """(B, C, T) -> (B, width, F)."""
+    def _encode(self, items: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Audio (C, T) of each item -> latents (B, width, F)."""
         codec = self._codec()
         if isinstance(codec, nn.Module):
             codec.to(device)
+        audio = stacked([with_channels(item, codec.channels) for item in items]).to(device)
         with torch.no_grad():
-            return codec.encode(with_channels(audio, codec.channels).to(device))
+            return codec.encode(audio)
 
     def _codec(self) -> Codec:
         if self.codec is None and self.source is not None:
-            self.codec = codecs.find(self.source.name)(self.source.path)
+            held_outside(self, "codec", codecs.find(self.source.name)(self.source.path))
         if self.codec is None:
             raise InputError("audio needs a codec; name one, or give the model one")
         if self.codec.width != self.width:
@@ -57,7 +58,7 @@ class PretransformConditioner(LatentConditioner):
         return _signal(value, "audio (C, T)")
 
     def embed(self, items: Sequence[Tensor], device: torch.device) -> Condition:
-        latents = self._encode(stacked(items), device).transpose(1, 2)
+        latents = self._encode(items, device).transpose(1, 2)
         return _over_time(projected(self.proj_out, latents).transpose(1, 2))
 
 
@@ -88,17 +89,17 @@ class SourceMixConditioner(LatentConditioner):
             if key in sources:
                 latents = sources[key].to(device)
                 if not self.config.pre_encoded:
-                    latents = self._encode(latents[None], device)[0]
+                    latents = self._encode([latents], device)[0]
                 parts.append(head(latents.to(head.weight.dtype)))
         return torch.stack(parts).sum(0) if parts else self.null_source.repeat(1, self.config.source_length or 1)
 
 
 def with_channels(audio: Tensor, channels: int) -> Tensor:
-    """(B, C, T) as the originals convert it: to one by the mean, to two by repeating one or leaving out the others."""
+    """(C, T) as the originals convert it: to one by the mean, to two by repeating one or leaving out the others."""
     if channels == 1:
-        return audio.mean(1, keepdim=True)
+        return audio.mean(0, keepdim=True)
     if channels == 2:
-        return audio.expand(-1, 2, -1) if audio.shape[1] == 1 else audio[:, :2]
+        return audio.expand(2, -1) if len(audio) == 1 else audio[:2]
     return audio
 
 

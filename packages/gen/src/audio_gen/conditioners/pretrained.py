@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +35,23 @@ def t5_width(name: str) -> int:
     known = read_json(path) if path.is_file() else {"d_model": _WIDTHS.get(name)}
     width = known.get("d_model") if isinstance(known, dict) else None
     if width is None and not path.is_file():
-        width = _loaded(name, lambda library: library.AutoConfig.from_pretrained(name)).to_dict().get("d_model")
+        width = _loaded(name, lambda: library().AutoConfig.from_pretrained(name)).to_dict().get("d_model")
     if type(width) is not int or width < 1:
         raise InputError(f"{name}: is no T5 encoder; its configuration states no d_model")
     return width
 
 
 def t5_encoder(name: str, dtype: torch.dtype) -> nn.Module:
-    return _loaded(name, lambda library: library.T5EncoderModel.from_pretrained(name, dtype=dtype)).eval()
+    return _loaded(name, lambda: library().T5EncoderModel.from_pretrained(name, dtype=dtype)).eval()
 
 
 def t5_without_weights(name: str) -> nn.Module:
     """For weights that come from elsewhere."""
-    return _loaded(name, lambda library: library.T5EncoderModel(library.AutoConfig.from_pretrained(name))).eval()
+    return _loaded(name, lambda: library().T5EncoderModel(library().AutoConfig.from_pretrained(name))).eval()
 
 
 def tokenizer(name: str, special_tokens: tuple[str, ...] = ()) -> Any:
-    found = _loaded(name, lambda library: library.AutoTokenizer.from_pretrained(name))
+    found = _loaded(name, lambda: library().AutoTokenizer.from_pretrained(name))
     if special_tokens:
         found.add_special_tokens({"additional_special_tokens": [*special_tokens]})
     return found
@@ -63,34 +63,42 @@ def tokenized(tokenizer: Any, texts: list[str], length: int, device: torch.devic
     return encoded["input_ids"].to(device), encoded["attention_mask"].to(device, torch.bool)
 
 
-def _loaded(name: str, load: Callable[[Any], Any]) -> Any:
-    with _usable_torchaudio():
-        try:
-            import transformers
-        except ImportError:
-            raise InputError(
-                f'{name}: needs transformers, which is not installed: pip install "audio-gen[text]"'
-            ) from None
-        try:
-            return load(transformers)
-        except (OSError, ValueError, KeyError) as error:  # its ways to say that there is no such thing
-            raise InputError(f"{name}: cannot be loaded: {reason(error)[:200]}") from None
-
-
-@contextlib.contextmanager
-def _usable_torchaudio() -> Iterator[None]:
-    """Hide a torchaudio that does not fit the installed torch: transformers imports it, for texts too, and would fail."""
-    name, broken = "torchaudio", False
-    if name not in sys.modules and importlib.util.find_spec(name):
-        try:
-            importlib.import_module(name)
-        except (ImportError, OSError, RuntimeError):
-            broken = True
-            for module in [each for each in sys.modules if each.partition(".")[0] == name]:
-                del sys.modules[module]
-            sys.modules[name] = None  # type: ignore[assignment]  # the interpreter's way to say that there is none
+def _loaded(name: str, load: Callable[[], Any]) -> Any:
     try:
-        yield
+        return load()
+    except (OSError, ValueError, KeyError) as error:  # the library's ways to say that there is no such thing
+        raise InputError(f"{name}: cannot be loaded: {reason(error)[:200]}") from None
+
+
+@functools.cache
+def library() -> Any:
+    """The library transformers.
+
+    It imports torchaudio where that is installed, for texts too, and one that does not fit the installed torch ends in
+    an error. Such a one is hidden from it.
+    """
+    hidden = _hide_broken("torchaudio")
+    try:
+        import transformers
+
+        transformers.T5EncoderModel  # noqa: B018 (it imports with the first use of a name)
+        return transformers
+    except ImportError:
+        raise InputError('texts need transformers, which is not installed: pip install "audio-gen[text]"') from None
     finally:
-        if broken:
+        for name in hidden:
             del sys.modules[name]
+
+
+def _hide_broken(name: str) -> list[str]:
+    """Let a package that cannot be imported seem not to be installed; names to remove from sys.modules afterwards."""
+    if name in sys.modules or not importlib.util.find_spec(name):
+        return []
+    try:
+        importlib.import_module(name)
+    except (ImportError, OSError, RuntimeError):
+        for module in [each for each in sys.modules if each.partition(".")[0] == name]:
+            del sys.modules[module]
+        sys.modules[name] = None  # type: ignore[assignment]  # the interpreter's way to say that there is none
+        return [name]
+    return []

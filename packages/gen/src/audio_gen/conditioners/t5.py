@@ -59,5 +59,6 @@ class T5Conditioner(FeatureConditioner):
         """In half precision on a GPU, as the published models have learnt; processors are slow at it."""
         if not self.config.enable_grad and (self.model is None or self.model.device.type != device.type):
             dtype = torch.float16 if device.type == "cuda" else torch.float32
-            self.model = pretrained.t5_encoder(self.config.t5_model_name, dtype).requires_grad_(False)
+            encoder = pretrained.t5_encoder(self.config.t5_model_name, dtype)
+            held_outside(self, "model", encoder.requires_grad_(False))
         return self.model.eval() if self.config.enable_grad else self.model.to(device)
