@@ -87,6 +87,7 @@ def test_guidance_leads_away_from_the_learned_null_tokens(original, phi, name):
 
 
 def test_the_network_of_stable_audio_1_is_built():
+    """Its paper tells 907 million parameters."""
     with no_values():
         model = ADPUNet(ADPConfig(**STABLE_AUDIO_1))
     assert model.fixed_embedding.embedding.weight.shape == (79, 768)
@@ -95,6 +96,7 @@ def test_the_network_of_stable_audio_1_is_built():
     assert model.downsamples[3].downsample.weight.shape == (1280, 1280, 9)
     assert model.bottleneck.transformer.blocks[0].cross_attention.to_kv.weight.shape == (2560, 768)
     assert model.config.ratio == 16
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == 907
 
 
 @pytest.mark.parametrize(("factor", "margins"), [(1, (1, 1)), (2, (2, 1)), (3, (2, 2)), (4, (3, 2))])
@@ -208,6 +210,16 @@ def test_variants_keep_the_length_repeat_and_learn(name):
     assert f"a multiple of {ratio}" in refused(alone.forward, torch.randn(3, 2, 2 * ratio + 1))
     check_repeats(alone, x)
     check_gradients(alone, x)
+
+
+@torch.no_grad()
+def test_half_precision_keeps_the_time_apart():
+    """Sines of the time are computed in float32."""
+    model = built(**TOKENS, use_xattn_time=True)
+    x, tokens, t = torch.randn(1, 2, 8), torch.randn(1, 5, 6), torch.tensor([0.3])
+    whole, half = model(x, t, tokens), model.bfloat16()(x.bfloat16(), t, tokens.bfloat16())
+    assert half.dtype == torch.bfloat16
+    close(half.float(), whole, 0.1)
 
 
 def test_weights_begin_halved():

@@ -132,6 +132,15 @@ def test_the_model_repeats_and_learns(settings):
     check_gradients(model, x)
 
 
+@torch.no_grad()
+def test_half_precision_keeps_the_time_apart():
+    """Sines of the time are computed in float32."""
+    model, x, t = built(**SMALL), torch.randn(1, 2, 12), torch.tensor([0.3])
+    whole, half = model(x, t), model.bfloat16()(x.bfloat16(), t)
+    assert half.dtype == torch.bfloat16
+    close(half.float(), whole, 0.1)
+
+
 def test_a_bundle_keeps_the_model(tmp_path):
     check_bundle(built(**SMALL), tmp_path)
 
