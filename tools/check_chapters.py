@@ -81,6 +81,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "download": ("registry",),
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
+    "audio_gen": {
+        "conditioners": ("config", "models"),
+    },
     "audio_codec_vae": {
         "discriminators": ("recipe",),
         "loss": ("recipe", "models"),
