@@ -84,6 +84,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "download": ("registry",),
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
+    "audio_gen": {
+        "conditioners": ("config", "models"),
+    },
     "audio_codec_vae": {
         "discriminators": ("recipe",),
         "weighting": (),
@@ -98,6 +101,10 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "preencode": ("codec",),
         "measures": (),
         "evaluate": ("loss", "measures", "spectral"),  # quality is told in the distances that were learnt by
+    },
+    "audio_gen": {
+        "diffusion": ("config",),
+        "masks": ("config",),
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

@@ -20,9 +20,9 @@ from audio_core.data.seeds import mix
 from audio_core.data.segments import Fixed
 from audio_core.files import InputError
 from audio_core.testing import noise
-from audio_core.train.average import Average, warming
+from audio_core.train.average import Average, delayed, warming
 from audio_core.train.fit import fit
-from audio_core.train.optimize import SGD, AdamW, Constant, Cosine, Milestones, Staircase
+from audio_core.train.optimize import SGD, AdamW, Constant, Cosine, InverseLR, Milestones, Staircase
 from audio_core.train.plan import Plan
 from audio_core.train.results import BEST, load_trained, results, stale
 from audio_core.train.run import Run
@@ -248,6 +248,20 @@ def test_average_follows_by_its_decay():
     assert average.net.weight.item() == 2.0 and average.net.running_mean.item() == 2.0
     assert average.net.num_batches_tracked.item() == 3
     assert warming(0.999)(1) == pytest.approx(1 - 2 ** (-2 / 3)) and warming(0.999)(10**9) == 0.999
+
+
+def test_a_delayed_average_copies_before_it_averages():
+    decay = delayed(0.9, power=0.5, every=5, after=12)
+    assert [update for update in range(30) if decay(update) != 1] == [0, 5, 10, 15, 20, 25]
+    assert [decay(update) for update in (0, 10, 15)] == [0, 0, 0]  # 15 is the first one after 12
+    assert decay(20) == pytest.approx(1 - 1 / 3) and decay(25) == pytest.approx(1 - 14**-0.5) and decay(10**9) == 0.9
+
+
+def test_an_inverse_rate_rises_and_falls():
+    rate = InverseLR(inv_gamma=10, power=1, warmup=0.5, final=0.25)
+    assert [rate(update) for update in (0, 10, 10**6)] == pytest.approx([0.5, (1 - 0.5**11) / 2, 0.25])
+    with pytest.raises(ValueError, match="inv_gamma above 0 and warmup from 0 to below 1"):
+        InverseLR(warmup=1)
 
 
 def test_seeds_of_neighbours_are_unrelated():

@@ -7,7 +7,6 @@ from audio_codec_vae import model_config
 from audio_codec_vae.recipe import (
     DACDiscriminator,
     EncodecDiscriminator,
-    InverseLR,
     LyraInverse,
     Mel,
     OobleckDiscriminator,
@@ -16,7 +15,7 @@ from audio_codec_vae.recipe import (
 from audio_core import config
 from audio_core.files import InputError
 from audio_core.testing import mutations
-from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, Staircase
+from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, InverseLR, Staircase
 
 from . import published_configs
 from .test_model_config import LATER, LYRA, changed, refused

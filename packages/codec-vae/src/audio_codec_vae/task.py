@@ -8,14 +8,14 @@ import torch
 from audio_core import metrics
 from audio_core.loss.adversarial import Balancer
 from audio_core.nn.discriminate import DiscriminatorOutput
-from audio_core.train.average import Average
+from audio_core.train.average import Average, delayed
 from audio_core.train.player import Metrics, Player
 from torch import Tensor, nn
 
 from . import discriminators
 from .loss import DISCRIMINATOR, GENERATOR, Distances, divergence, matched, weights
 from .models.autoencoder import Autoencoder, Reconstruction
-from .recipe import Recipe, averaging, by_epochs
+from .recipe import Recipe, by_epochs
 
 
 class Generator(nn.Module):
@@ -126,7 +126,7 @@ def generator(recipe: Recipe, autoencoder: Autoencoder) -> Generator:
 def coding(recipe: Recipe, autoencoder: Autoencoder, epoch_steps: int = 1) -> Coding:
     """The task of a recipe, for data of which an epoch has `epoch_steps` steps."""
     settings, net = recipe.discriminator, generator(recipe, autoencoder)
-    average = Average(net, averaging(recipe.average)) if recipe.average else None
+    average = Average(net, delayed(recipe.average)) if recipe.average else None
     learning = [parameter for parameter in net.parameters() if parameter.requires_grad]
     schedule = by_epochs(recipe.schedule, epoch_steps)
     learner = Player(net, recipe.optimizer.build(learning), schedule, recipe.clip or None, average)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from audio_core import metrics
-from audio_core.dsp.stft import Compressed
 from audio_core.train.player import Metrics, Player
 from torch import Tensor, nn
 
+from .compressed import Compressed
 from .config import DiscriminatorConfig
 from .discriminator import MetricDiscriminator
 from .loss import discriminator_losses, generator_losses, metric_loss, oversuppression_loss, spectral_loss

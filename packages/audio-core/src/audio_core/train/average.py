@@ -32,3 +32,13 @@ class Average:
 def warming(decay: float, power: float = 2 / 3) -> Callable[[int], float]:
     """A decay that starts near 0 and rises to `decay`, so that early weights have little influence."""
     return lambda update: min(decay, 1 - (1 + update) ** -power)
+
+
+def delayed(decay: float, power: float = 3 / 4, every: int = 1, after: int = 1) -> Callable[[int], float]:
+    """stable-audio-tools' rising decay: averages in every `every`-th update, copies up to update `after` + `every`."""
+
+    def at(update: int) -> float:
+        rising = 0.0 if update <= after + every else min(decay, 1 - (update + 1 - after) ** -power)
+        return 1.0 if update % every else rising
+
+    return at

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # recipes are read before torch is needed
@@ -28,14 +28,7 @@ class Adam:
         import torch
 
         cls = torch.optim.AdamW if isinstance(self, AdamW) else torch.optim.Adam
-        return cls(
-            list(parameters),
-            lr=self.lr,
-            betas=self.betas,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            amsgrad=self.amsgrad,
-        )
+        return cls(list(parameters), **asdict(self))
 
 
 @dataclass(frozen=True)
@@ -54,13 +47,7 @@ class SGD:
     def build(self, parameters: Iterable[Tensor]) -> Optimizer:
         import torch
 
-        return torch.optim.SGD(
-            list(parameters),
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.nesterov,
-        )
+        return torch.optim.SGD(list(parameters), **asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,3 +95,22 @@ class Cosine(Constant):
 
     def after(self, update: int) -> float:
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, update / self.total)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseLR:
+    """stable-audio-tools': (1 + n / inv_gamma)^-power, times 1 - warmup^(n + 1), for update n from 0 on."""
+
+    inv_gamma: float = 1.0
+    power: float = 1.0
+    warmup: float = 0.0
+    """From 0 to below 1; 0: none."""
+    final: float = 0.0
+    """The least factor. stable-audio-tools' `final_lr` is a learning rate: divide it by that of the optimizer."""
+
+    def __post_init__(self) -> None:
+        if self.inv_gamma <= 0 or not 0 <= self.warmup < 1:
+            raise ValueError(f"expected inv_gamma above 0 and warmup from 0 to below 1, got {self}")
+
+    def __call__(self, update: int) -> float:
+        return (1 - self.warmup ** (update + 1)) * max(self.final, (1 + update / self.inv_gamma) ** -self.power)

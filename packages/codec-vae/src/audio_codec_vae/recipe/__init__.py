@@ -15,7 +15,7 @@ from ..config import AutoencoderConfig
 from .adversaries import Adversary, DACDiscriminator, EncodecDiscriminator, LyraDiscriminator, OobleckDiscriminator
 from .data import Data
 from .losses import KL, Losses, Mel, Phase, Spectral, Time
-from .rates import InverseLR, LyraCosine, LyraInverse, Optimizer, Schedule, averaging, by_epochs
+from .rates import LyraCosine, LyraInverse, Optimizer, Schedule, by_epochs
 
 __all__ = [
     "KL",
@@ -23,7 +23,6 @@ __all__ = [
     "DACDiscriminator",
     "Data",
     "EncodecDiscriminator",
-    "InverseLR",
     "Losses",
     "LyraCosine",
     "LyraDiscriminator",
@@ -34,7 +33,6 @@ __all__ = [
     "Recipe",
     "Spectral",
     "Time",
-    "averaging",
     "by_epochs",
 ]
 

@@ -1,4 +1,4 @@
-"""Learning rates over time, as the originals have them, and averages of weights."""
+"""Learning rates over time, as the originals have them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, Staircase
-
-
-@dataclass(frozen=True, kw_only=True)
-class InverseLR:
-    """stable-audio-tools': (1 + n / inv_gamma)^-power, times 1 - warmup^(n + 1), for update n from 0 on."""
-
-    inv_gamma: float = 1.0
-    power: float = 1.0
-    warmup: float = 0.0
-    """From 0 to below 1; 0: none."""
-    final: float = 0.0
-    """The least factor. stable-audio-tools' `final_lr` is a learning rate: divide it by that of the optimizer."""
-
-    def __post_init__(self) -> None:
-        if self.inv_gamma <= 0 or not 0 <= self.warmup < 1:
-            raise ValueError(f"expected inv_gamma above 0 and warmup from 0 to below 1, got {self}")
-
-    def __call__(self, update: int) -> float:
-        falling = (1 + update / self.inv_gamma) ** -self.power
-        return (1 - self.warmup ** (update + 1)) * max(self.final, falling)
+from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, InverseLR, Staircase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +52,3 @@ def by_epochs(schedule: Any, epoch_steps: int) -> Any:
     """The schedule, with the updates of an epoch where it counts epochs and does not know them."""
     unknown = isinstance(schedule, LyraCosine) and not schedule.epoch
     return replace(schedule, epoch=epoch_steps) if unknown else schedule
-
-
-def averaging(largest: float) -> Any:
-    """stable-audio-tools' decay of averaged weights: copies in the first two updates, then 1 - updates^-3/4 at most."""
-    return lambda updates: 0.0 if updates <= 2 else min(largest, 1 - updates**-0.75)

@@ -1,0 +1,21 @@
+"""What configurations check of their numbers; a ValueError tells what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def at_least(least: float, config: Any, *names: str) -> None:
+    """The settings `names` are numbers, or tuples of numbers, from `least` on."""
+    for name in names:
+        value = getattr(config, name)
+        if min(value if isinstance(value, tuple) else (value,), default=least) < least:
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ValueError(f"{name} must be at least {least}, got {shown}")
+
+
+def as_many(count: int, config: Any, *names: str) -> None:
+    """The settings `names` are tuples of `count` numbers."""
+    for name in names:
+        if len(getattr(config, name)) != count:
+            raise ValueError(f"{name} needs {count} numbers, got {len(getattr(config, name))}")

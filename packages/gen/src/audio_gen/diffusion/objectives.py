@@ -1,0 +1,70 @@
+"""What a diffusion network learns to predict: v, or the velocity of a rectified flow.
+
+At time t the input is alpha * x + sigma * noise. t is (B,), all else (B, C, T).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..config import sampling
+
+
+class V:
+    """alpha and sigma lie on a circle; v is the direction of the circle's tangent."""
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma, each of the shape of t."""
+        return torch.cos(t * math.pi / 2), torch.sin(t * math.pi / 2)
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = self.scales(_wide(t, x))
+        return (alpha * noise - sigma * x).to(x.dtype)
+
+    def denoised(self, noised: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The estimate of x that the network's output means."""
+        alpha, sigma = self.scales(_wide(t, noised))
+        return (alpha * noised - sigma * output).to(noised.dtype)
+
+
+class RectifiedFlow:
+    """A straight line from x to noise."""
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha and sigma, each of the shape of t."""
+        return 1 - t, t
+
+    def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        return noise - x
+
+    def denoised(self, noised: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The estimate of x that the network's output means."""
+        return (noised - _wide(t, noised) * output).to(noised.dtype)
+
+
+def build(objective: sampling.Objective) -> V | RectifiedFlow:
+    return V() if objective == "v" else RectifiedFlow()
+
+
+def noised(objective: V | RectifiedFlow, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """The network's input at time t."""
+    alpha, sigma = objective.scales(_wide(t, x))
+    return (alpha * x + sigma * noise).to(x.dtype)
+
+
+def mse(output: Tensor, target: Tensor, real: Tensor | None = None) -> Tensor:
+    """The mean squared error, of the frames that are `real` (B, T) alone where it is given.
+
+    All real frames of the batch weigh the same, whichever item they are of.
+    """
+    if real is None:
+        return (output - target).square().mean()
+    errors = (output - target).square().mean(1)  # (B, T)
+    return (errors * real).sum() / real.sum().clamp(min=1)
+
+
+def _wide(t: Tensor, x: Tensor) -> Tensor:
+    return t.reshape(-1, *[1] * (x.ndim - 1))
