@@ -1,0 +1,58 @@
+"""The settings of the discriminator of adversarial post-training (ARC), without torch.
+
+Names are those of the original's JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvHeadConfig:
+    """Strided convolutions that halve the sequence four times; there is nothing to set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXtHeadConfig:
+    """ConvNeXt blocks on ever fewer positions."""
+
+    channels: int = 128
+    c_mults: tuple[int, ...] = (1, 2, 4, 8)
+    """Channels behind each level, in `channels`."""
+    strides: tuple[int, ...] = (2, 4, 8, 8)
+    """By which each level shortens the sequence; it must have as many positions as their product."""
+    num_blocks: tuple[int, ...] = (3, 3, 3, 3)
+    kernel_size: int = 7
+    mult: int = 4
+    """The blocks' hidden layer, in channels of the block."""
+    glu: bool = False
+    """The hidden layer is gated, and its activation is SiLU; otherwise GELU."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "kernel_size", "mult"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
+        lengths = len(self.c_mults), len(self.strides), len(self.num_blocks)
+        if len({*lengths}) > 1 or not all((*self.c_mults, *self.strides)):
+            raise ValueError(f"c_mults, strides and num_blocks need as many numbers each, from 1 on, got {lengths}")
+
+    @property
+    def ratio(self) -> int:
+        return math.prod(self.strides)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArcDiscriminatorConfig:
+    """A diffusion transformer up to one of its blocks, and a head on what that block gives."""
+
+    dit_hidden_layer: int
+    """The block, counted from 0."""
+    head: ConvNeXtHeadConfig | ConvHeadConfig = field(default_factory=ConvNeXtHeadConfig)
+
+    def __post_init__(self) -> None:
+        if self.dit_hidden_layer < 0:
+            raise ValueError(f"dit_hidden_layer must be at least 0, got {self.dit_hidden_layer}")

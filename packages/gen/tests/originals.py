@@ -1,0 +1,65 @@
+"""Weights and settings of the originals for our modules."""
+
+import torch
+from audio_gen.config.backbones import DiTConfig
+from audio_gen.config.transformer import AttentionConfig, FeedForwardConfig, NormConfig, TransformerConfig
+
+# Where the originals nest a module once more.
+NAMES = {".ff.ff.0.proj.": ".ff.up.", ".ff.ff.0.1.": ".ff.up.", ".ff.ff.2.": ".ff.down."}
+PARTS = {
+    "attn_kwargs": ("attention", AttentionConfig),
+    "ff_kwargs": ("feed_forward", FeedForwardConfig),
+    "norm_kwargs": ("norm", NormConfig),
+}
+SIZES = ("dim", "depth", "dim_heads", "dim_in", "dim_out", "cond_token_dim", "global_cond_dim", "cross_attend")
+# What an original's DiT is told and ours is not: it is another part's business.
+ELSEWHERE = ("transformer_type", "diffusion_objective")
+
+
+def loaded(model, case, prefix=""):
+    """The model with those weights of a case whose names begin with `prefix`, in eval mode."""
+    state = {}
+    for name, value in case.state().items():
+        if name.startswith(prefix):
+            name = name.removeprefix(prefix)
+            for old, new in NAMES.items():
+                name = name.replace(old, new)
+            state[name] = value
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def transformer_config(settings):
+    """From the original's keyword arguments, without those in SIZES."""
+    ours = {name: value for name, value in settings.items() if name not in PARTS}
+    for name, (field, cls) in PARTS.items():
+        ours[field] = cls(**settings.get(name, {}))
+    return TransformerConfig(**ours)
+
+
+def dit_config(settings):
+    """From the original's keyword arguments."""
+    settings = {name: value for name, value in settings.items() if name not in ELSEWHERE}
+    own = {name: settings.pop(name) for name in [*settings] if name in DiTConfig.__dataclass_fields__}
+    return DiTConfig(**own, transformer=transformer_config(settings))
+
+
+class V:
+    """v-prediction: x = alpha · clean + sigma · noise, v = alpha · noise - sigma · clean."""
+
+    def sigma(self, t):
+        return torch.sin(t * torch.pi / 2)
+
+    def denoised(self, x, output, t):
+        t = t[:, None, None] * torch.pi / 2
+        return t.cos() * x - t.sin() * output
+
+
+class Flow:
+    """Rectified flow: x = (1 - t) · clean + t · noise, v = noise - clean."""
+
+    def sigma(self, t):
+        return t
+
+    def denoised(self, x, output, t):
+        return x - t[:, None, None] * output
