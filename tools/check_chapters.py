@@ -84,9 +84,6 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "download": ("registry",),
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
-    "audio_gen": {
-        "conditioners": ("config", "models"),
-    },
     "audio_codec_vae": {
         "discriminators": ("recipe",),
         "weighting": (),
@@ -105,6 +102,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     "audio_gen": {
         "diffusion": ("config",),
         "masks": ("config",),
+        "conditioners": ("config", "models"),
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

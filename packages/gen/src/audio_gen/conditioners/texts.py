@@ -11,6 +11,7 @@ from audio_core.files import InputError, reason
 from torch import Tensor, nn
 
 from ..config.conditioners import BytesConfig, LUTConfig, PhonemeConfig
+from ..models.positions import PositionTable
 from . import pretrained
 from .base import Condition, Conditioner, held_outside, projection
 
@@ -139,14 +140,3 @@ def _phonemes() -> Callable[[str], list[str]]:
     except LookupError as error:  # of its dictionaries, which it downloads itself
         raise InputError(f"phonemes: g2p_en lacks its dictionaries: {reason(error)[:200]}") from None
     return g2p_en.G2p()
-
-
-class PositionTable(nn.Module):
-    """A learned vector for each of the positions from `start` to before `stop`, (T, width)."""
-
-    def __init__(self, width: int, length: int):
-        super().__init__()
-        self.emb = nn.Embedding(length, width)
-
-    def forward(self, start: int, stop: int) -> Tensor:
-        return self.emb.weight[start:stop] * self.emb.embedding_dim**-0.5

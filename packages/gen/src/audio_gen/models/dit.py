@@ -15,14 +15,12 @@ The published models have learnt without masks, and sound as they should only wi
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
-from audio_core.dsp.precision import at_least_float32
 from torch import Tensor, nn
 
 from ..config.backbones import DiTConfig
+from .fourier import FourierFeatures
 from .linear import Linear
 from .transformer import ContinuousTransformer
 
@@ -132,18 +130,6 @@ class DiT(nn.Module):
             raise ValueError(f"the length must be a multiple of {self.config.patch_size}, got {x.shape[2]}")
         x = x + self.preprocess_conv(x)
         return x.unflatten(2, (-1, self.config.patch_size)).transpose(1, 2).flatten(2)
-
-
-class FourierFeatures(nn.Module):
-    """Cosines and sines of times (B,) -> (B, 2 * frequencies), in float32 in a model of half precision too."""
-
-    def __init__(self, frequencies: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(frequencies, 1))
-
-    def forward(self, t: Tensor) -> Tensor:
-        angles = 2 * math.pi * at_least_float32(t)[:, None] * at_least_float32(self.weight)[:, 0]
-        return torch.cat([angles.cos(), angles.sin()], -1)
 
 
 def _with_last(tokens: Tensor | None, mask: Tensor | None, last: Tensor) -> tuple[Tensor, Tensor | None]:
