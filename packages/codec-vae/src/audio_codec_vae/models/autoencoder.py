@@ -29,6 +29,7 @@ from ..config import (
     LyraEncoderConfig,
     OobleckDecoderConfig,
     OobleckEncoderConfig,
+    SEANetConfig,
     SEANetDecoderConfig,
     SEANetEncoderConfig,
     TAAEDecoderConfig,
@@ -260,7 +261,7 @@ def decoder_width(config: DecoderConfig) -> int:
 
 def audio_channels(config: EncoderConfig | DecoderConfig) -> int:
     """Channels of what an encoder takes, or a decoder gives."""
-    if isinstance(config, SEANetEncoderConfig | SEANetDecoderConfig):
+    if isinstance(config, SEANetConfig):
         return config.channels
     names = ("in_channels", "out_channels")
     return next(getattr(config, name) for name in names if hasattr(config, name))

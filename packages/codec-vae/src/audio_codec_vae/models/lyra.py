@@ -10,7 +10,7 @@ from audio_core.nn.residual import Residual
 from audio_core.nn.snake import SnakeBeta
 from torch import Tensor, nn
 
-from ..config import LyraDecoderConfig, LyraEncoderConfig
+from ..config import LyraConfig, LyraDecoderConfig, LyraEncoderConfig
 from ..config.coders import GROUPS
 from .blocks import Block, Decoder, Encoder, down, stage_lengths, units, up
 
@@ -89,7 +89,7 @@ def _normalized(layers: nn.Sequential, channels: int) -> Residual:
     return Residual(first, wide, before, second, mix, after)
 
 
-def _widths(config: LyraEncoderConfig | LyraDecoderConfig) -> list[int]:
+def _widths(config: LyraConfig) -> list[int]:
     """Channels before the first block of the encoder and behind each."""
     factors = [config.c_mults[0][0], *(after for _, after in config.c_mults)]
     return [config.base_channels * factor for factor in factors]

@@ -9,7 +9,7 @@ from audio_core.nn.conv import Conv1d
 from audio_core.nn.snake import SnakeBeta
 from torch import Tensor, nn
 
-from ..config import OobleckDecoderConfig, OobleckEncoderConfig
+from ..config import OobleckConfig, OobleckDecoderConfig, OobleckEncoderConfig
 from .antialias import AntiAliased
 from .blocks import Activation, Block, Decoder, Encoder, down, units, up
 
@@ -93,6 +93,6 @@ def _activation(snake: bool, anti_aliased: bool = False) -> Activation:
     return make
 
 
-def _widths(config: OobleckEncoderConfig | OobleckDecoderConfig) -> list[int]:
+def _widths(config: OobleckConfig) -> list[int]:
     """Channels before the first block of the encoder and behind each."""
     return [config.channels * factor for factor in (1, *config.c_mults)]

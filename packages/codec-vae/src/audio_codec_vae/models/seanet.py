@@ -13,7 +13,7 @@ from audio_core.nn.conv import ConvTranspose1d
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from ..config import SEANetDecoderConfig, SEANetEncoderConfig
+from ..config import SEANetConfig, SEANetDecoderConfig, SEANetEncoderConfig
 from .reach import decoder_field, encoder_field
 
 
@@ -64,13 +64,13 @@ class SEANetDecoder(nn.Module):
         return self.model(z)
 
 
-def _blocks(config: SEANetEncoderConfig | SEANetDecoderConfig, width: int) -> list[nn.Module]:
+def _blocks(config: SEANetConfig, width: int) -> list[nn.Module]:
     kernel, narrow = config.residual_kernel_size, width // config.compress
     dilations = [config.dilation_base**at for at in range(config.n_residual_layers)]
     return [SEANetBlock(width, narrow, kernel, dilation) for dilation in dilations]
 
 
-def _recurrent(config: SEANetEncoderConfig | SEANetDecoderConfig, width: int) -> list[nn.Module]:
+def _recurrent(config: SEANetConfig, width: int) -> list[nn.Module]:
     return [ResidualLSTM(width, config.lstm)] if config.lstm else []
 
 

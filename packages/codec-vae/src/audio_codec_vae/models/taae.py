@@ -13,7 +13,7 @@ from audio_core.nn.residual import ResidualUnit
 from audio_core.nn.snake import SnakeBeta
 from torch import Tensor, nn
 
-from ..config import TAAEDecoderConfig, TAAEEncoderConfig
+from ..config import TAAEConfig, TAAEDecoderConfig, TAAEEncoderConfig
 from .reach import decoder_field, encoder_field
 from .transformer import TransformerBlock
 
@@ -90,23 +90,23 @@ class Transpose(nn.Module):
         return x.transpose(1, 2)
 
 
-def _widths(config: TAAEEncoderConfig | TAAEDecoderConfig) -> list[int]:
+def _widths(config: TAAEConfig) -> list[int]:
     """Before and behind each level of the encoder."""
     widths = [config.channels * factor for factor in config.c_mults]
     return [widths[0], *widths]
 
 
-def _transformers(config: TAAEEncoderConfig | TAAEDecoderConfig, width: int, depth: int) -> nn.Sequential:
+def _transformers(config: TAAEConfig, width: int, depth: int) -> nn.Sequential:
     blocks = [TransformerBlock(width, config.sliding_window, config.conformer) for _ in range(depth)]
     return nn.Sequential(Transpose(), *blocks, Transpose())
 
 
-def _units(config: TAAEEncoderConfig | TAAEDecoderConfig, width: int) -> list[nn.Module]:
+def _units(config: TAAEConfig, width: int) -> list[nn.Module]:
     if not config.use_dilated_conv:
         return []
     activation = SnakeBeta if config.use_snake else lambda _: nn.ELU()
     return [ResidualUnit(width, dilation=each, activation=activation, weight_norm=True) for each in _DILATIONS]
 
 
-def _activation(config: TAAEEncoderConfig | TAAEDecoderConfig, width: int) -> nn.Module:
+def _activation(config: TAAEConfig, width: int) -> nn.Module:
     return SnakeBeta(width) if config.use_snake else nn.Identity()
