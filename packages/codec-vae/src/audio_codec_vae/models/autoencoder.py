@@ -175,7 +175,7 @@ class Autoencoder(nn.Module):
         audio = self.pretransform.decode(waves)[..., :wanted]
         return audio.tanh() if self.config.soft_clip else audio
 
-    # --- its mode and its identity ----------------------------------------------------------------------------
+    # --- the rest --------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Autoencoder:
         super().train(mode)
