@@ -4,9 +4,7 @@ hatch run bench soundstream [--seconds 60]
 """
 
 import argparse
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +23,8 @@ from audio_soundstream.config import SoundStreamConfig, TinyStreamConfig
 from audio_soundstream.live.stream import DecoderStream
 from audio_soundstream.model import NeuralCodec, SoundStream, TinyStream, spread
 from torch import Tensor, nn
+
+from tools.bench.processes import cost
 
 
 def taken(function: Callable[[], object]) -> float:
@@ -136,13 +136,8 @@ def encodec(seconds: float, rounds: int) -> None:
 
 
 def memory(minutes: float) -> None:
-    """Peak memory of a process that encodes and decodes so long a file, over one of ten seconds."""
-    program = (
-        "import resource, sys, torch; torch.set_num_threads(1)\n"
-        "from tools.bench.soundstream import passing\n"
-        "passing(sys.argv[1])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
+    """Peak memory of a process that encodes and decodes so long a file, beside one of ten seconds."""
+    program = "import sys; from tools.bench.soundstream import passing; passing(sys.argv[1])"
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
         for length in (10.0, 60 * minutes):
@@ -151,10 +146,7 @@ def memory(minutes: float) -> None:
             with audio.Writer(path, 16000, 1) as writer:
                 for _ in range(round(length)):
                     writer.write(second)
-            child = subprocess.run(
-                [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
-            )
-            peaks.append(int(child.stdout) / 1024)
+            peaks.append(cost(sys.executable, "-c", program, path).megabytes)
     print(f"TinyStream medium, a file of {minutes:g} minutes: {peaks[1]:.0f} MB, one of 10 s: {peaks[0]:.0f} MB")
 
 
@@ -179,7 +171,6 @@ def main() -> None:
         speed(name, random_model(config), args.seconds, args.rounds)
     encodec(min(args.seconds, 30.0), args.rounds)
     memory(args.minutes)
-    print(f"peak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 
 
 if __name__ == "__main__":

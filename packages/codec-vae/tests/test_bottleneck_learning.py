@@ -30,24 +30,24 @@ def gradient(model, x):
 
 def test_gradients_pass_the_residual_quantizer_unchanged():
     model = build(configs.RVQConfig(12, 16, 4))
-    found, weights = gradient(model, torch.randn(2, 12, 50))
-    close(found, weights)
+    gradients, weights = gradient(model, torch.randn(2, 12, 50))
+    close(gradients, weights)
 
 
 def test_gradients_pass_the_entries_of_dac():
     """As if each codebook's projection to few channels were followed by that back, without entries between."""
     model = build(configs.DACRVQConfig(12, 1, 3, 16))
-    found, weights = gradient(model, torch.randn(2, 12, 50))
+    gradients, weights = gradient(model, torch.randn(2, 12, 50))
     book = model.quantizer.quantizers[0]
-    close(found, torch.einsum("dw,vd,bvf->bwf", book.in_proj.weight[..., 0], book.out_proj.weight[..., 0], weights))
+    close(gradients, torch.einsum("dw,vd,bvf->bwf", book.in_proj.weight[..., 0], book.out_proj.weight[..., 0], weights))
 
 
 def test_gradients_pass_the_rounding_of_scalars():
     x = torch.randn(2, 12, 50)
-    found, weights = gradient(build(configs.FSQConfig((5,) * 12)), x)
-    close(found, weights * (1 - x.tanh().square()) * 2.002 / 2)
-    found, weights = gradient(build(configs.DitheredFSQConfig(12, 5)), x)
-    close(found, weights * (1 - x.tanh().square()))
+    gradients, weights = gradient(build(configs.FSQConfig((5,) * 12)), x)
+    close(gradients, weights * (1 - x.tanh().square()) * 2.002 / 2)
+    gradients, weights = gradient(build(configs.DitheredFSQConfig(12, 5)), x)
+    close(gradients, weights * (1 - x.tanh().square()))
 
 
 LOSSES = {

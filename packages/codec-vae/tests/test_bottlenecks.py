@@ -135,8 +135,10 @@ def test_residual_quantizers_equal_the_originals(stored_case):
 
 def projections(quantizer, x, codes):
     """What each codebook of DAC's compares with its entries, (B, all channels, F)."""
-    rests = [x, *(x - quantizer.from_codes(codes[:, :at]) for at in range(1, codes.shape[1]))]
-    return torch.cat([each.in_proj(rest) for each, rest in zip(quantizer.quantizers, rests, strict=True)], 1)
+    residuals = [x, *(x - quantizer.from_codes(codes[:, :at]) for at in range(1, codes.shape[1]))]
+    return torch.cat(
+        [each.in_proj(residual) for each, residual in zip(quantizer.quantizers, residuals, strict=True)], 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,10 +189,10 @@ def test_scalar_quantization_equals_the_library(levels, books, training):
     from vector_quantize_pytorch import FSQ
 
     ours = bottleneck.build(configs.FSQConfig(levels, books), len(levels) * books).train(training)
-    theirs = FSQ([*levels], num_codebooks=books).train(training)
+    library = FSQ([*levels], num_codebooks=books).train(training)
     x = 3 * torch.randn(2, ours.inputs, 50)
     gradients = []
-    for quantize in (lambda y: ours.encode(y)[:2], lambda y: theirs(y.transpose(1, 2))):
+    for quantize in (lambda y: ours.encode(y)[:2], lambda y: library(y.transpose(1, 2))):
         y = x.clone().requires_grad_()
         latents, codes = quantize(y)
         latents = latents if latents.shape == x.shape else latents.transpose(1, 2)

@@ -161,7 +161,7 @@ def test_every_autoencoder_is_described(name):
     assert (facts["context"] is None) == (model.receptive_field is None)
 
 
-# --- the rest --------------------------------------------------------------------------------------------------
+# --- describing and mistakes -----------------------------------------------------------------------------------
 
 
 def test_recipes_and_scan(training, run, tmp_path):

@@ -40,9 +40,9 @@ def built(config) -> nn.Module:
     return MODULES[type(config)](config)
 
 
-def our_name(theirs: str) -> str:
+def our_name(original: str) -> str:
     """`encoder.encoder.block.1.block.0.alpha` -> `encoder.layers.1.layers.0.alpha`, and Lyra's with one dot more."""
-    name = re.sub(r"^(encoder|decoder)_", r"\1.", theirs).replace("distribution_conv", "encoder.distribution_conv")
+    name = re.sub(r"^(encoder|decoder)_", r"\1.", original).replace("distribution_conv", "encoder.distribution_conv")
     name = re.sub(r"^(encoder|decoder)\.(?:\1\.)?(?:block|model)\.", r"\1.layers.", name)
     return name.replace(".block.", ".layers.").replace(".log_", ".")
 

@@ -96,9 +96,9 @@ def test_quiet_stretches_are_passed_over(folder):
     sound = 0.001 * noise(0, 10.0, RATE, 2)
     sound[:, : 4 * RATE] *= 300
     source = stretches(folder(partly=sound, other=0.3 * noise(1, 1.0, RATE, 2)))
-    assert all(data.level_db(source._found(at)[0]) > -40 for at in range(20))
+    assert all(data.level_db(source._drawn(at)[0]) > -40 for at in range(20))
     whole = stretches(folder(partly=sound), quiet_db=-100)
-    assert any(data.level_db(whole._found(at)[0]) < -40 for at in range(20))
+    assert any(data.level_db(whole._drawn(at)[0]) < -40 for at in range(20))
 
 
 def test_a_search_for_what_is_loud_ends_with_the_loudest(folder):
@@ -107,7 +107,7 @@ def test_a_search_for_what_is_loud_ends_with_the_loudest(folder):
     click[:, 100] = 0.1
     source = stretches(folder(click=click))
     stretch = source[0]
-    assert stretch.shape == (2, 1000) and data.level_db(source._found(0)[0]) < -40
+    assert stretch.shape == (2, 1000) and data.level_db(source._drawn(0)[0]) < -40
     assert stretch.abs().max() <= 0.95
 
 

@@ -25,8 +25,8 @@ SMALL = {
 def filled(case: Case, settings, channels: int, names: dict[str, str]) -> nn.Module:
     """The discriminator with the weights of a case, whose names change as `names` says."""
     state = case.state()
-    for theirs, ours in names.items():
-        state = {name.replace(theirs, ours): value for name, value in state.items()}
+    for original, ours in names.items():
+        state = {name.replace(original, ours): value for name, value in state.items()}
     discriminator = discriminators.build(settings, channels, RATE)
     discriminator.load_state_dict(fit_weight_norm(state, discriminator))
     return discriminator

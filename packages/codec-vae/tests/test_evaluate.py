@@ -38,12 +38,12 @@ def test_files_are_measured_on_what_comes_back_of_them(data):
     made = model.decode(latents)[0].clamp(-1, 1)
     sides = metrics.si_sdr(made, wanted)
     mid, side = (metrics.si_sdr(made[0] + sign * made[1], wanted[0] + sign * wanted[1]) for sign in (1, -1))
-    found = {name: values[1] for name, values in result.values.items()}
+    measured = {name: values[1] for name, values in result.values.items()}
     expected = (sides.mean(), *sides, mid, side)
     for name, value in zip(STEREO[:5], expected, strict=True):
-        assert found[name] == pytest.approx(float(value), abs=1e-3), name
-    assert found["coherence"] == pytest.approx(float(coherence_difference(made, wanted)), abs=1e-5)
-    assert found["mel"] == pytest.approx(float(MelLoss(800)(made[None], wanted[None])), abs=1e-4)
+        assert measured[name] == pytest.approx(float(value), abs=1e-3), name
+    assert measured["coherence"] == pytest.approx(float(coherence_difference(made, wanted)), abs=1e-5)
+    assert measured["mel"] == pytest.approx(float(MelLoss(800)(made[None], wanted[None])), abs=1e-4)
     assert result.mean("mel") == pytest.approx(sum(result.values["mel"]) / 3)
 
 
@@ -52,14 +52,14 @@ def test_files_are_measured_on_what_comes_back_of_them(data):
 def test_the_rate_of_gaussian_latents_is_their_divergence_in_bits(data, name):
     """Of either convention, from mean m and deviation s of each latent: (m² + s² - 1) / 2 - ln s nats."""
     model = autoencoder(name)
-    found = evaluate(model, [f"{data}/0.wav"], quiet=True).latents
+    statistics = evaluate(model, [f"{data}/0.wav"], quiet=True).latents
     wave = torch.from_numpy(audio.read(f"{data}/0.wav").samples)[None]
     mean, deviation, _ = model.bottleneck.distribution(model.encoder(wave))
     nats = ((mean.square() + deviation.square() - 1) / 2 - deviation.log()).sum(1).mean()
-    assert found.kl_rate == pytest.approx(float(nats) / math.log(2) * 800 / model.hop, rel=1e-4)
-    assert found.mean == pytest.approx(float(mean.mean()), abs=1e-5)
-    assert found.deviation == pytest.approx(float(mean.std(correction=0)), rel=1e-4)
-    assert found.deviations == pytest.approx(mean[0].std(1, correction=0).tolist(), rel=1e-4)
+    assert statistics.kl_rate == pytest.approx(float(nats) / math.log(2) * 800 / model.hop, rel=1e-4)
+    assert statistics.mean == pytest.approx(float(mean.mean()), abs=1e-5)
+    assert statistics.deviation == pytest.approx(float(mean.std(correction=0)), rel=1e-4)
+    assert statistics.deviations == pytest.approx(mean[0].std(1, correction=0).tolist(), rel=1e-4)
 
 
 @torch.no_grad()

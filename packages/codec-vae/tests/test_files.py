@@ -29,11 +29,11 @@ def test_a_file_comes_back_as_the_model_makes_it_and_of_its_length(tmp_path, nam
     codec.decode_file(model, tmp_path / "song.latents", tmp_path / "back.wav")
     codec.reconstruct_file(model, source, tmp_path / "same.wav")
     whole = torch.from_numpy(audio.read(source).samples)[None]
-    found = stored.load(tmp_path / "song.latents")
-    assert found.is_codes is codes and found.samples == samples
-    assert found.facts == {"source_rate": 800, "source_channels": 2}
+    latents = stored.load(tmp_path / "song.latents")
+    assert latents.is_codes is codes and latents.samples == samples
+    assert latents.facts == {"source_rate": 800, "source_channels": 2}
     if not codes:
-        close(torch.from_numpy(found.values), model.encode(whole)[0], 1e-5)
+        close(torch.from_numpy(latents.values), model.encode(whole)[0], 1e-5)
     back = torch.from_numpy(audio.read(tmp_path / "back.wav").samples)
     assert back.shape == (2, samples)
     # 16 bits round what is written
@@ -55,9 +55,9 @@ def test_any_rate_and_number_of_channels_is_converted_and_said(tmp_path, capsys,
     codec.encode_file(autoencoder("oobleck"), source, tmp_path / "song.latents")
     err = capsys.readouterr().err
     assert remark in err and bool(err) is bool(remark)
-    found = stored.load(tmp_path / "song.latents")
-    assert (found.samples, found.channels) == (1000 * 800 // rate, 2)
-    assert found.facts == {"source_rate": rate, "source_channels": channels}
+    latents = stored.load(tmp_path / "song.latents")
+    assert (latents.samples, latents.channels) == (1000 * 800 // rate, 2)
+    assert latents.facts == {"source_rate": rate, "source_channels": channels}
 
 
 def test_latents_are_means_and_drawn_by_seed_with_noise_of_each_file_s_own(tmp_path):
@@ -125,8 +125,8 @@ def test_a_batch_goes_on_where_it_was_and_refuses_what_is_not_asked_for(tmp_path
     assert run(model=autoencoder("oobleck")).code == 2
     assert "was encoded by model" in capsys.readouterr().err
     assert run(codes=True, force=True)[:2] == (2, 0)
-    found = [item.relative for item in codec.find_latents([str(tmp_path / "out")])]
-    assert found == [Path("album/two.latents"), Path("one.latents")]
+    places = [item.relative for item in codec.find_latents([str(tmp_path / "out")])]
+    assert places == [Path("album/two.latents"), Path("one.latents")]
 
 
 def test_names_of_results_are_checked_before_the_work(tmp_path):

@@ -179,16 +179,16 @@ def in_diffusers(state, blocks):
     parts = {"encoder": (*units, "snake1", "conv1"), "decoder": ("snake1", "conv_t1", *units)}
     renamed = {}
     for name, values in state.items():
-        side, _, at, *rest = name.split(".")
+        side, _, at, *leaf = name.split(".")
         path = [side, whole.get(int(at), f"block.{int(at) - 1}")]
         if int(at) not in whole:
-            path.append(parts[side][int(rest[1])])
-            rest = rest[2:]
+            path.append(parts[side][int(leaf[1])])
+            leaf = leaf[2:]
             if path[-1] in units:
-                path.append(("snake1", "conv1", "snake2", "conv2")[int(rest[1])])
-                rest = rest[2:]
-        snake = rest[-1] in ("alpha", "beta")
-        renamed[".".join([*path, *rest])] = values[None, :, None] if snake else values
+                path.append(("snake1", "conv1", "snake2", "conv2")[int(leaf[1])])
+                leaf = leaf[2:]
+        snake = leaf[-1] in ("alpha", "beta")
+        renamed[".".join([*path, *leaf])] = values[None, :, None] if snake else values
     return renamed
 
 
@@ -369,6 +369,6 @@ def test_mangled_tensors_are_one_line(stored_case, kind, layout):
     names = {values.ndim: name for name, values in state.items()} | {9: "bottleneck.quantizer.layers.0._codebook.embed"}
 
     def convert(tensors):
-        return original.filled(original.found(Path("file"), tensors), settled)
+        return original.filled(original.checkpoint_of(Path("file"), tensors), settled)
 
     refuses_mangled(state, names.values(), kind, convert)

@@ -37,8 +37,11 @@ def test_whole_recordings_are_what_encoding_gives(tmp_path, songs):
     }
     assert items.find(out) == [out / "album/a.safetensors", out / "b.safetensors"]
     for name in ("b", "album/a"):
-        found, wanted = items.read(out / f"{name}.safetensors", model), stored.encode_file(model, f"{songs}/{name}.wav")
-        assert np.array_equal(found.values, wanted.values) and found.samples == wanted.samples
+        latents, wanted = (
+            items.read(out / f"{name}.safetensors", model),
+            stored.encode_file(model, f"{songs}/{name}.wav"),
+        )
+        assert np.array_equal(latents.values, wanted.values) and latents.samples == wanted.samples
     assert items.read_facts(out / "album/a.safetensors") == {
         "relpath": "album/a.wav",
         "source_rate": 1600,
@@ -63,14 +66,14 @@ def test_items_of_equal_length_hold_all_of_a_recording_and_tell_what_is_padding(
     assert names == ["a-0000.safetensors", "a-0001.safetensors", "a-0002.safetensors"] + [
         f"b-000{at}.safetensors" for at in range(2)
     ]
-    found, facts = items.read(out / "b-0001.safetensors", model), items.read_facts(out / "b-0001.safetensors")
-    assert (found.frames, found.samples) == (100, 200)
+    latents, facts = items.read(out / "b-0001.safetensors", model), items.read_facts(out / "b-0001.safetensors")
+    assert (latents.frames, latents.samples) == (100, 200)
     assert facts["padding_mask"] == [1] * 25 + [0] * 75
     assert facts["timestamps"] == [0.8, 1.0] and (facts["seconds_start"], facts["seconds_total"]) == (1, 2)
     part = torch.zeros(1, 2, 800)
     part[..., :200] = torch.from_numpy(audio.read(f"{songs}/b.wav").samples[:, 800:])
-    close(torch.from_numpy(found.values), model.encode(part)[0], 1e-5)
-    assert stored.decode(model, found).shape == (2, 200)
+    close(torch.from_numpy(latents.values), model.encode(part)[0], 1e-5)
+    assert stored.decode(model, latents).shape == (2, 200)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +113,8 @@ def test_the_layout_of_stable_audio_tools(tmp_path, songs):
     assert np.load(path).dtype == np.float16 and np.load(path).shape == (3, 100)
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["path"] == f"{songs}/b.wav" and facts["relpath"] == "b.wav" and sum(facts["padding_mask"]) == 25
-    found = items.read(path, model)
-    assert found.samples == 200 and "padding_mask" not in found.facts
+    latents = items.read(path, model)
+    assert latents.samples == 200 and "padding_mask" not in latents.facts
     assert [item.file.name for item in codec.find_latents([str(out)])] == [each.name for each in items.find(out)]
     with pytest.raises(InputError, match=r"0000000010001\.npy: was encoded by model"):
         items.read(path, autoencoder("patched"))
@@ -125,9 +128,9 @@ def test_arrays_of_stable_audio_tools_itself_are_read(tmp_path):
     np.save(path, codes)
     assert items.read(path, model).samples == 80
     path.with_suffix(".json").write_text(json.dumps({"padding_mask": [1] * 7 + [0] * 3, "prompt": "a bird"}))
-    found = items.read(path, model)
-    assert found.is_codes and np.array_equal(found.values, codes)
-    assert found.samples == 56 and found.facts == {"prompt": "a bird"}
+    latents = items.read(path, model)
+    assert latents.is_codes and np.array_equal(latents.values, codes)
+    assert latents.samples == 56 and latents.facts == {"prompt": "a bird"}
     codec.decode_file(model, path, tmp_path / "bird.wav")
     assert audio.info(tmp_path / "bird.wav").frames == 56
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from audio_codec_vae import model_config
 from audio_codec_vae.models.autoencoder import Autoencoder
-from audio_codec_vae.original import filled, found
+from audio_codec_vae.original import checkpoint_of, filled
 from audio_codec_vae.prepare import prepared
 from audio_core import chunk
 from audio_core.files import InputError
@@ -59,7 +59,7 @@ def test_wrong_recordings_are_one_clear_line(model):
 def chunked(stored_case):
     case = stored_case("chunked")
     data = {"model_type": "autoencoder", **{key: case.config[key] for key in ("sample_rate", "model")}}
-    return case, filled(found("case", case.state()), model_config.understood(data).model)
+    return case, filled(checkpoint_of("case", case.state()), model_config.understood(data).model)
 
 
 def pasted(run, x, size, overlap, unit, ratio):

@@ -49,8 +49,8 @@ def test_the_filter_bank_equals_the_original(stored_case):
     prototype = case.outputs["pqmf_prototype"].numpy()
     begin = (taps - len(prototype)) // 2
     phase = np.cos(np.pi / 32 * (np.arange(len(prototype)) - len(prototype) // 2) + np.pi / 4)
-    found = filters.bank_filters(16, 100)[0, begin : begin + len(prototype)]
-    assert abs(found - 2 * prototype * phase).max() < 1e-8
+    taps = filters.bank_filters(16, 100)[0, begin : begin + len(prototype)]
+    assert abs(taps - 2 * prototype * phase).max() < 1e-8
 
 
 # --- filters -------------------------------------------------------------------------------------------------------
@@ -67,8 +67,8 @@ def test_the_filter_bank_equals_the_original(stored_case):
 )
 def test_wavelets_are_the_published_ones(name, lows):
     analysis, _, synthesis, _ = filters.wavelet_filters(name)
-    for found, wanted in zip((analysis, synthesis[synthesis.nonzero()[0][0] :]), lows, strict=True):
-        assert found[: len(wanted)] == pytest.approx(wanted, abs=1e-7)
+    for taps, wanted in zip((analysis, synthesis[synthesis.nonzero()[0][0] :]), lows, strict=True):
+        assert taps[: len(wanted)] == pytest.approx(wanted, abs=1e-7)
 
 
 @pytest.mark.parametrize(("bands", "attenuation"), [(2, 100), (4, 40), (8, 60), (32, 100)])
@@ -83,10 +83,10 @@ def test_prototypes_equal_those_of_scipy(bands, attenuation):
         return abs(np.convolve(taps, taps[::-1])[len(taps) - 1 :: 2 * bands][1:]).max()
 
     wanted = prototype(float(optimize.fmin(leakage, 1 / bands, disp=0)[0]))
-    found = filters.bank_filters(bands, attenuation)[0]
-    begin = (len(found) - len(wanted)) // 2
+    taps = filters.bank_filters(bands, attenuation)[0]
+    begin = (len(taps) - len(wanted)) // 2
     phase = np.cos(np.pi / 2 / bands * (np.arange(len(wanted)) - len(wanted) // 2) + np.pi / 4)
-    assert abs(found[begin : begin + len(wanted)] - 2 * wanted * phase).max() < 1e-12
+    assert abs(taps[begin : begin + len(wanted)] - 2 * wanted * phase).max() < 1e-12
 
 
 # --- round trips ---------------------------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ def test_taae_equals_the_original(stored_case, window, suffix):
         (encoder, "encoder.", "x0", "x0.pre_bottleneck"),
         (decoder, "decoder.", "z0", "z0.decoded"),
     ):
-        found = loaded(model, case, prefix)(case.inputs[x])
-        close(found, case.outputs[name + suffix], case.tolerance(name + suffix))
+        output = loaded(model, case, prefix)(case.inputs[x])
+        close(output, case.outputs[name + suffix], case.tolerance(name + suffix))
 
 
 # --- lengths and receptive fields ----------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_attention_within_a_window_has_gradients_at_the_ends():
     assert x.grad.isfinite().all() and (x.grad.abs().amax(-1) > 0).all()
 
 
-# --- the rest ------------------------------------------------------------------------------------------------------
+# --- attention and reflections ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["seanet_lstm", "taae", "taae_conformer"])

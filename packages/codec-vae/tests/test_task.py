@@ -69,11 +69,11 @@ def recipe_of(case: Case, **adversary) -> Recipe:
 NAMES = (("discriminator.discriminators.discriminators.", "resolutions."), ("convs.", "layers."), ("conv_post", "last"))
 
 
-def our_name(theirs: str) -> str:
+def our_name(name: str) -> str:
     """Of a parameter of the discriminator, with weight norm in the original's layout."""
     for old, new in (*NAMES, (".conv.", ".")):
-        theirs = theirs.replace(old, new)
-    return theirs
+        name = name.replace(old, new)
+    return name
 
 
 def of_the_case(case: Case, **adversary) -> task.Coding:
@@ -278,8 +278,8 @@ def test_the_divergence_counts_from_its_second_epoch_on():
     for at in range(6):
         torch.manual_seed(0)
         values = work.step(batch(), at)
-        rest = values["total"] - values["spectral"] - values["sides"]
-        assert float(rest) == pytest.approx(min(1.0, at // 2 / 2) * float(values["kl"]), rel=1e-3, abs=1e-5)
+        divergence = values["total"] - values["spectral"] - values["sides"]
+        assert float(divergence) == pytest.approx(min(1.0, at // 2 / 2) * float(values["kl"]), rel=1e-3, abs=1e-5)
 
 
 def test_accumulated_parts_equal_a_large_batch():

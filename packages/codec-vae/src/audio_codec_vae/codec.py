@@ -86,11 +86,11 @@ def announced(model: Autoencoder, source: str | Path, quiet: bool = False) -> au
 
 def find_latents(inputs: Sequence[str]) -> list[Found]:
     """Files of latents, or of a folder those of the first kind that it holds: .latents, .safetensors, .npy."""
-    found: list[Found] = []
+    files: list[Found] = []
     for name in inputs:
         kinds = (ENDING, *items.ENDINGS) if Path(name).is_dir() else ()
-        found += batch.find(name, next((each for each in kinds if find_audio(name, each)), ENDING))
-    return found
+        files += batch.find(name, next((each for each in kinds if find_audio(name, each)), ENDING))
+    return files
 
 
 def jobs(sources: Sequence[Found], out: Path | None, ending: str, force: bool = False) -> list[Job]:
@@ -109,8 +109,8 @@ def stale_latents(model: Autoencoder, codes: bool) -> Callable[[Path], str]:
     """For `batch.run`: what a file of latents that is there holds in place of what is asked for."""
 
     def stale(path: Path) -> str:
-        found = stored.load(path, model.fingerprint())
+        latents = stored.load(path, model.fingerprint())
         kinds = ("latents", "codes")
-        return "" if found.is_codes == codes else f"holds {kinds[found.is_codes]}, not {kinds[codes]}"
+        return "" if latents.is_codes == codes else f"holds {kinds[latents.is_codes]}, not {kinds[codes]}"
 
     return stale

@@ -105,14 +105,14 @@ class LoudStretches:
         self.damaged: set[str] = set()  # named once
 
     def __getitem__(self, index: int) -> Tensor:
-        stretch, _, rng = self._found(index)
+        stretch, _, rng = self._drawn(index)
         return tensor(self.augment(stretch, rng))
 
     def name(self, index: int) -> str:
         """The file and the second of a sample, for messages."""
-        return self._found(index)[1]
+        return self._drawn(index)[1]
 
-    def _found(self, index: int) -> tuple[audio.Samples, str, np.random.Generator]:
+    def _drawn(self, index: int) -> tuple[audio.Samples, str, np.random.Generator]:
         """The stretch (C, T) of a sample, its name, and the generator for what is done with it."""
         rng = np.random.default_rng((self.seed, index))
         at = shuffled(index, len(self.items), self.seed)

@@ -58,10 +58,10 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 def find(folder: str | Path) -> list[Path]:
     """The tensors of all items below a folder, sorted. A folder has one layout; .safetensors are looked for first."""
-    found = next((paths for ending in ENDINGS if (paths := find_audio(folder, ending))), None)
-    if found is None:
+    files = next((paths for ending in ENDINGS if (paths := find_audio(folder, ending))), None)
+    if files is None:
         raise InputError(f"{folder}: holds no latents; known are files that end in {' and '.join(ENDINGS)}")
-    return found
+    return files
 
 
 def read(path: str | Path, model: Autoencoder) -> Latents:

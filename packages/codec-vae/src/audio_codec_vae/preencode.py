@@ -74,8 +74,8 @@ def preencode(
         encoder.encode(source, names[source], targets)
 
     def stale(path: Path) -> str:
-        found = items.read_facts(path).get("relpath", "an unknown recording")
-        return "" if found == owners[path] else f"is of {found}, not of {owners[path]}"
+        recording = items.read_facts(path).get("relpath", "an unknown recording")
+        return "" if recording == owners[path] else f"is of {recording}, not of {owners[path]}"
 
     _claim(out, encoder.details(), force)
     return batch.run(jobs, work, force, quiet, stale)
@@ -84,8 +84,8 @@ def preencode(
 def _claim(out: Path, details: Mapping[str, Any], force: bool) -> None:
     """Write the settings, which latents that are there must share. All processes would write the same."""
     path = out / items.DETAILS
-    if path.exists() and not force and (found := read_json(path)) != details:
-        names = [name for name in details if not isinstance(found, dict) or found.get(name) != details[name]]
+    if path.exists() and not force and (written := read_json(path)) != details:
+        names = [name for name in details if not isinstance(written, dict) or written.get(name) != details[name]]
         others = f"{out}: holds latents of other settings ({', '.join(names) or 'more of them'})"
         raise InputError(f"{others}; give another folder, or --force to make all again")
     if force or not path.exists():

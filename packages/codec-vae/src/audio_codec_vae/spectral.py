@@ -64,7 +64,7 @@ class STFTLoss(nn.Module):
     magnitude      mean |X - Y|
     phase          mean |Zx - Zy| / ((|Zx| + |Zy|) / 2 + 1e-7), Z the complex spectra
 
-    The settings' weights of these terms are theirs. Y, whose norm divides the first, is the settings' `divide_by`.
+    The settings hold the weights of these terms. Y, whose norm divides the first, is their `divide_by`.
     """
 
     def __init__(self, settings: Spectral, window: int):

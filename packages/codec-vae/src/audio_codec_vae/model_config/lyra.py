@@ -133,7 +133,7 @@ class STFT:
 
 @dataclass(frozen=True)
 class LaterTraining:
-    """What all later revisions have; the rest is about their logs."""
+    """What all later revisions have; their other settings are about logs."""
 
     learning_rate: float = 1e-4
     lr_scheduler: Schedule = Schedule()

@@ -57,8 +57,8 @@ def bank_filters(bands: int, attenuation: int) -> np.ndarray:
     cutoff = _simplex_search(lambda cutoff: _leakage(_prototype(cutoff, attenuation), bands), 1 / bands)
     taps = len(_prototype(cutoff, attenuation))
     filters = modulated(bands, taps, _beta(attenuation), cutoff / math.pi)
-    rest = (1 << (taps - 1).bit_length()) - taps
-    return np.pad(filters, ((0, 0), (rest // 2, rest - rest // 2)))
+    spare = (1 << (taps - 1).bit_length()) - taps
+    return np.pad(filters, ((0, 0), (spare // 2, spare - spare // 2)))
 
 
 def _prototype(cutoff: float, attenuation: int) -> np.ndarray:

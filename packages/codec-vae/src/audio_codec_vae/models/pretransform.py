@@ -86,10 +86,12 @@ class Wavelet(Pretransform):
         x, channels = audio, self.channels
         self._check(audio.shape[-1] // self.ratio)
         for _ in range(self.levels):
-            low, rest = x[:, :channels], x[:, channels:]
+            low, details = x[:, :channels], x[:, channels:]
             low = F.conv1d(F.pad(low, (self.half, self.half), mode="reflect"), self.analysis.to(low), stride=2)
-            rest = rest.reshape(len(x), -1, channels, low.shape[-1], 2).permute(0, 1, 4, 2, 3)  # (B, bands, 2, C, L)
-            x = torch.cat([low, rest.flatten(1, 3)], 1)
+            details = details.reshape(len(x), -1, channels, low.shape[-1], 2).permute(
+                0, 1, 4, 2, 3
+            )  # (B, bands, 2, C, L)
+            x = torch.cat([low, details.flatten(1, 3)], 1)
         return x
 
     @full_precision
@@ -97,13 +99,15 @@ class Wavelet(Pretransform):
         x, channels = frames, self.channels
         self._check(frames.shape[-1])
         for _ in range(self.levels):
-            low, rest = x[:, : 2 * channels], x[:, 2 * channels :]
+            low, details = x[:, : 2 * channels], x[:, 2 * channels :]
             low = low.unflatten(1, (2, channels)).permute(0, 2, 3, 1).flatten(2)  # (B, C, 2 L)
             low = F.pad(low, (self.margin, self.margin), mode="reflect")
             low = low.unflatten(2, (-1, 2)).permute(0, 3, 1, 2).flatten(1, 2)  # (B, 2 C, L + margin)
             low = F.conv_transpose1d(low, self.synthesis.to(low), stride=2, padding=self.half)
-            rest = rest.reshape(len(x), -1, 2, channels, x.shape[-1]).permute(0, 1, 3, 4, 2)  # (B, bands, C, L, 2)
-            x = torch.cat([low[..., self.margin - 1 : -self.margin], rest.flatten(3).flatten(1, 2)], 1)
+            details = details.reshape(len(x), -1, 2, channels, x.shape[-1]).permute(
+                0, 1, 3, 4, 2
+            )  # (B, bands, C, L, 2)
+            x = torch.cat([low[..., self.margin - 1 : -self.margin], details.flatten(3).flatten(1, 2)], 1)
         return x
 
     def _check(self, frames: int) -> None:

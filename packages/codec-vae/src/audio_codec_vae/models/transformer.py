@@ -136,9 +136,9 @@ def near_attention(q: Tensor, k: Tensor, v: Tensor, left: int, right: int) -> Te
     heads, time = q.shape[1], q.shape[2]
     size = max(left + right, 16)
     count = -(-time // size)
-    rest, reached = count * size - time, left + size + right
-    q = F.pad(q, (0, 0, 0, rest)).unflatten(2, (count, size)).flatten(0, 1)  # (B H, N, size, D)
-    k, v = (F.pad(each, (0, 0, left, rest + right)).unfold(2, reached, size).flatten(0, 1).mT for each in (k, v))
+    missing, reached = count * size - time, left + size + right
+    q = F.pad(q, (0, 0, 0, missing)).unflatten(2, (count, size)).flatten(0, 1)  # (B H, N, size, D)
+    k, v = (F.pad(each, (0, 0, left, missing + right)).unfold(2, reached, size).flatten(0, 1).mT for each in (k, v))
     ahead = torch.arange(reached, device=q.device) - torch.arange(size, device=q.device)[:, None]
     near = (ahead >= 0) & (ahead <= left + right)  # (size, reached)
     key = torch.arange(count, device=q.device)[:, None] * size + torch.arange(reached, device=q.device) - left

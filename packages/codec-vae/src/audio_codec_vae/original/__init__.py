@@ -23,7 +23,7 @@ from .. import model_config
 from ..config import AutoencoderConfig, SEANetEncoderConfig
 from ..model_config import ModelConfig, descript, lyra
 from ..models.autoencoder import Autoencoder
-from .files import Checkpoint, found, read
+from .files import Checkpoint, checkpoint_of, read
 from .names import CONSTANT, SHIFT, joined, our_name
 
 _CONFIGS = (".json", ".yaml", ".yml")
@@ -139,7 +139,7 @@ def _in_order(stated: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
 def filled(checkpoint: Checkpoint, settled: AutoencoderConfig) -> Autoencoder:
     """The model with these weights. Each must have its place, and each place its weight."""
     path = checkpoint.path
-    theirs: dict[str, str] = {}
+    published_names: dict[str, str] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in checkpoint.state.items():
         if CONSTANT.fullmatch(name) or (settled.pretransform and name.startswith("pretransform.")):
@@ -149,9 +149,9 @@ def filled(checkpoint: Checkpoint, settled: AutoencoderConfig) -> Autoencoder:
                 raise InputError(f"{path}: {name} holds shifts of a norm, which these networks have not")
             continue
         ours = our_name(name, checkpoint.program, settled)
-        if ours in theirs:
-            raise InputError(f"{path}: holds {name} twice, once as {theirs[ours]}")
-        theirs[ours] = name
+        if ours in published_names:
+            raise InputError(f"{path}: holds {name} twice, once as {published_names[ours]}")
+        published_names[ours] = name
         # diffusers' Snake has the shape (1, C, 1), as DAC's.
         squeezed = checkpoint.program == "diffusers" and ours.endswith((".alpha", ".beta"))
         state[ours] = (tensor.flatten() if squeezed else tensor).float()
@@ -165,7 +165,9 @@ def filled(checkpoint: Checkpoint, settled: AutoencoderConfig) -> Autoencoder:
         fitted = fit_weight_norm(joined(state, settled.bottleneck), empty)
     except (RuntimeError, IndexError, KeyError):  # too few axes, parts that do not join, a missing layer
         raise InputError(f"{path}: has weights in shapes that no network has") from None
-    _expect_all(path, fitted, {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}, theirs)
+    _expect_all(
+        path, fitted, {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}, published_names
+    )
     with Undrawn():
         model = Autoencoder(settled)
     model.load_state_dict(fitted)
@@ -173,17 +175,17 @@ def filled(checkpoint: Checkpoint, settled: AutoencoderConfig) -> Autoencoder:
 
 
 def _expect_all(
-    path: Path, state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], theirs: Mapping[str, str]
+    path: Path, state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], published_names: Mapping[str, str]
 ) -> None:
     missing = [_shown(name) for name in expected if name not in state]
-    unknown = [theirs.get(name, _shown(name)) for name in state if name not in expected]
+    unknown = [published_names.get(name, _shown(name)) for name in state if name not in expected]
     if missing or unknown:
         lists = ((missing, "are missing"), (unknown, "are unknown"))
         wrong = " and ".join(f"{len(names)} tensors {what} ({shortened(names)})" for names, what in lists if names)
         raise InputError(f"{path}: does not fit its configuration: {wrong}")
     for name, shape in expected.items():
         if tuple(state[name].shape) != shape:
-            given = f"{theirs.get(name, _shown(name))} has the shape {tuple(state[name].shape)}"
+            given = f"{published_names.get(name, _shown(name))} has the shape {tuple(state[name].shape)}"
             raise InputError(f"{path}: does not fit its configuration: {given}, expected {shape}")
 
 
@@ -192,4 +194,4 @@ def _shown(name: str) -> str:
     return re.sub(r"parametrizations\.weight\.original([01])", lambda match: "weight_" + "gv"[int(match[1])], name)
 
 
-__all__ = ["convert", "filled", "found", "summary"]
+__all__ = ["checkpoint_of", "convert", "filled", "summary"]

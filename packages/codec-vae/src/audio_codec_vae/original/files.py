@@ -57,10 +57,10 @@ def read(path: Path) -> Checkpoint:
         files = sorted(each.name for each in path.iterdir() if each.suffix in (".ckpt", ".pt", ".pth", ".safetensors"))
         hint = f"; it holds {shortened(files)}" if files else ""
         raise InputError(f"{path}: is a folder, and a checkpoint is a file{hint}")
-    return found(path, read_contents(path, lambda names: _taken(path, names)))
+    return checkpoint_of(path, read_contents(path, lambda names: _taken(path, names)))
 
 
-def found(path: Path, contents: Any) -> Checkpoint:
+def checkpoint_of(path: Path, contents: Any) -> Checkpoint:
     """The autoencoder in the contents of a checkpoint."""
     tensors = named_tensors(contents, path)
     place, program = _place(path, tensors)

@@ -85,23 +85,23 @@ def _of_diffusers(name: str, blocks: int) -> str:
     side, *path = name.split(".")
     try:
         if path[0] == "block":
-            _, at, part, *rest = path
+            _, at, part, *leaf = path
             numbers = [int(at) + 1, _BLOCKS[side][part]]
             if part.startswith("res_unit"):
-                layer, *rest = rest
+                layer, *leaf = leaf
                 numbers.append(_LAYERS[layer])
         else:
-            part, *rest = path
+            part, *leaf = path
             numbers = [{"conv1": 0, "snake1": blocks + 1, "conv2": blocks + 2}[part]]
     except (KeyError, ValueError, IndexError):
         return name  # which no model has
-    return ".".join([side, *(f"layers.{number}" for number in numbers), *rest])
+    return ".".join([side, *(f"layers.{number}" for number in numbers), *leaf])
 
 
 # --- numbers in another form -------------------------------------------------------------------------------
 
 _BOOK = re.compile(r"bottleneck\.quantizer\.layers\.(\d+)\._codebook\.(embed|embed_avg|cluster_size|initted)")
-_OURS = {"embed": "codebooks", "embed_avg": "sums", "cluster_size": "counts", "initted": "started"}
+_BUFFERS = {"embed": "codebooks", "embed_avg": "sums", "cluster_size": "counts", "initted": "started"}
 
 
 def joined(state: Mapping[str, Tensor], bottleneck: Any) -> dict[str, Tensor]:
@@ -109,15 +109,15 @@ def joined(state: Mapping[str, Tensor], bottleneck: Any) -> dict[str, Tensor]:
     if not isinstance(bottleneck, RVQConfig):
         return {**state}
     books: dict[str, dict[int, Tensor]] = {}
-    rest = {}
+    joined_state = {}
     for name, tensor in state.items():
         match = _BOOK.fullmatch(name)
         if match:
             books.setdefault(match[2], {})[int(match[1])] = tensor
         else:
-            rest[name] = tensor
-    for theirs, layers in books.items():
+            joined_state[name] = tensor
+    for kind, layers in books.items():
         parts = [layers[at].reshape(layers[at].shape[1:]) for at in range(len(layers))]  # of one head each
         stacked = torch.stack(parts)
-        rest[f"bottleneck.quantizer.{_OURS[theirs]}"] = stacked.bool() if theirs == "initted" else stacked
-    return rest
+        joined_state[f"bottleneck.quantizer.{_BUFFERS[kind]}"] = stacked.bool() if kind == "initted" else stacked
+    return joined_state
