@@ -14,7 +14,7 @@ import copy
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from tools.bench.timing import best, shown, snr_db
 
 SECONDS = 6
 RECIPES = {"Oobleck, stereo": "oobleck-44k", "LyraCodec, stereo": "lyra", "DAC, mono": "dac-44k"}
+Words = Sequence[object]
 DESCRIPT = "descript-audio-codec==1.0.0"
 
 
@@ -135,7 +136,7 @@ with soundfile.SoundFile(sys.argv[1]) as source, torch.inference_mode():
 """
 
 
-def reconstructed(words: Sequence[object], model: Autoencoder, seconds: float, folder: Path) -> Cost:
+def reconstructed(program: Callable[[Path, Path], Words], model: Autoencoder, seconds: float, folder: Path) -> Cost:
     """The cost of a program that takes a file of noise to another file."""
     source, out = folder / "noise.wav", folder / "out.wav"
     second = noise(model, 1)
@@ -143,7 +144,7 @@ def reconstructed(words: Sequence[object], model: Autoencoder, seconds: float, f
         for _ in range(round(seconds)):
             writer.write(second)
     try:
-        return cost(*words[:-1], *([source, words[-1], out] if words[-1] else [source, out]))
+        return cost(*program(source, out))
     finally:
         source.unlink()
         out.unlink(missing_ok=True)
@@ -153,7 +154,11 @@ def files(hours: float) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         print("files of noise to latents and back: whole processes")
-        own = [sys.executable, "-m", "audio_codec_vae", "reconstruct", "--quiet", "--model"]
+
+        def own(bundle: str, source: Path, out: Path) -> Words:
+            words = [sys.executable, "-m", "audio_codec_vae", "reconstruct", source, "-o", out]
+            return [*words, "--model", folder / bundle, "--quiet"]
+
         for title, recipe, lengths in (
             ("Oobleck, stereo at 44.1 kHz", "oobleck-44k", [10, 60]),
             ("the small recipe's, mono at 16 kHz", "oobleck-16k-small", [10, 60, *([3600 * hours] if hours else [])]),
@@ -163,7 +168,7 @@ def files(hours: float) -> None:
             PACKAGE.save(model, folder / recipe, "# Random weights")
             peaks = []
             for seconds in lengths:
-                used = reconstructed([*own, folder / recipe, "-o"], model, seconds, folder)
+                used = reconstructed(partial(own, recipe), model, seconds, folder)
                 peaks.append(used.megabytes)
                 print(f"  {title}, {seconds:g} s: {used.seconds:.1f} CPU s, {used.megabytes:.0f} MB", flush=True)
             if len(peaks) > 1:
@@ -176,7 +181,7 @@ def files(hours: float) -> None:
 def beside_descript(own: Cost, model: Autoencoder, folder: Path) -> None:
     try:
         python = python_with(DESCRIPT, "julius")  # one of its requirements; its own import may need the stand-in
-        other = reconstructed([python, "-c", DESCRIPT_COMMAND, None], model, 10, folder)
+        other = reconstructed(lambda *paths: [python, "-c", DESCRIPT_COMMAND, *paths], model, 10, folder)
     except (OSError, RuntimeError) as error:
         print(f"{DESCRIPT} is not measured: {error}")
         return

@@ -30,6 +30,11 @@ FLAGS = {
 SETS = {"describe", "evaluate"}  # a package may add what its data and its protocol need
 
 
+def test_every_package_holds_a_model():
+    """Tests of what lies in wheels are over these."""
+    assert SHIPPING == FAMILY
+
+
 def every(names: list[Package]) -> Any:
     return pytest.mark.parametrize("package", names, ids=[package.name for package in names])
 

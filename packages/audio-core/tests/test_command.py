@@ -21,6 +21,17 @@ class Settings:
     name: str = "x"
 
 
+try:
+
+    @dataclass(frozen=True)
+    class Guarded:
+        size: int = 1
+        """Of what."""
+
+except ImportError:
+    pass
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """An importable package with two recipes."""
@@ -50,6 +61,10 @@ def test_the_field_table_shows_type_default_and_text():
         "      Samples a second.",
         "  name  (str, default x)",
     ]
+
+
+def test_the_field_table_has_texts_of_classes_in_any_block():
+    assert command.fields(Guarded).splitlines()[-1] == "      Of what."
 
 
 def test_the_field_table_begins_with_what_is_often_changed_and_cuts_long_defaults():

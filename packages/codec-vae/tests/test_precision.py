@@ -103,3 +103,10 @@ def test_a_processor_without_half_precision_is_told_so(tmp_path, monkeypatch, ca
     assert not (tmp_path / "song.latents").exists()
     with pytest.raises(InputError, match="cpu does not compute bf16"):
         folded(autoencoder("oobleck"), precision="bf16")
+
+
+def test_a_copy_of_half_precision_is_not_folded_again(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    half = folded(autoencoder("oobleck"), precision="bf16")
+    with pytest.raises(InputError, match="take the one that it was made of"):
+        folded(half)

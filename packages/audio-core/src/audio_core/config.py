@@ -357,9 +357,9 @@ def _classes(module: str) -> dict[str, ast.ClassDef]:
     classes: dict[str, ast.ClassDef] = {}
     bodies = [tree.body]
     for body in bodies:  # which grows; a walk over all nodes, expressions too, takes three times as long
-        blocks = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-        classes |= {node.name: node for node in blocks if isinstance(node, ast.ClassDef)}
-        bodies += [node.body for node in blocks]
+        classes |= {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+        for name in ("body", "orelse", "handlers", "finalbody"):
+            bodies += [part for node in body if isinstance(part := getattr(node, name, None), list)]
     return classes
 
 

@@ -26,7 +26,7 @@ from .recipe import Adversary, DACDiscriminator, EncodecDiscriminator, LyraDiscr
 def build(settings: Adversary, channels: int, rate: int) -> nn.Module:
     """The networks of a recipe, for audio (B, channels, T) at `rate`; they return a `DiscriminatorOutput`."""
     if isinstance(settings, EncodecDiscriminator):
-        return Resolutions(channels, settings)
+        return MultiResolutionSTFTDiscriminator(channels, settings)
     if isinstance(settings, DACDiscriminator):
         return dac(settings, channels, rate)
     if isinstance(settings, OobleckDiscriminator):
@@ -45,7 +45,7 @@ def _halving(inputs: int, width: int) -> list[nn.Module]:
 # --- EnCodec's -------------------------------------------------------------------------------------------
 
 
-class Resolutions(nn.Module):
+class MultiResolutionSTFTDiscriminator(nn.Module):
     """For each window a network over real and imaginary parts of the STFT, whose hop is a quarter and not centred.
 
     Each has five layers, weight-normed, with dilations 1, 2 and 4 over time in the second to fourth. Spectra are

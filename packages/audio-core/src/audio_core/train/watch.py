@@ -50,9 +50,12 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the thread that writes for TensorBoard."""
+        """End the thread that writes for TensorBoard, and the tracker's run; one that goes on is a new one there."""
         if self.board:
             self.board.close()
+        for tracker in self.run.accelerator.trackers:
+            tracker.finish()
+        self.run.accelerator.trackers = []
 
     def scalars(self, group: str, values: Mapping[str, float]) -> None:
         if not self.run.main:

@@ -105,8 +105,8 @@ def _projected(graph: Graph, part: DACRVQ, x: str) -> Encoded:
 def _entry(graph: Graph, part: DACRVQ, at: int, code: str) -> str:
     """A codebook's codes (B, F) -> its share of the latents (B, W, F)."""
     book = part.quantizer.quantizers[at]
-    found = graph.node("Gather", graph.constant(f"quantizer{at}.codebook", book.codebook.weight), code)
-    return graph.conv(f"quantizer{at}.out_proj", book.out_proj, graph.node("Transpose", found, perm=(0, 2, 1)))
+    entries = graph.node("Gather", graph.constant(f"quantizer{at}.codebook", book.codebook.weight), code)
+    return graph.conv(f"quantizer{at}.out_proj", book.out_proj, graph.node("Transpose", entries, perm=(0, 2, 1)))
 
 
 def _stacked(graph: Graph, codes: list[str]) -> str:
