@@ -31,8 +31,8 @@ def sample(
 ) -> Tensor:
     """The result (B, C, T), on the device and in the dtype of `noise`, which is where sampling starts.
 
-    `model(x, t)` gives velocity or v, guided where there is guidance; for v-ddim-cfgpp a pair, guided and unconditional.
-    `fresh` draws the noise of the steps. The result varies `init`, where it is given, by as much as
+    `model(x, t)` gives velocity or v, guided where there is guidance; for v-ddim-cfgpp a pair, guided and
+    unconditional. `fresh` draws the noise of the steps. The result varies `init`, where it is given, by as much as
     `settings.sigma_max` says. `shift` is the model's own. `callback` gets each step before it is taken; what it raises
     ends the sampling.
 
