@@ -1,6 +1,5 @@
 """Weights and settings of the originals for our modules."""
 
-import torch
 from audio_gen.config.backbones import DiTConfig
 from audio_gen.config.transformer import AttentionConfig, FeedForwardConfig, NormConfig, TransformerConfig
 
@@ -42,24 +41,3 @@ def dit_config(settings):
     settings = {name: value for name, value in settings.items() if name not in ELSEWHERE}
     own = {name: settings.pop(name) for name in [*settings] if name in DiTConfig.__dataclass_fields__}
     return DiTConfig(**own, transformer=transformer_config(settings))
-
-
-class V:
-    """v-prediction: x = alpha · clean + sigma · noise, v = alpha · noise - sigma · clean."""
-
-    def sigma(self, t):
-        return torch.sin(t * torch.pi / 2)
-
-    def denoised(self, x, output, t):
-        t = t[:, None, None] * torch.pi / 2
-        return t.cos() * x - t.sin() * output
-
-
-class Flow:
-    """Rectified flow: x = (1 - t) · clean + t · noise, v = noise - clean."""
-
-    def sigma(self, t):
-        return t
-
-    def denoised(self, x, output, t):
-        return x - t[:, None, None] * output

@@ -62,8 +62,9 @@ def test_conditions_are_assembled_as_by_the_original(original):
         each.load_state_dict(conditioner("number").state_dict())
     items = [{"seconds_start": 0, "seconds_total": 30}, {"seconds_start": [7], "seconds_total": 190.5}]
     keys = ["seconds_start", "seconds_total"]
-    found = assembled(model(items), keys, keys, (), keys[1:])
-    assert found.pop("input_concat_cond") is None
+    found = assembled(model(items), keys, keys, (), keys[1:], masks=True)
+    names = ("cross_attn_cond", "cross_attn_mask", "global_cond", "prepend_cond", "prepend_cond_mask")
+    assert tuple(sorted(found)) == names
     for name, value in found.items():
         close(value.float(), case.outputs[f"assembled_{name}"], 5e-6)
 
@@ -162,12 +163,14 @@ def test_conditions_without_masks_count_everywhere():
         "d": Condition(torch.randn(2, 5, 6), torch.ones(2, 6, dtype=torch.bool)),
         "e": Condition(torch.randn(2, 2, 6), torch.ones(2, 6, dtype=torch.bool)),
     }
-    found = assembled(conditions, ["a", "b", "c"], ["b", "c"], ["d", "e"])
+    keys = ["a", "b", "c"], ["b", "c"], ["d", "e"]
+    found = assembled(conditions, *keys, masks=True)
     assert found["cross_attn_cond"].shape == (2, 5, 4)
     assert found["cross_attn_mask"].tolist() == [[True] * 5, [True] * 4 + [False]]
     assert torch.equal(found["global_cond"], torch.cat([conditions["b"].value, conditions["c"].value[:, 0]], 1))
     assert found["input_concat_cond"].shape == (2, 7, 6)
-    assert found["prepend_cond"] is found["prepend_cond_mask"] is None
+    assert [*found] == ["cross_attn_cond", "cross_attn_mask", "global_cond", "input_concat_cond"]
+    assert [*assembled(conditions, *keys)] == ["cross_attn_cond", "global_cond", "input_concat_cond"]
     assert "a: has 3 tokens" in refused(assembled, conditions, (), ["a"])
 
 

@@ -7,11 +7,12 @@ from audio_core.weights import no_values
 from audio_gen.config.backbones import DiTConfig
 from audio_gen.config.guidance import Guidance
 from audio_gen.config.transformer import AttentionConfig, TransformerConfig
+from audio_gen.diffusion import objectives
 from audio_gen.models.dit import DiT
 from audio_gen.models.guidance import Guided
 from torch import nn
 
-from .originals import Flow, V, dit_config, loaded
+from .originals import dit_config, loaded
 
 CASES = ("dit_open_small", "dit_adaln_inpaint", "dit_prepend_gqa")
 PLAIN, GUIDED = 5e-6, 2e-5  # relative to the largest output
@@ -60,10 +61,10 @@ def test_outputs_equal_the_original(stored_case, name):
 def test_guided_outputs_equal_the_original(stored_case, name, output, guidance, negative):
     case = stored_case(name)
     model, x, t, conditions = stored(case)
-    objective = V() if case.config["kwargs"]["diffusion_objective"] == "v" else Flow()
+    objective = objectives.build(case.config["kwargs"]["diffusion_objective"])
     tokens = {name: case.inputs[f"negative_{name}"] for name in ("cross_attn_cond", "cross_attn_mask")}
     denoise = Guided(model, conditions, guidance, objective, tokens if negative else None)
-    close(denoise(x, t).output, case.outputs[output], GUIDED)
+    close(denoise(x, t), case.outputs[output], GUIDED)
 
 
 # --- published sizes -----------------------------------------------------------------------------------------

@@ -4,9 +4,8 @@ import pytest
 import torch
 from audio_core.testing import close
 from audio_gen.config.guidance import Guidance
+from audio_gen.diffusion.objectives import RectifiedFlow, V
 from audio_gen.models.guidance import Guided, dropped, guided
-
-from .originals import Flow, V
 
 EXACT = 1e-6
 
@@ -29,8 +28,8 @@ def tokens(batch=3):
 def called(guidance, conditions, negative=None, objective=None, **settings):
     """A recorder and what it gives under guidance for three items, at times 0.1, 0.5 and 0.9."""
     backbone, x = Recorder(), torch.randn(3, 8, 6)
-    denoise = Guided(backbone, conditions, guidance, objective or Flow(), negative, **settings)
-    return backbone, x, denoise(x, torch.tensor([0.1, 0.5, 0.9]))
+    denoise = Guided(backbone, conditions, guidance, objective or RectifiedFlow(), negative, **settings)
+    return backbone, x, denoise.pair(x, torch.tensor([0.1, 0.5, 0.9]))
 
 
 # --- the original's numbers ----------------------------------------------------------------------------------
@@ -42,7 +41,7 @@ def test_guidance_equals_the_original(stored_case, scale, share):
     case = stored_case("cfg")
     conditioned, unconditioned = case.inputs["cond"], case.inputs["uncond"]
     settings = Guidance(scale=scale, rescale=share)
-    y = guided(conditioned, unconditioned, settings, Flow(), torch.randn(2, 8, 6), torch.rand(2))
+    y = guided(conditioned, unconditioned, settings, RectifiedFlow(), torch.randn(2, 8, 6), torch.rand(2))
     close(y, case.outputs[f"cfg_{scale}" + (f"_phi_{share}" if share else "")], EXACT)
 
 
@@ -110,8 +109,8 @@ def test_what_cannot_be_guided_is_refused(conditions, negative, message):
 @pytest.mark.parametrize(
     ("objective", "interval", "inside"),
     [
-        (Flow(), (0.4, 0.95), [False, True, True]),
-        (Flow(), (0.0, 0.5), [True, True, False]),
+        (RectifiedFlow(), (0.4, 0.95), [False, True, True]),
+        (RectifiedFlow(), (0.0, 0.5), [True, True, False]),
         (V(), (0.16, 0.8), [False, True, False]),  # sigma is 0.156, 0.707 and 0.988
         (V(), (0.15, 0.7), [True, False, False]),
     ],
@@ -136,7 +135,7 @@ def pair():
     return *torch.randn(3, 2, 8, 6), torch.tensor([0.3, 0.8])
 
 
-@pytest.mark.parametrize("objective", [V(), Flow()])
+@pytest.mark.parametrize("objective", [V(), RectifiedFlow()])
 def test_projected_guidance_does_not_strengthen_the_estimate(objective):
     """What is added to the clean estimate stands at a right angle to it."""
     conditioned, unconditioned, x, t = pair()
@@ -153,7 +152,7 @@ def test_projected_guidance_does_not_strengthen_the_estimate(objective):
     close(added, 4 * (difference - share * clean), 1e-4)
 
 
-@pytest.mark.parametrize("objective", [V(), Flow()])
+@pytest.mark.parametrize("objective", [V(), RectifiedFlow()])
 def test_the_threshold_limits_the_difference_of_clean_estimates(objective):
     conditioned, unconditioned, x, t = pair()
     clean = [objective.denoised(x, output, t) for output in (conditioned, unconditioned)]
@@ -170,15 +169,15 @@ def test_padding_does_not_count():
     valid = torch.ones(2, 6, dtype=torch.bool)
     valid[:, 4:] = False
     settings = Guidance(scale=3, apg=0.8, norm_threshold=2.0)
-    whole = guided(conditioned, unconditioned, settings, Flow(), x, t, valid)
-    short = guided(*(each[..., :4] for each in (conditioned, unconditioned)), settings, Flow(), x[..., :4], t)
+    whole = guided(conditioned, unconditioned, settings, RectifiedFlow(), x, t, valid)
+    short = guided(*(each[..., :4] for each in (conditioned, unconditioned)), settings, RectifiedFlow(), x[..., :4], t)
     close(whole[..., :4], short)
 
 
 def test_the_deviation_of_silence_is_no_division_by_zero():
     zeros = torch.zeros(2, 8, 6)
     settings = Guidance(scale=3, rescale=0.7, apg=1, norm_threshold=1)
-    assert not guided(zeros, zeros, settings, Flow(), zeros, torch.zeros(2)).any()
+    assert not guided(zeros, zeros, settings, RectifiedFlow(), zeros, torch.zeros(2)).any()
 
 
 @pytest.mark.parametrize(

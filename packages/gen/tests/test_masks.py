@@ -55,6 +55,13 @@ def test_the_legacy_mask_is_soft_at_its_edges(case):
     assert torch.equal(soft, case.outputs["build_mask"])
     hard = masks.soft_mask(200, 40, 140)
     assert hard[40:140].eq(1).all() and hard.sum() == 100
+    assert masks.soft_mask(200, 40, 140, fade_in=50, fade_out=50)[40:140].max() > 0.99
+
+
+@pytest.mark.parametrize("fades", [(101, 0), (0, 101), (60, 41)])
+def test_fades_that_do_not_fit_are_refused(fades):
+    with pytest.raises(InputError, match=r"fade_in, fade_out: .* do not fit .* the 100 from start to end"):
+        masks.soft_mask(200, 40, 140, *fades)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,20 @@ def test_what_is_not_finite_ends_the_adaptive_solver(case):
         sample(broken, case.inputs["noise"], few_levels("k-dpm-adaptive"), drawn(case))
 
 
+def test_what_no_step_fits_ends_the_adaptive_solver(case):
+    """Outputs so far apart are refused at every size of the step, until it is too small to be added."""
+    calls = 0
+
+    def jumping(x, t):
+        nonlocal calls
+        calls += 1
+        return toy(x, t) + (0 if float(t[0]) > 0.9 else 1e12 * (-1) ** calls)
+
+    with pytest.raises(FloatingPointError, match=r"changes too abruptly at sigma \d.* take another sampler"):
+        sample(jumping, case.inputs["noise"], few_levels("k-dpm-adaptive"), drawn(case))
+    assert calls < 1000
+
+
 @pytest.mark.parametrize("to", [0.5, 0.0])
 def test_multistep_weights_integrate_the_lagrange_polynomials(to):
     sigmas = [20.0, 7.0, 3.0, 1.0]

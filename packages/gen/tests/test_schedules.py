@@ -8,6 +8,7 @@ import torch
 from audio_core.config import build
 from audio_core.files import InputError
 from audio_core.testing import close
+from audio_gen.config.guidance import default_guidance
 from audio_gen.config.sampling import FlowSampling, VSampling, default_sampling
 from audio_gen.config.timesteps import DistributionShiftConfig
 from audio_gen.diffusion import objectives, samplers_v, schedules
@@ -66,7 +67,7 @@ def test_a_shift_keeps_both_ends_and_takes_a_length_for_each_item(case):
 
 
 def test_alpha_and_sigma_of_v_lie_on_a_circle(case):
-    alpha, sigma = objectives.V().scales(case.inputs["t"])
+    alpha, sigma = (scale(case.inputs["t"]) for scale in (objectives.V().alpha, objectives.V().sigma))
     close(alpha, case.outputs["alphas"], EXACT)
     close(sigma, case.outputs["sigmas"], EXACT)
     back = [samplers_v.time_of(level) for level in (sigma / alpha).tolist()]
@@ -106,9 +107,10 @@ def test_times_fall_from_the_first_to_0(first):
 
 def test_each_objective_has_the_published_defaults():
     v, flow, few = map(default_sampling, ("v", "rectified_flow", "rf_denoiser"))
-    assert (v.sampler, v.steps, v.cfg_scale, v.sigma_min, v.sigma_max, v.rho) == ("dpmpp-3m-sde", 100, 7, 0.01, 100, 1)
-    assert (flow.sampler, flow.steps, flow.cfg_scale, flow.sigma_max) == ("euler", 50, 7, 1)
-    assert (few.sampler, few.steps, few.cfg_scale) == ("pingpong", 8, 1)
+    assert (v.sampler, v.steps, v.sigma_min, v.sigma_max, v.rho) == ("dpmpp-3m-sde", 100, 0.01, 100, 1)
+    assert (flow.sampler, flow.steps, flow.sigma_max) == ("euler", 50, 1)
+    assert (few.sampler, few.steps) == ("pingpong", 8)
+    assert [default_guidance(name).scale for name in ("v", "rectified_flow", "rf_denoiser")] == [7, 7, 1]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,6 @@ def test_each_objective_has_the_published_defaults():
     [
         (FlowSampling, {"steps": 0}, "steps must be 1 at least, got 0"),
         (FlowSampling, {"sigma_max": 0}, "sigma_max must be above 0, got 0"),
-        (FlowSampling, {"cfg_scale": -1}, "cfg_scale must be from 0 on, got -1"),
         (FlowSampling, {"sampler": "dpmpp-2m"}, "sampler"),
         (VSampling, {"sigma_min": 200}, "sigma_max must be above sigma_min, 200.0, got 100.0"),
         (VSampling, {"eta": 0.5}, "dpmpp-3m-sde has no such setting"),

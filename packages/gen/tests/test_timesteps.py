@@ -66,6 +66,13 @@ def test_uniform_times_are_pytorch_s_sobol_sequence_from_any_place(seed):
         assert torch.equal(points(items, first), expected[first : first + items])
 
 
+def test_uniform_times_stay_below_1():
+    """The greatest points are nearer to 1 than any float32 is."""
+    points = Sobol(0)
+    points.shift = torch.tensor(2**points.bits - 1)
+    assert points(1).item() == 1 - 2**-24
+
+
 def test_uniform_times_of_a_batch_fill_the_range():
     """Of 64 consecutive points, each 64th of the range has one, wherever a batch of a power of two begins."""
     draw = Timesteps(configs.TimestepsConfig(), seed=3)

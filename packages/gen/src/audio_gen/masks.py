@@ -6,6 +6,7 @@ import random
 
 import torch
 import torch.nn.functional as F
+from audio_core.files import InputError
 from torch import Tensor
 
 from .config.masks import MaskConfig
@@ -49,6 +50,11 @@ def soft_mask(
 
     `marination` leaves a part of what is given open to change. stable-audio-tools' first form of inpainting had this.
     """
+    if fade_in + fade_out > end - start:
+        raise InputError(
+            f"fade_in, fade_out: {fade_in} and {fade_out} samples do not fit one after the other into the "
+            f"{end - start} from start to end; make them shorter"
+        )
     mask = torch.zeros(samples)
     mask[start:end] = 1
     if fade_in:

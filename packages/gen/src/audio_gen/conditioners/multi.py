@@ -129,21 +129,24 @@ def assembled(
     global_cond_ids: Sequence[str] = (),
     input_concat_ids: Sequence[str] = (),
     prepend_cond_ids: Sequence[str] = (),
-) -> dict[str, Tensor | None]:
-    """The arguments of a backbone from conditions of a batch.
+    masks: bool = False,
+) -> dict[str, Tensor]:
+    """The arguments of a backbone from conditions of a batch; what there is no condition for is left out.
 
-    Tokens follow each other, global vectors and channels stand beside each other.
+    Tokens follow each other, global vectors and channels stand beside each other. `masks` says which tokens are real,
+    for models that have learnt with masks; the published ones have not.
     """
     cross, cross_mask = _tokens(conditions, cross_attention_cond_ids)
     prepended, prepended_mask = _tokens(conditions, prepend_cond_ids)
-    return {
+    found = {
         "cross_attn_cond": cross,
-        "cross_attn_mask": cross_mask,
+        "cross_attn_mask": cross_mask if masks else None,
         "global_cond": _global(conditions, global_cond_ids),
         "input_concat_cond": _beside([conditions[key].value for key in input_concat_ids], 1),
         "prepend_cond": prepended,
-        "prepend_cond_mask": prepended_mask,
+        "prepend_cond_mask": prepended_mask if masks else None,
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _tokens(conditions: Mapping[str, Condition], keys: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:

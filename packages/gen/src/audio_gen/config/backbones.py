@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .checks import at_least
 from .transformer import TransformerConfig
 
 # --- the diffusion transformer -------------------------------------------------------------------------------
@@ -40,12 +41,8 @@ class DiTConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
 
     def __post_init__(self) -> None:
-        for name in ("io_channels", "patch_size", "embed_dim", "depth", "num_heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("cond_token_dim", "global_cond_dim", "prepend_cond_dim", "input_concat_dim"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        at_least(1, self, "io_channels", "patch_size", "embed_dim", "depth", "num_heads")
+        at_least(0, self, "cond_token_dim", "global_cond_dim", "prepend_cond_dim", "input_concat_dim")
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim must be a multiple of num_heads, got {self.embed_dim} and {self.num_heads}")
         self.transformer.check_head(self.head)

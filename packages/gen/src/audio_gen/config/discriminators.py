@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from .checks import at_least
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvHeadConfig:
@@ -31,9 +33,7 @@ class ConvNeXtHeadConfig:
     """The hidden layer is gated, and its activation is SiLU; otherwise GELU."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "kernel_size", "mult"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least(1, self, "channels", "kernel_size", "mult")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
         lengths = len(self.c_mults), len(self.strides), len(self.num_blocks)
@@ -54,5 +54,4 @@ class ArcDiscriminatorConfig:
     head: ConvNeXtHeadConfig | ConvHeadConfig = field(default_factory=ConvNeXtHeadConfig)
 
     def __post_init__(self) -> None:
-        if self.dit_hidden_layer < 0:
-            raise ValueError(f"dit_hidden_layer must be at least 0, got {self.dit_hidden_layer}")
+        at_least(0, self, "dit_hidden_layer")

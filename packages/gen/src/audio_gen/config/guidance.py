@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .sampling import Objective
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
@@ -29,3 +31,8 @@ class Guidance:
         for name in ("scale", "norm_threshold"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
+
+
+def default_guidance(objective: Objective) -> Guidance:
+    """The scale that stable-audio-tools' page proposes."""
+    return Guidance(scale=1.0 if objective == "rf_denoiser" else 7.0)

@@ -30,8 +30,6 @@ class FlowSampling:
 
     sampler: FlowSampler = "euler"
     steps: int = 50
-    cfg_scale: float = 7.0
-    """Of classifier-free guidance; 1: none."""
     sigma_max: float = 1.0
     """Where sampling starts. With init audio, how far the result may differ from it; above 1 counts as 1."""
     schedule: Literal["auto", "logsnr", "linear", "shifted"] = "auto"
@@ -39,7 +37,7 @@ class FlowSampling:
     distribution shift. `auto` is as stable-audio-tools: shifted or linear for rk4, as the model has it, else logsnr."""
 
     def __post_init__(self) -> None:
-        _check(self.steps, cfg_scale=self.cfg_scale, sigma_max=self.sigma_max)
+        _check(self.steps, sigma_max=self.sigma_max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +47,6 @@ class VSampling:
     sampler: VSampler = "dpmpp-3m-sde"
     steps: int = 100
     """Evaluations of the network for k-dpm-fast. k-dpm-adaptive has as many steps as it needs."""
-    cfg_scale: float = 7.0
-    """Of classifier-free guidance; 1: none."""
     sigma_min: float = 0.01
     sigma_max: float = 100.0
     """The level at the start. With init audio, how far the result may differ from it. v-ddim: a time, at most 1."""
@@ -60,7 +56,7 @@ class VSampling:
     """Fresh noise in each step of v-ddim, relative to that of ancestral sampling."""
 
     def __post_init__(self) -> None:
-        _check(self.steps, cfg_scale=self.cfg_scale, sigma_max=self.sigma_max, rho=self.rho, sigma_min=self.sigma_min)
+        _check(self.steps, sigma_max=self.sigma_max, rho=self.rho, sigma_min=self.sigma_min)
         by_time = self.sampler.startswith("v-ddim")
         if not by_time and self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_max must be above sigma_min, {self.sigma_min}, got {self.sigma_max}")
@@ -75,15 +71,13 @@ def default_sampling(objective: Objective) -> FlowSampling | VSampling:
     if objective == "v":
         return VSampling()
     if objective == "rf_denoiser":
-        return FlowSampling(sampler="pingpong", steps=8, cfg_scale=1.0)
+        return FlowSampling(sampler="pingpong", steps=8)
     return FlowSampling()
 
 
-def _check(steps: int, cfg_scale: float, **above_zero: float) -> None:
+def _check(steps: int, **above_zero: float) -> None:
     if steps < 1:
         raise ValueError(f"steps must be 1 at least, got {steps}")
-    if not (math.isfinite(cfg_scale) and cfg_scale >= 0):
-        raise ValueError(f"cfg_scale must be from 0 on, got {cfg_scale}")
     for name, value in above_zero.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be above 0, got {value}")

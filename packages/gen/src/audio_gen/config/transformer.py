@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .checks import at_least
+
 _FEWEST_ROTATED = 32  # features of a head, in the one rotary table that all blocks share
 
 
@@ -98,14 +100,9 @@ class TransformerConfig:
     """New blocks pass their input on; `layer_scale` does the same, and takes its place."""
 
     def __post_init__(self) -> None:
-        for name, least in (("num_memory_tokens", 0), ("final_cross_attn_ix", -1), ("abs_pos_emb_max_length", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("rotary_interpolation_factor", "rotary_base_rescale_factor"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.sliding_window is not None and min(self.sliding_window) < 0:
-            raise ValueError(f"sliding_window must be at least 0, got {[*self.sliding_window]}")
+        at_least(-1, self, "final_cross_attn_ix")
+        at_least(0, self, "num_memory_tokens", *(["sliding_window"] if self.sliding_window is not None else []))
+        at_least(1, self, "abs_pos_emb_max_length", "rotary_interpolation_factor", "rotary_base_rescale_factor")
         if self.use_sinusoidal_emb and self.use_abs_pos_emb:
             raise ValueError("use_sinusoidal_emb and use_abs_pos_emb exclude each other")
         ahead = {

@@ -37,8 +37,8 @@ class DanceDiffusionUNetConfig:
     conv_bias: bool = True
 
     def __post_init__(self) -> None:
-        at_least(1, self, "io_channels", "channels", "kernel_size", "strides")
         at_least(2, self, "depth")
+        at_least(1, self, "io_channels", "channels", "kernel_size", "strides")
         at_least(0, self, "n_attn_layers", "cond_dim")
         as_many(self.depth, self, "channels")
         as_many(self.depth - 1, self, "strides")
@@ -123,10 +123,10 @@ class ADPConfig:
         at_least(1, self, "resnet_groups", "attention_multiplier", "context_features_multiplier", "stft_hop_length")
         at_least(1, self, *(name for name in _OPTIONAL_SIZES if getattr(self, name) is not None))
         at_least(2, self, "kernel_multiplier_downsample", "stft_num_fft")
-        at_least(0, self, "attentions", "context_channels")
+        at_least(0, self, "attentions", *(["context_channels"] if self.context_channels else []))
         as_many(levels + 1, self, "multipliers")
         as_many(levels, self, "num_blocks")
-        if len(self.attentions) not in (levels, levels + 1) or not self.attentions:
+        if len(self.attentions) not in (levels, levels + 1):
             raise ValueError(f"attentions needs {levels} or {levels + 1} numbers, got {len(self.attentions)}")
         if self.kernel_multiplier_downsample % 2:
             raise ValueError(f"kernel_multiplier_downsample must be even, got {self.kernel_multiplier_downsample}")

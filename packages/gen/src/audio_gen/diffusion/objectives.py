@@ -1,6 +1,6 @@
 """What a diffusion network learns to predict: v, or the velocity of a rectified flow.
 
-At time t the input is alpha * x + sigma * noise. t is (B,), all else (B, C, T).
+At time t the input is alpha * x + sigma * noise. t is (B,), all else (B, C, T); alpha and sigma are of the shape of t.
 """
 
 from __future__ import annotations
@@ -16,26 +16,30 @@ from ..config import sampling
 class V:
     """alpha and sigma lie on a circle; v is the direction of the circle's tangent."""
 
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma, each of the shape of t."""
-        return torch.cos(t * math.pi / 2), torch.sin(t * math.pi / 2)
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.cos(t * math.pi / 2)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(t * math.pi / 2)
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = self.scales(_wide(t, x))
-        return (alpha * noise - sigma * x).to(x.dtype)
+        t = _wide(t, x)
+        return (self.alpha(t) * noise - self.sigma(t) * x).to(x.dtype)
 
     def denoised(self, noised: Tensor, output: Tensor, t: Tensor) -> Tensor:
         """The estimate of x that the network's output means."""
-        alpha, sigma = self.scales(_wide(t, noised))
-        return (alpha * noised - sigma * output).to(noised.dtype)
+        t = _wide(t, noised)
+        return (self.alpha(t) * noised - self.sigma(t) * output).to(noised.dtype)
 
 
 class RectifiedFlow:
     """A straight line from x to noise."""
 
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma, each of the shape of t."""
-        return 1 - t, t
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
 
     def target(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         return noise - x
@@ -45,14 +49,17 @@ class RectifiedFlow:
         return (noised - _wide(t, noised) * output).to(noised.dtype)
 
 
-def build(objective: sampling.Objective) -> V | RectifiedFlow:
+Objective = V | RectifiedFlow
+
+
+def build(objective: sampling.Objective) -> Objective:
     return V() if objective == "v" else RectifiedFlow()
 
 
-def noised(objective: V | RectifiedFlow, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+def noised(objective: Objective, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
     """The network's input at time t."""
-    alpha, sigma = objective.scales(_wide(t, x))
-    return (alpha * x + sigma * noise).to(x.dtype)
+    t = _wide(t, x)
+    return (objective.alpha(t) * x + objective.sigma(t) * noise).to(x.dtype)
 
 
 def mse(output: Tensor, target: Tensor, real: Tensor | None = None) -> Tensor:

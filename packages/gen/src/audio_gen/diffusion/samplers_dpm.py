@@ -16,6 +16,7 @@ from .steps import Callback, Step
 _TOLERANCE = 0.01  # absolute, and relative to the larger of two solutions
 _FIRST_STEP = 0.05
 _ACCEPTED = 0.81  # the least factor on the step's size with which the step stands
+_LEAST_STEP = 1e-5  # far below what a network that fits the tolerance at all needs
 _END = 1e-5  # so near to the end, nothing is left to do
 
 
@@ -89,6 +90,11 @@ def adaptive(denoise: Denoise, x: Tensor, low: float, high: float, callback: Cal
             callback(_step(index, None, solver))
             s, x, before, index = solver.to, higher, lower, index + 1
         h *= factor
+        if h < _LEAST_STEP:
+            raise FloatingPointError(
+                f"k-dpm-adaptive: the network's output changes too abruptly at sigma {math.exp(-s):.4g} for any step; "
+                "take another sampler"
+            )
     return x
 
 

@@ -31,10 +31,10 @@ def sample(
 ) -> Tensor:
     """The result (B, C, T), on the device and in the dtype of `noise`, which is where sampling starts.
 
-    `model(x, t)` gives velocity or v, guided by `settings.cfg_scale` where there is guidance; for v-ddim-cfgpp a pair,
-    guided and unconditional. `fresh` draws the noise of the steps. The result varies `init`, where it is given, by as
-    much as `settings.sigma_max` says. `shift` is the model's own. `callback` gets each step before it is taken; what
-    it raises ends the sampling.
+    `model(x, t)` gives velocity or v, guided where there is guidance; for v-ddim-cfgpp a pair, guided and
+    unconditional. `fresh` draws the noise of the steps. The result varies `init`, where it is given, by as much as
+    `settings.sigma_max` says. `shift` is the model's own. `callback` gets each step before it is taken; what it raises
+    ends the sampling.
 
     State and times are float32 at least: half precision would round every step, and does not tell near times apart.
     The model's x has the dtype of `noise`.

@@ -8,6 +8,8 @@ from torch.quasirandom import SobolEngine
 
 from ..config import timesteps as configs
 
+_BELOW_1 = 1 - 2**-24  # the greatest float32 below 1
+
 
 class Timesteps:
     """Times for training. `seed` scrambles the Sobol sequence."""
@@ -60,7 +62,7 @@ class Sobol:
         gray = index ^ (index >> 1)  # neighbours differ in one bit
         for bit in range(self.bits):
             point ^= self.directions[bit] * ((gray >> bit) & 1)
-        return (point.double() / 2**self.bits).float()
+        return (point.double() / 2**self.bits).float().clamp(max=_BELOW_1)  # the points have more bits than float32
 
 
 def trunc_logit_normal(normal: Tensor, left: float = 0.075) -> Tensor:

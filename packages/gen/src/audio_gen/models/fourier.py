@@ -1,4 +1,4 @@
-"""Sines and cosines of numbers, with frequencies that learn: how networks are told times, levels and durations.
+"""Sines and cosines of numbers (times, levels, durations), with frequencies that learn.
 
 They are computed in float32 in a model of half precision too.
 """

@@ -6,29 +6,20 @@ Only tokens for cross-attention and prepended tokens are left out; global and co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from audio_core.dsp.precision import full_precision
 from torch import Generator, Tensor
 
 from ..config.guidance import Guidance
+from ..diffusion.objectives import Objective
 
 Conditions = Mapping[str, Tensor | None]
 """By the names of a backbone's arguments."""
 
 TOKENS = {"cross_attn_cond": "cross_attn_mask", "prepend_cond": "prepend_cond_mask"}
 """The conditions that guidance leaves out, each with its mask."""
-
-
-class Objective(Protocol):
-    """What a backbone has learnt to estimate."""
-
-    def sigma(self, t: Tensor) -> Tensor:
-        """The noise level at times (B,)."""
-
-    def denoised(self, x: Tensor, output: Tensor, t: Tensor) -> Tensor:
-        """The clean signal that the output (B, C, T) for x means."""
 
 
 class Prediction(NamedTuple):
@@ -57,8 +48,12 @@ class Guided:
             given = {name: value for name, value in (negative or {}).items() if value is not None}
             self.both = _doubled(self.conditions, given, null)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
-        """At times t (B,)."""
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The guided output at times t (B,)."""
+        return self.pair(x, t).output
+
+    def pair(self, x: Tensor, t: Tensor) -> Prediction:
+        """Beside it the unconditioned output, which v-ddim-cfgpp takes too."""
         least, most = self.guidance.interval
         if self.guidance.scale != 1:
             sigma = self.objective.sigma(t)

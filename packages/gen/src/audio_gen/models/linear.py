@@ -1,4 +1,4 @@
-"""Linear layers that are fast on CPUs too."""
+"""Linear layers that use oneDNN on CPUs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_SMALLEST_WEIGHT = 2**20  # below it the conversion costs what oneDNN saves
+_SMALLEST_WEIGHT = 2**20  # each product converts its input, so small ones stay as they are
 
 
 class Linear(nn.Linear):
-    """As PyTorch's. Large products of inference on a CPU go through oneDNN, which takes less time than MKL."""
+    """As PyTorch's. Large products of inference on a CPU go through oneDNN, in place of MKL."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._suits_onednn(x):
