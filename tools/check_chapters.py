@@ -101,6 +101,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "audio_gen": {
         "diffusion": ("config",),
+        "models": ("diffusion",),  # guidance needs the objective
         "masks": ("config",),
         "conditioners": ("config", "models"),
     },
