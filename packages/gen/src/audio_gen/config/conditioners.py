@@ -195,8 +195,10 @@ class ListConfig:
 class CodecSource:
     name: str
     """Of an installed codec."""
-    path: str
-    """The folder or Hub id of its bundle."""
+    path: str = "default"
+    """The folder or Hub id of its bundle, or what its package calls the one that it ships."""
+    fingerprint: str = ""
+    """Of the codec that a model has learnt with, as hexadecimal digits: with another it would give noise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from audio_core.dsp.precision import full_precision
-from torch import Generator, Tensor
+from torch import Tensor
 
 from ..config.guidance import Guidance
 from ..diffusion.objectives import Objective
@@ -139,12 +139,13 @@ def _norm(x: Tensor) -> Tensor:
     return x.square().sum((1, 2), keepdim=True).sqrt()
 
 
-def dropped(conditions: Conditions, probability: float, generator: Generator | None = None) -> dict[str, Tensor | None]:
-    """For training: each kind of tokens is zero in items chosen at random, so that a model also learns without it."""
+def dropped(
+    conditions: Conditions, chosen: Tensor, null: Callable[[Tensor], Tensor] = torch.zeros_like
+) -> dict[str, Tensor | None]:
+    """For training: tokens are `null` where `chosen` (B, kinds of `TOKENS`) says so, and a model also learns without."""
     result = dict(conditions)
-    for name in TOKENS:
+    for name, items in zip(TOKENS, chosen.unbind(1), strict=True):
         tokens = conditions.get(name)
         if tokens is not None:
-            chosen = torch.rand(len(tokens), 1, 1, generator=generator, device=tokens.device) < probability
-            result[name] = tokens.masked_fill(chosen, 0.0)
+            result[name] = torch.where(items.to(tokens.device)[:, None, None], null(tokens), tokens)
     return result

@@ -1,0 +1,58 @@
+"""All settings of a training. Importing it needs no torch. Defaults are those of stable-audio-tools."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, InverseLR, Staircase
+from audio_core.train.plan import Plan
+
+from ..config import DiffusionConfig
+from ..config.masks import MaskConfig
+from ..config.timesteps import TimestepsConfig
+from .data import Data
+
+__all__ = ["Data", "Recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Plan):
+    data: Data = field(default_factory=Data)
+    model: DiffusionConfig = field(default_factory=DiffusionConfig)
+    timesteps: TimestepsConfig = field(default_factory=TimestepsConfig)
+    """The noise at which a diffusion model learns."""
+    cfg_dropout: float = 0.1
+    """How often each kind of tokens is left out, so that guidance knows the estimate without."""
+    inpainting: MaskConfig = field(default_factory=MaskConfig)
+    """What an inpainting model is to fill."""
+    mask_padding: bool = False
+    """Only real frames count in the loss; otherwise a model learns the silence behind an item as well."""
+    mask_padding_dropout: float = 0.0
+    """The chance of a step in which all frames count nevertheless."""
+    optimizer: AdamW | Adam | SGD = field(default_factory=lambda: AdamW(5e-5, (0.9, 0.999), weight_decay=1e-3))
+    schedule: InverseLR | Staircase | Cosine | Constant = field(default_factory=InverseLR)
+    clip: float = 0.0
+    """Largest norm of the gradient; 0: no limit."""
+    average: float = 0.9999
+    """Largest decay of averaged weights, which are then tested and released; 0: the last weights are."""
+
+    FIRST: ClassVar[tuple[str, ...]] = (
+        *("data.root", "data.more", "data.metadata", "data.held_out", "steps", "batch", "optimizer", "schedule"),
+        *("cfg_dropout", "timesteps.distribution", "average", "evaluate_every", "save_every", "workers"),
+    )
+    FREE: ClassVar[frozenset[str]] = Plan.FREE | {"data.root", "data.more", "data.metadata"}
+
+    steps: int = 100_000
+    batch: int = 4
+    seed: int = 42
+    evaluate_every: int = 2000
+    save_every: int = 2000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("cfg_dropout", "mask_padding_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if not 0 <= self.average < 1 or self.clip < 0:
+            raise ValueError(f"average is from 0 to below 1 and clip from 0 on, got {self.average} and {self.clip}")

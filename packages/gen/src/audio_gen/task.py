@@ -1,0 +1,116 @@
+"""The learning task of diffusion: from an item with noise the network estimates v, or a rectified flow's velocity.
+
+All draws of a step follow from the seed and the index of each item. So neither the size of a batch nor the number of
+processes changes what is learnt.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from audio_core.data.seeds import mix
+from audio_core.train.average import Average, delayed
+from audio_core.train.player import Metrics, Player
+from torch import Generator, Tensor
+
+from .data import Batch
+from .diffusion.objectives import mse, noised
+from .diffusion.timesteps import Timesteps, shift
+from .masks import inpainting_masks
+from .models.diffusion import Diffusion, inpainting
+from .models.guidance import TOKENS
+from .recipe import Recipe
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""The times at which a model is tested."""
+
+
+class Diffusing:
+    """One player, the network with its conditioners. Audio is encoded by a codec that does not learn."""
+
+    def __init__(self, player: Player, recipe: Recipe, encodes: bool = False):
+        self.player, self.recipe, self.encodes = player, recipe, encodes
+        self.players = {"model": player}
+        self.timesteps = Timesteps(recipe.timesteps, recipe.seed)
+
+    def step(self, batch: Batch, at: int) -> Metrics:
+        x = self._latents(batch)
+        draws = [self._drawn(int(index), item) for index, item in zip(batch.index.tolist(), x, strict=True)]
+        t, noise, chosen = (torch.stack(each).to(x.device) for each in zip(*draws, strict=True))
+        loss = self._loss(self.player, x, t, noise, batch, chosen, at)
+        self.player.update(loss)
+        return {"loss": loss.detach(), "latent_std": x.std()}
+
+    def _drawn(self, index: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The time (), the noise (C, T) and which kinds of tokens are left out, of one item."""
+        generator = Generator().manual_seed(mix(self.recipe.seed, index))
+        t = self.timesteps(1, index, generator)[0]
+        chosen = torch.rand(len(TOKENS), generator=generator) < self.recipe.cfg_dropout
+        return t, torch.randn(like.shape, generator=generator), chosen
+
+    def _loss(
+        self,
+        network: Player | Diffusion,
+        x: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        batch: Batch,
+        chosen: Tensor | None = None,
+        at: int | None = None,
+    ) -> Tensor:
+        settings, model = self.recipe.model, self.player.raw
+        if settings.distribution_shift and at is not None:
+            t = shift(t, x.shape[-1], settings.distribution_shift)
+        extra = inpainting(x, self._masks(batch, x)) if settings.inpaints else None
+        output = network(noised(model.objective, x, noise, t), t, batch.facts, extra, chosen, batch.real)
+        target = model.objective.target(x, noise, t)
+        return mse(output.float(), target, batch.real if self._counts_real(at) else None)
+
+    def _counts_real(self, at: int | None) -> bool:
+        """Whether only real frames count in a step."""
+        if not self.recipe.mask_padding:
+            return False
+        dropout = self.recipe.mask_padding_dropout if at is not None else 0.0
+        return random.Random(mix(self.recipe.seed, at or 0)).random() >= dropout
+
+    def _masks(self, batch: Batch, x: Tensor) -> Tensor:
+        """(B, 1, T)."""
+        real = batch.real.float()
+        masks = [
+            inpainting_masks(real[at : at + 1], self.recipe.inpainting, random.Random(mix(self.recipe.seed, index, 1)))
+            for at, index in enumerate(batch.index.tolist())
+        ]
+        return torch.cat(masks).to(x.dtype)
+
+    def _latents(self, batch: Batch) -> Tensor:
+        if not self.encodes:
+            return batch.values
+        with torch.no_grad():
+            return self.player.raw.encode(batch.values)
+
+    def evaluate(self, batch: Batch) -> Metrics:
+        """The loss at a few times, with noise that is the same in every evaluation."""
+        x, model = self._latents(batch), self.release()
+        losses = {}
+        for at, level in enumerate(LEVELS):
+            noise = [
+                torch.randn(item.shape, generator=Generator().manual_seed(mix(int(index), at)))
+                for index, item in zip(batch.index.tolist(), x, strict=True)
+            ]
+            t = torch.full((len(x),), level, device=x.device)
+            losses[f"loss_{level}"] = self._loss(model, x, t, torch.stack(noise).to(x.device), batch)
+        return {"loss": torch.stack([*losses.values()]).mean(), **losses}
+
+    def release(self) -> Diffusion:
+        """The model with averaged weights, where there are such."""
+        return self.player.average.net if self.player.average else self.player.raw
+
+
+def diffusing(recipe: Recipe, model: Diffusion, encodes: bool = False) -> Diffusing:
+    """The task of a recipe; with `encodes` its items are audio."""
+    average = Average(model, delayed(recipe.average)) if recipe.average else None
+    learning: Sequence[Tensor] = [each for each in model.parameters() if each.requires_grad]
+    player = Player(model, recipe.optimizer.build(learning), recipe.schedule, recipe.clip or None, average)
+    return Diffusing(player, recipe, encodes)

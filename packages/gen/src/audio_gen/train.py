@@ -1,0 +1,81 @@
+"""Training by a recipe: a run that goes on where it stood, and the bundle it ends in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from audio_core import config
+from audio_core.data.corpus import divided
+from audio_core.data.seeds import mix
+from audio_core.train.fit import fit
+from audio_core.train.results import Outcome, load_trained, recipe_of, results
+from audio_core.train.run import Run
+from audio_core.train.watch import Evaluate, Journal, Log, Save
+
+from . import PACKAGE
+from .data import InTurn
+from .data.latents import LatentItems, find
+from .data.metadata import Table
+from .models.diffusion import Diffusion
+from .recipe import Recipe
+from .task import diffusing
+
+
+def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
+    """Train by `recipe` into `out`, from where it stands; None when it was asked to stop before its end."""
+    out, settings, data = Path(out), recipe.model, recipe.data
+    parts = [divided(find(root), data.held_out) for root in (data.root, *data.more)]
+    run = Run(out, recipe, device, sum(len(kept) for kept, _ in parts), quiet)
+    torch.manual_seed(recipe.seed)  # the weights it begins with
+    task = diffusing(recipe, Diffusion(settings))
+    table = Table(data.metadata) if data.metadata else None
+    sources = [
+        LatentItems(kept, settings.frames, settings.scale, table, mix(recipe.seed, at), data.random_crop)
+        for at, (kept, _) in enumerate(parts)
+    ]
+    held = [file for _, files in parts for file in files]
+    journal = Journal(run)
+    watchers: list[Any] = [Log(journal, quiet)]
+    if held:
+        tested = LatentItems(held, settings.frames, settings.scale, table, once=True)
+        watchers.append(Evaluate(journal, tested, recipe.batch, "loss", lower=True, quiet=quiet))
+    with journal:
+        fit(task, InTurn(sources), run, [*watchers, Save()])
+    if run.main and run.finished:
+        release(out, out / "bundle", force=True)  # a run that went on makes it anew
+    run.close()
+    return Outcome(out, run.step) if run.finished else None
+
+
+# --- releasing ---------------------------------------------------------------------------------------------
+
+
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Diffusion:
+    """The model of a run as a bundle: its last weights, or those of its best evaluation."""
+    recipe, model = trained(folder, best)
+    PACKAGE.save(model, out, _card(Path(folder), recipe, model, best), force)
+    return model
+
+
+def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Diffusion]:
+    """The recipe of a run and its model, with the last weights or those of its best evaluation."""
+    recipe = recipe_of(folder, Recipe)
+    model = Diffusion(recipe.model)
+    load_trained(model, folder, "model", best)
+    return recipe, model.eval()
+
+
+def _card(folder: Path, recipe: Recipe, model: Diffusion, best: bool) -> str:
+    settings, measured, data = recipe.model, results(folder, best), recipe.data
+    keys = ", ".join(settings.conditioning.conditioners) or "nothing"
+    what = f"latents of {settings.codec.name}" if settings.codec else "audio" if settings.hop == 1 else "latents"
+    names = ", ".join(root.name for root in (data.root, *data.more))
+    return PACKAGE.card(
+        f"Diffusion of {what}, {settings.rate / 1000:g} kHz",
+        f"Generates up to {settings.samples / settings.rate:.3g} s from {keys}; objective {settings.objective}, "
+        f"backbone {config.kind(type(settings.backbone))}.",
+        f"Trained on {names} for {measured.get('step', recipe.steps)} steps. The data have licences of their own.",
+        {"loss of what was held out": measured["loss"]} if measured.get("loss") is not None else {},
+    )
