@@ -31,13 +31,46 @@ def inpaint(
     prompt: str | Item = "",
     **settings: Any,
 ) -> np.ndarray:
-    """The recording with all but the seconds of `keep` generated anew. Settings are those of `generate`."""
+    """The recording with all but the seconds of `keep` generated anew. Settings are those of `generate`.
+
+    Of a recording that is longer than the model generates, each gap is filled with the same length on both sides heard.
+    """
     recording = audio.samples(recording)
     regions = regions_of(keep, recording.shape[1], rate)
+    window = model.config.samples * rate // model.config.rate
+    if recording.shape[1] * model.config.rate <= model.config.most * rate:
+        return _inpainted(model, recording, rate, regions, prompt, **settings)
+    for start, end in _gaps(regions, recording.shape[1]):
+        if end - start >= window:
+            raise InputError(
+                f"keep: from {start / rate:g} to {end / rate:g} s nothing is kept, and this model generates up to "
+                f"{window / rate:.4g} s; keep more, or go on with `continue`"
+            )
+        first = min(max(0, (start + end - window) // 2), recording.shape[1] - window)
+        around = [(0, start - first), (end - first, window)]
+        part = recording[:, first : first + window]
+        filled = _inpainted(model, part, rate, [each for each in around if each[0] < each[1]], prompt, **settings)
+        recording = np.concatenate([recording[:, :first], filled, recording[:, first + window :]], 1)
+    return recording
+
+
+def _gaps(regions: Sequence[tuple[int, int]], samples: int) -> list[tuple[int, int]]:
+    """What lies between the regions."""
+    edges = [0, *(edge for region in regions for edge in region), samples]
+    return [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
+
+
+def _inpainted(
+    model: Diffusion,
+    recording: np.ndarray,
+    rate: int,
+    regions: Sequence[tuple[int, int]],
+    prompt: str | Item,
+    **settings: Any,
+) -> np.ndarray:
     own = converted(recording, rate, model.config.channels, model.config.rate)
-    seconds = _fitting(model, own)
     given = known(model, own, [(start / rate, end / rate) for start, end in regions])
-    result = generate(model, prompt, seconds, given=given, **settings).audio
+    result = generate(model, prompt, own.shape[1] / model.config.rate, given=given, **settings).audio
     assert result is not None
     return pasted(recording, _back(result[0], model, recording, rate), regions, rate)
 
@@ -102,7 +135,7 @@ def varied(
     if negative is not None and guidance.scale == 1:
         raise InputError("negative: needs guidance; give a cfg other than 1")
     own = converted(recording, rate, model.config.channels, model.config.rate)
-    samples = samples_of(model.config, _fitting(model, own))
+    samples = samples_of(model.config, own.shape[1] / model.config.rate)
     init = _encoded(model, own)
     items = [_described(item, samples / model.config.rate) for item in (prompt, negative or "")]
     noise = ItemNoise(item_seeds(seed, 1))
@@ -136,15 +169,6 @@ def converted(recording: np.ndarray, rate: int, channels: int, wanted: int) -> n
     if not audio.convertible(len(recording), channels):
         raise InputError(f"audio: has {len(recording)} channels, which cannot become {channels}")
     return audio.resample(audio.convert_channels(recording, channels), rate, wanted)
-
-
-def _fitting(model: Diffusion, own: np.ndarray) -> float:
-    """The seconds of a recording that a model takes whole."""
-    config = model.config
-    if own.shape[1] > config.samples:
-        longest, length = config.samples / config.rate, own.shape[1] / config.rate
-        raise InputError(f"audio: lasts {length:.4g} s, and this model takes up to {longest:.4g} s; cut it")
-    return own.shape[1] / config.rate
 
 
 def _encoded(model: Diffusion, own: np.ndarray) -> Tensor:

@@ -94,11 +94,11 @@ def samples_of(config: DiffusionConfig, seconds: float | None) -> int:
     """The length of a result; None: all that the model has learnt."""
     if seconds is None:
         return config.samples
-    longest = config.samples / config.rate
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds: expected a length above 0, got {seconds:g}")
     samples = round(seconds * config.rate)
-    if samples > config.samples:
+    if samples > config.most:
+        longest = config.samples / config.rate
         raise InputError(f"seconds: this model generates up to {longest:.4g} s, got {seconds:g}; `continue` goes on")
     return max(1, samples)
 
@@ -189,20 +189,28 @@ def sampled(
     if negative is not None and guidance.scale != 1:
         names = {*TOKENS, *TOKENS.values()}
         unlike = {name: value for name, value in model.conditions(negative, device, extra).items() if name in names}
+    kept = None if given is None or config.inpaints else _Kept(model, given)
     guided = Guided(model.backbone, conditions, guidance, model.objective, unlike, model.null)
 
     def network(x: Tensor, t: Tensor) -> Any:
         outputs = guided.pair(x, t)
-        if given is not None and not config.inpaints:
-            outputs = type(outputs)(*(_corrected(model, x, t, output, given) for output in outputs))
+        if kept is not None:
+            outputs = type(outputs)(*(kept(x, t, output) for output in outputs))
         return tuple(outputs) if sampling.sampler == "v-ddim-cfgpp" else outputs.output
 
     return sample(network, noise, sampling, fresh, init, config.distribution_shift, callback)
 
 
-def _corrected(model: Diffusion, x: Tensor, t: Tensor, output: Tensor, given: Given) -> Tensor:
-    """The output, in kept frames the one whose estimate of the result is what was given."""
-    t = t.reshape(-1, 1, 1)
-    sigma = model.objective.sigma(t).clamp(min=1e-6)
-    scale = model.objective.alpha(t) if model.config.objective == "v" else 1.0
-    return torch.where(given.kept > 0, (scale * x - given.latents) / sigma, output)
+class _Kept:
+    """Corrects outputs: in kept frames they become those whose estimate of the result is what was given."""
+
+    def __init__(self, model: Diffusion, given: Given):
+        self.objective, self.given, self.is_v = model.objective, given, model.config.objective == "v"
+        self.last: Tensor | None = None
+
+    def __call__(self, x: Tensor, t: Tensor, output: Tensor) -> Tensor:
+        sigma = self.objective.sigma(t).reshape(-1, 1, 1)
+        if self.last is None or (sigma > 1e-4).all():  # without noise any output has that estimate: as before
+            scale = self.objective.alpha(t).reshape(-1, 1, 1) if self.is_v else 1.0
+            self.last = (scale * x - self.given.latents) / sigma
+        return torch.where(self.given.kept > 0, self.last, output)
