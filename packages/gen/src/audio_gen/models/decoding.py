@@ -1,0 +1,197 @@
+"""Codes drawn from a language model, step by step.
+
+    codes = generate_codes(model, frames=500, settings=CodeSampling(guidance=3.0), seeds=item_seeds(1, 4),
+                           conditions={"cross_attn_cond": text})
+
+An item's codes depend on its seed and its conditions, not on the batch. Keys and values of what the model has seen are
+kept, so each step computes one position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from audio_core.dsp.precision import full_precision
+from audio_core.files import InputError
+from torch import Tensor
+
+from ..config.language import CodeSampling
+from .guidance import Conditions, doubled
+from .language import LanguageModel
+from .patterns import Pattern
+
+_BELOW_ONE = 1 - 2**-22  # times a sum in float32 stays below the sum
+
+
+@dataclass(frozen=True)
+class CodeStep:
+    """What a step of the sequence has got."""
+
+    index: int
+    """From 0 on, of the steps with codes to be drawn."""
+    steps: int
+    """Of all."""
+    codes: Tensor
+    """(B, K), the special token where the pattern has no code."""
+
+
+def _ignore(step: CodeStep) -> None:
+    pass
+
+
+class ItemDraws:
+    """Numbers from 0 to below 1 for each item, which depend on its seed and the draws before, and on nothing else.
+
+    numpy draws them on the CPU, as the noise of diffusion, so that all devices draw the same.
+    """
+
+    def __init__(self, seeds: Sequence[int]):
+        self.generators = [np.random.default_rng(seed) for seed in seeds]
+
+    def __call__(self, count: int) -> Tensor:
+        """(B, count)"""
+        drawn = np.stack([generator.random(count, np.float32) for generator in self.generators])
+        return torch.from_numpy(drawn).clamp(max=_BELOW_ONE)
+
+
+class Window(NamedTuple):
+    """The frames that the model sees at a time."""
+
+    start: int
+    known: int
+    """Where those to be generated begin."""
+    stop: int
+
+
+def windows(known: int, frames: int, settings: CodeSampling) -> list[Window]:
+    """From the first `known` frames to all `frames`. Each window but the first begins with the end of the last."""
+    result = []
+    while known < frames:
+        start, stop = 0, frames
+        if settings.window is not None and settings.stride is not None:
+            if known >= settings.window:
+                start = known - settings.window + settings.stride
+            stop = min(frames, start + settings.window)
+        result.append(Window(start, known, stop))
+        known = stop
+    return result
+
+
+@torch.no_grad()
+def generate_codes(
+    model: LanguageModel,
+    frames: int,
+    settings: CodeSampling,
+    seeds: Sequence[int],
+    conditions: Conditions | None = None,
+    negative: Conditions | None = None,
+    prompt: Tensor | None = None,
+    callback: Callable[[CodeStep], object] = _ignore,
+    cached: bool = True,
+) -> Tensor:
+    """Codes (B, K, frames), one item for each seed; they begin with those of `prompt` (B, K, fewer frames).
+
+    Guidance goes away from zeros in place of the tokens of `conditions`, or from `negative` tokens. `callback` gets
+    each step; what it raises ends the generation. Without `cached` every step sees the whole sequence again.
+    """
+    codes = _start(model, frames, seeds, prompt)
+    known = 0 if prompt is None else prompt.shape[2]
+    conditions = {name: value for name, value in (conditions or {}).items() if value is not None}
+    if settings.guidance != 1:
+        conditions = doubled(conditions, {k: v for k, v in (negative or {}).items() if v is not None})
+    parts = windows(known, frames, settings)
+    drafts = [Draft(model, codes[..., part.start : part.stop], part.known - part.start) for part in parts]
+    total, index, draw = sum(len(draft.steps) for draft in drafts), 0, ItemDraws(seeds)
+    for draft in drafts:
+        draft.begin()
+        cache = model.transformer.start() if cached else None
+        for step in draft.steps:
+            seen = cache.positions > 0 if cache else False
+            sequence = draft.sequence[..., draft.filled if seen else 0 : step]
+            hidden = model.hidden(
+                torch.cat([sequence, sequence]) if settings.guidance != 1 else sequence,
+                **({} if seen else conditions),
+                cache=cache,
+            )
+            logits = model.heads(hidden[:, -1:])[:, :, 0]
+            draft.fill(step, choose(logits, settings, draw))
+            callback(CodeStep(index, total, draft.sequence[..., step]))
+            index += 1
+        draft.finish()
+    return codes
+
+
+class Draft:
+    """The sequence of a window in which codes are filled in."""
+
+    def __init__(self, model: LanguageModel, codes: Tensor, known: int):
+        """codes (B, K, T), whose first `known` frames are given; `finish` writes the others."""
+        self.codes, self.special = codes, model.special
+        self.pattern: Pattern = model.pattern(codes.shape[2])
+        self.unknown = torch.zeros(codes.shape[1], self.pattern.steps, dtype=torch.bool)  # (K, S)
+        self.unknown.scatter_(1, self.pattern.step[:, known:], True)
+        self.steps: list[int] = self.unknown.any(0).nonzero()[:, 0].tolist()
+        """Those with a code that is not known."""
+
+    def begin(self) -> None:
+        self.sequence = self.pattern.build(self.codes, self.special)
+        self.unknown = self.unknown.to(self.codes.device)
+        self.filled = 0
+
+    def fill(self, step: int, drawn: Tensor) -> None:
+        """The codes (B, K) of a step. Those that are known, and special tokens, stay."""
+        place = self.sequence[..., step]
+        place.copy_(torch.where(self.unknown[:, step], drawn, place))
+        self.filled = step
+
+    def finish(self) -> None:
+        self.codes.copy_(self.pattern.codes(self.sequence))
+
+
+def _start(model: LanguageModel, frames: int, seeds: Sequence[int], prompt: Tensor | None) -> Tensor:
+    """(B, K, frames), with the codes of the prompt."""
+    if frames < 1:
+        raise InputError(f"frames: expected a number from 1 on, got {frames}")
+    shape = (len(seeds), model.config.codebooks, frames)
+    codes = torch.zeros(shape, dtype=torch.int64, device=model.embeds[0].weight.device)
+    if prompt is not None:
+        if prompt.shape[:2] != shape[:2]:
+            raise InputError(f"prompt: expected {shape[0]} items of {shape[1]} codebooks, got {[*prompt.shape[:2]]}")
+        if prompt.shape[2] >= frames:
+            raise InputError(f"prompt: has {prompt.shape[2]} frames already; ask for more than that, not {frames}")
+        if prompt.numel() and not 0 <= int(prompt.min()) <= int(prompt.max()) < model.config.codebook_size:
+            raise InputError(f"prompt: codes go from 0 to {model.config.codebook_size - 1}; these do not")
+        codes[..., : prompt.shape[2]] = prompt
+    return codes
+
+
+@full_precision
+def choose(logits: Tensor, settings: CodeSampling, draw: Callable[[int], Tensor]) -> Tensor:
+    """A code from each row of logits (B, K, N) -> (B, K). With guidance the rows of the unconditioned follow: (2 B...)."""
+    if settings.guidance != 1:
+        conditioned, unconditioned = logits.chunk(2)
+        logits = unconditioned + settings.guidance * (conditioned - unconditioned)
+    if settings.temperature == 0:
+        return logits.argmax(-1)
+    logits = logits - logits.amax(-1, keepdim=True)  # no quotient overflows
+    kept = likeliest((logits / settings.temperature).softmax(-1), settings)
+    below = kept.cumsum(-1)
+    at = draw(logits.shape[1]).to(below.device)[..., None] * below[..., -1:]
+    return torch.searchsorted(below, at, right=True)[..., 0]  # the first code beyond, whose probability is not 0
+
+
+def likeliest(probabilities: Tensor, settings: CodeSampling) -> Tensor:
+    """Probabilities (..., N), 0 for codes that `top_p` or `top_k` leave out."""
+    if settings.top_p:
+        ordered, order = probabilities.sort(-1, descending=True)
+        before = ordered.cumsum(-1) - ordered
+        kept = torch.zeros_like(probabilities, dtype=torch.bool).scatter(-1, order, before < settings.top_p)
+    elif 0 < settings.top_k < probabilities.shape[-1]:
+        kept = probabilities >= probabilities.topk(settings.top_k).values[..., -1:]
+    else:
+        return probabilities
+    return probabilities.masked_fill(~kept, 0.0)
