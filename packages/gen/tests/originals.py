@@ -5,7 +5,11 @@ from audio_gen.config import language
 from audio_gen.config.transformer import AttentionConfig, FeedForwardConfig, NormConfig, TransformerConfig
 
 # Where the originals nest a module once more.
-NAMES = {"backbone.model.": "transformer.", "backbone.": ""} | {".ff.ff.0.proj.": ".ff.up.", ".ff.ff.0.1.": ".ff.up.", ".ff.ff.2.": ".ff.down."}
+NAMES = {"backbone.model.": "transformer.", "backbone.": ""} | {
+    ".ff.ff.0.proj.": ".ff.up.",
+    ".ff.ff.0.1.": ".ff.up.",
+    ".ff.ff.2.": ".ff.down.",
+}
 PARTS = {
     "attn_kwargs": ("attention", AttentionConfig),
     "ff_kwargs": ("feed_forward", FeedForwardConfig),

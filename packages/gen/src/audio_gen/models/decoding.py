@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from audio_core.config import kind
 from audio_core.dsp.precision import full_precision
 from audio_core.files import InputError
 from torch import Tensor
@@ -22,7 +23,6 @@ from torch import Tensor
 from ..config.language import CodeSampling
 from .guidance import Conditions, doubled
 from .language import LanguageModel
-from .patterns import Pattern
 
 _BELOW_ONE = 1 - 2**-22  # times a sum in float32 stays below the sum
 
@@ -84,7 +84,7 @@ def windows(known: int, frames: int, settings: CodeSampling) -> list[Window]:
 @torch.no_grad()
 def generate_codes(
     model: LanguageModel,
-    frames: int,
+    frames: int | Sequence[int],
     settings: CodeSampling,
     seeds: Sequence[int],
     conditions: Conditions | None = None,
@@ -93,18 +93,19 @@ def generate_codes(
     callback: Callable[[CodeStep], object] = _ignore,
     cached: bool = True,
 ) -> Tensor:
-    """Codes (B, K, frames), one item for each seed; they begin with those of `prompt` (B, K, fewer frames).
+    """Codes (B, K, T), one item for each seed; they begin with those of `prompt` (B, K, fewer frames).
 
+    `frames` is T, or says how many frames each item has: T is the largest of them, and behind the others come zeros.
     Guidance goes away from zeros in place of the tokens of `conditions`, or from `negative` tokens. `callback` gets
     each step; what it raises ends the generation. Without `cached` every step sees the whole sequence again.
     """
-    codes = _start(model, frames, seeds, prompt)
+    lengths = torch.tensor([frames] * len(seeds) if isinstance(frames, int) else [*frames])
+    codes = _start(model, lengths, seeds, prompt)
     known = 0 if prompt is None else prompt.shape[2]
     conditions = {name: value for name, value in (conditions or {}).items() if value is not None}
     if settings.guidance != 1:
         conditions = doubled(conditions, {k: v for k, v in (negative or {}).items() if v is not None})
-    parts = windows(known, frames, settings)
-    drafts = [Draft(model, codes[..., part.start : part.stop], part.known - part.start) for part in parts]
+    drafts = [Draft(model, codes, lengths, window) for window in windows(known, codes.shape[2], settings)]
     total, index, draw = sum(len(draft.steps) for draft in drafts), 0, ItemDraws(seeds)
     for draft in drafts:
         draft.begin()
@@ -128,50 +129,62 @@ def generate_codes(
 class Draft:
     """The sequence of a window in which codes are filled in."""
 
-    def __init__(self, model: LanguageModel, codes: Tensor, known: int):
-        """codes (B, K, T), whose first `known` frames are given; `finish` writes the others."""
-        self.codes, self.special = codes, model.special
-        self.pattern: Pattern = model.pattern(codes.shape[2])
-        self.unknown = torch.zeros(codes.shape[1], self.pattern.steps, dtype=torch.bool)  # (K, S)
-        self.unknown.scatter_(1, self.pattern.step[:, known:], True)
-        self.steps: list[int] = self.unknown.any(0).nonzero()[:, 0].tolist()
+    def __init__(self, model: LanguageModel, codes: Tensor, lengths: Tensor, window: Window):
+        """codes (B, K, T) of items with `lengths` (B,); `finish` writes those of the window that are not known yet."""
+        self.codes, self.special = codes[..., window.start : window.stop], model.special
+        self.pattern = model.pattern(window.stop - window.start)
+        frame = torch.full((codes.shape[1], self.pattern.steps), -1)  # (K, S), -1 where there is no code
+        frame.scatter_(1, self.pattern.step, torch.arange(window.start, window.stop).expand(codes.shape[1], -1))
+        self.steps: list[int] = (frame >= window.known).any(0).nonzero()[:, 0].tolist()
         """Those with a code that is not known."""
+        self.unknown = (frame >= window.known).to(codes.device)
+        self.ended = (frame >= lengths[:, None, None]).to(codes.device)  # (B, K, S)
 
     def begin(self) -> None:
         self.sequence = self.pattern.build(self.codes, self.special)
-        self.unknown = self.unknown.to(self.codes.device)
         self.filled = 0
 
     def fill(self, step: int, drawn: Tensor) -> None:
-        """The codes (B, K) of a step. Those that are known, and special tokens, stay."""
+        """The codes (B, K) of a step. Those that are known stay, and where there is none comes the special token."""
         place = self.sequence[..., step]
+        drawn = drawn.masked_fill(self.ended[..., step], self.special)
         place.copy_(torch.where(self.unknown[:, step], drawn, place))
         self.filled = step
 
     def finish(self) -> None:
-        self.codes.copy_(self.pattern.codes(self.sequence))
+        codes = self.pattern.codes(self.sequence)
+        self.codes.copy_(codes.masked_fill(codes == self.special, 0))
 
 
-def _start(model: LanguageModel, frames: int, seeds: Sequence[int], prompt: Tensor | None) -> Tensor:
-    """(B, K, frames), with the codes of the prompt."""
-    if frames < 1:
-        raise InputError(f"frames: expected a number from 1 on, got {frames}")
-    shape = (len(seeds), model.config.codebooks, frames)
+def _start(model: LanguageModel, lengths: Tensor, seeds: Sequence[int], prompt: Tensor | None) -> Tensor:
+    """(B, K, T), with the codes of the prompt."""
+    if len(lengths) != len(seeds):
+        raise InputError(f"frames: {len(lengths)} numbers do not fit {len(seeds)} items")
+    fewest, most = int(lengths.min()), int(lengths.max())
+    if fewest < 1:
+        raise InputError(f"frames: expected numbers from 1 on, got {fewest}")
+    if not torch.equal(model.pattern(fewest).step, model.pattern(most).step[:, :fewest]):
+        raise InputError(
+            f"frames: {kind(type(model.config.pattern))} has other steps for other lengths, so all items of a batch "
+            "must have the same; generate them one by one"
+        )
+    shape = (len(seeds), model.config.codebooks, most)
     codes = torch.zeros(shape, dtype=torch.int64, device=model.embeds[0].weight.device)
     if prompt is not None:
+        given = prompt.shape[2]
         if prompt.shape[:2] != shape[:2]:
             raise InputError(f"prompt: expected {shape[0]} items of {shape[1]} codebooks, got {[*prompt.shape[:2]]}")
-        if prompt.shape[2] >= frames:
-            raise InputError(f"prompt: has {prompt.shape[2]} frames already; ask for more than that, not {frames}")
-        if prompt.numel() and not 0 <= int(prompt.min()) <= int(prompt.max()) < model.config.codebook_size:
-            raise InputError(f"prompt: codes go from 0 to {model.config.codebook_size - 1}; these do not")
-        codes[..., : prompt.shape[2]] = prompt
+        if given >= fewest:
+            raise InputError(f"prompt: has {given} frames already; ask for more than that, not {fewest}")
+        if given and not 0 <= int(prompt.min()) <= int(prompt.max()) < model.special:
+            raise InputError(f"prompt: codes go from 0 to {model.special - 1}; these do not")
+        codes[..., :given] = prompt
     return codes
 
 
 @full_precision
 def choose(logits: Tensor, settings: CodeSampling, draw: Callable[[int], Tensor]) -> Tensor:
-    """A code from each row of logits (B, K, N) -> (B, K). With guidance the rows of the unconditioned follow: (2 B...)."""
+    """Logits (B, K, N) -> codes (B, K). With guidance the unconditioned logits follow in the batch, (2 B, K, N)."""
     if settings.guidance != 1:
         conditioned, unconditioned = logits.chunk(2)
         logits = unconditioned + settings.guidance * (conditioned - unconditioned)

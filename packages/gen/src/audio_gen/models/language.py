@@ -101,8 +101,10 @@ class LanguageModel(nn.Module):
         """Of predicting codes (B, K, T) in the frames that are real, `valid` (B, T); None: all are.
 
         Each kind of tokens is left out of items with the probability `dropout`, for guidance to build on.
-        Codes of frames that are not real may be the special token, or any others.
+        The model sees no code of a frame that is not real, as if the item had ended before.
         """
+        if valid is not None:
+            codes = codes.masked_fill(~valid[:, None], self.special)
         logits, mask = self(codes, **dropped(conditions, dropout, generator) if dropout else conditions)
         mask = mask.expand_as(codes)
         return cross_entropies(logits, codes, mask if valid is None else mask & valid[:, None])

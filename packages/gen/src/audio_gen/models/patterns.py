@@ -23,7 +23,6 @@ from ..config.language import (
     MusicLMConfig,
     ParallelConfig,
     PatternConfig,
-    UnrollConfig,
 )
 
 
