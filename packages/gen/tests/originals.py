@@ -1,7 +1,7 @@
 """Weights and settings of the originals for our modules."""
 
-from audio_gen.config.backbones import DiTConfig
 from audio_gen.config import language
+from audio_gen.config.backbones import DiTConfig
 from audio_gen.config.transformer import AttentionConfig, FeedForwardConfig, NormConfig, TransformerConfig
 
 # Where the originals nest a module once more.
