@@ -136,7 +136,9 @@ def test_tokens_are_left_out_at_random():
     zeros = {name: torch.zeros_like(value) if value.ndim == 3 else value for name, value in conditions.items()}
     close(model.loss(codes, dropout=1.0, **conditions).total, model.loss(codes, **zeros).total)
     losses = {
-        round(model.loss(codes, dropout=0.5, generator=torch.Generator().manual_seed(seed), **conditions).total.item(), 4)
+        round(
+            model.loss(codes, dropout=0.5, generator=torch.Generator().manual_seed(seed), **conditions).total.item(), 4
+        )
         for seed in range(40)
     }
     assert len(losses) > 8  # of 16: two items, two kinds
@@ -154,7 +156,9 @@ def test_cross_entropy_is_computed_in_float32():
 
 
 def test_a_configuration_is_built_from_plain_data():
-    config = recipes.build(LanguageModelConfig, {"pattern": {"kind": "Unroll"}, "transformer": {"num_memory_tokens": 2}})
+    config = recipes.build(
+        LanguageModelConfig, {"pattern": {"kind": "Unroll"}, "transformer": {"num_memory_tokens": 2}}
+    )
     assert config.transformer == TransformerConfig(causal=True, num_memory_tokens=2)
     assert type(config.pattern).__name__ == "UnrollConfig"
 

@@ -43,19 +43,14 @@ def _ignore(step: CodeStep) -> None:
     pass
 
 
-class ItemDraws:
-    """Numbers from 0 to below 1 for each item, which depend on its seed and the draws before, and on nothing else.
+def item_draws(seeds: Sequence[int], codebooks: int, frames: int) -> Tensor:
+    """A number from 0 to below 1 for each code of each item, (B, K, T).
 
-    numpy draws them on the CPU, as the noise of diffusion, so that all devices draw the same.
+    It depends on the item's seed, the frame and the codebook, and on nothing else. numpy draws it on the CPU, as the
+    noise of diffusion, so that all devices draw the same.
     """
-
-    def __init__(self, seeds: Sequence[int]):
-        self.generators = [np.random.default_rng(seed) for seed in seeds]
-
-    def __call__(self, count: int) -> Tensor:
-        """(B, count)"""
-        drawn = np.stack([generator.random(count, np.float32) for generator in self.generators])
-        return torch.from_numpy(drawn).clamp(max=_BELOW_ONE)
+    drawn = [np.random.default_rng(seed).random((frames, codebooks), np.float32) for seed in seeds]
+    return torch.from_numpy(np.stack(drawn)).transpose(1, 2).clamp(max=_BELOW_ONE)
 
 
 class Window(NamedTuple):
@@ -105,8 +100,9 @@ def generate_codes(
     conditions = {name: value for name, value in (conditions or {}).items() if value is not None}
     if settings.guidance != 1:
         conditions = doubled(conditions, {k: v for k, v in (negative or {}).items() if v is not None})
-    drafts = [Draft(model, codes, lengths, window) for window in windows(known, codes.shape[2], settings)]
-    total, index, draw = sum(len(draft.steps) for draft in drafts), 0, ItemDraws(seeds)
+    draws = item_draws(seeds, *codes.shape[1:]).to(codes.device)
+    drafts = [Draft(model, codes, draws, lengths, window) for window in windows(known, codes.shape[2], settings)]
+    total, index = sum(len(draft.steps) for draft in drafts), 0
     for draft in drafts:
         draft.begin()
         cache = model.transformer.start() if cached else None
@@ -119,7 +115,7 @@ def generate_codes(
                 cache=cache,
             )
             logits = model.heads(hidden[:, -1:])[:, :, 0]
-            draft.fill(step, choose(logits, settings, draw))
+            draft.fill(step, choose(logits, settings, draft.draws[..., step]))
             callback(CodeStep(index, total, draft.sequence[..., step]))
             index += 1
         draft.finish()
@@ -129,10 +125,11 @@ def generate_codes(
 class Draft:
     """The sequence of a window in which codes are filled in."""
 
-    def __init__(self, model: LanguageModel, codes: Tensor, lengths: Tensor, window: Window):
-        """codes (B, K, T) of items with `lengths` (B,); `finish` writes those of the window that are not known yet."""
+    def __init__(self, model: LanguageModel, codes: Tensor, draws: Tensor, lengths: Tensor, window: Window):
+        """codes and draws (B, K, T) of items with `lengths` (B,); `finish` writes the codes that the window adds."""
         self.codes, self.special = codes[..., window.start : window.stop], model.special
         self.pattern = model.pattern(window.stop - window.start)
+        self.draws = self.pattern.build(draws[..., window.start : window.stop], 0)
         frame = torch.full((codes.shape[1], self.pattern.steps), -1)  # (K, S), -1 where there is no code
         frame.scatter_(1, self.pattern.step, torch.arange(window.start, window.stop).expand(codes.shape[1], -1))
         self.steps: list[int] = (frame >= window.known).any(0).nonzero()[:, 0].tolist()
@@ -183,8 +180,11 @@ def _start(model: LanguageModel, lengths: Tensor, seeds: Sequence[int], prompt: 
 
 
 @full_precision
-def choose(logits: Tensor, settings: CodeSampling, draw: Callable[[int], Tensor]) -> Tensor:
-    """Logits (B, K, N) -> codes (B, K). With guidance the unconditioned logits follow in the batch, (2 B, K, N)."""
+def choose(logits: Tensor, settings: CodeSampling, draws: Tensor) -> Tensor:
+    """Logits (B, K, N) and draws (B, K) -> codes (B, K).
+
+    With guidance the unconditioned logits follow in the batch, (2 B, K, N).
+    """
     if settings.guidance != 1:
         conditioned, unconditioned = logits.chunk(2)
         logits = unconditioned + settings.guidance * (conditioned - unconditioned)
@@ -193,8 +193,8 @@ def choose(logits: Tensor, settings: CodeSampling, draw: Callable[[int], Tensor]
     logits = logits - logits.amax(-1, keepdim=True)  # no quotient overflows
     kept = likeliest((logits / settings.temperature).softmax(-1), settings)
     below = kept.cumsum(-1)
-    at = draw(logits.shape[1]).to(below.device)[..., None] * below[..., -1:]
-    return torch.searchsorted(below, at, right=True)[..., 0]  # the first code beyond, whose probability is not 0
+    at = draws[..., None] * below[..., -1:]
+    return torch.searchsorted(below, at, right=True)[..., 0]  # the first code beyond: its probability is not 0
 
 
 def likeliest(probabilities: Tensor, settings: CodeSampling) -> Tensor:
