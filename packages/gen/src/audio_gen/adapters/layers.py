@@ -1,8 +1,7 @@
 """LoRA and DoRA on the linear layers of a model.
 
-An adapted layer stays what it is, with its parameters under their names. What the adapters add to its output is
-computed by a hook, from the layer's child `adapters`: each has `down` (R, I), `up` (O, R) and, for DoRA, `magnitude`
-(O,).
+An adapted layer stays what it is, with its parameters under their names. Its child `adapters` holds what is added, and
+a hook adds it to the layer's output: `down` (R, I), `up` (O, R) and with DoRA `magnitude` (O,) of each adapter.
 Several adapters of one layer each change the weight W that it came with, so their order does not matter:
 
     W + Σ strength · change       LoRA: change = scale · up · down
