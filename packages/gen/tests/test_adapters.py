@@ -193,6 +193,9 @@ def test_a_strength_of_zero_is_the_base_to_the_bit(dit):
     for name in adapters.adapter_names(dit):
         adapters.set_strength(dit, name, 0)
     assert torch.equal(output(dit), before)
+    for tensor in adapters.adapter_state(dit, "number 1").values():
+        tensor.fill_(math.nan)  # one that has diverged
+    assert torch.equal(output(dit), before)
 
 
 @torch.no_grad()
