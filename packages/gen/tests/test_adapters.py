@@ -127,6 +127,25 @@ def test_dora_learns_lengths_and_directions_apart(kind, bias):
     close(model(x), nn.functional.linear(x, weight, model[0].bias))
 
 
+@pytest.mark.parametrize("name", ["up", "down", "weight"])
+def test_dora_sees_every_change_of_its_tensors(name):
+    """In inference too, which keeps the lengths of rows."""
+    config = AdapterConfig(rank=2, layers=("0",), method="dora")
+    model, x = learnt(nn.Sequential(nn.Linear(8, 6)), config).eval(), torch.randn(3, 8)
+    with torch.no_grad():
+        before = model(x)
+        kept = model[0].adapters[0]._kept
+        assert torch.equal(model(x), before) and model[0].adapters[0]._kept is kept  # which are used again
+        tensor = model[0].weight if name == "weight" else getattr(model[0].adapters[0], name)
+        tensor += 0.3 * torch.randn_like(tensor)
+        changed = model(x)
+    assert (changed - before).abs().max() > 1e-3
+    close(changed, model(x))  # with gradients nothing is kept
+    with torch.no_grad():
+        tensor.data = tensor.data.clone().mul_(2)  # as when a model moves
+        close(model(x), model.train()(x))
+
+
 def test_gradients_of_dora_are_those_of_a_constant_length():
     """As the paper proposes, to save memory."""
     config = AdapterConfig(rank=2, layers=("0",), method="dora")

@@ -36,6 +36,7 @@ class Factors(nn.Module):
         self.name, self.config, self.strength = name, config, strength
         self.down, self.up = nn.Parameter(tensors["down"]), nn.Parameter(tensors["up"])
         self.magnitude = nn.Parameter(tensors["magnitude"]) if config.method == "dora" else None
+        self._kept: tuple[Any, Tensor] | None = None
 
     def forward(self, layer: nn.Linear, x: Tensor, y: Tensor) -> Tensor:
         """x (..., I) and the layer's output y (..., O) -> what is added to y."""
@@ -60,7 +61,18 @@ class Factors(nn.Module):
     def _gain(self, weight: Tensor) -> Tensor:
         """(O,): magnitude / |V|. As the paper proposes, no gradients pass through the length."""
         assert self.magnitude is not None
-        return self.magnitude / lengths(weight, self.up, self.down, self.config.scale)
+        return self.magnitude / self._lengths(weight)
+
+    def _lengths(self, weight: Tensor) -> Tensor:
+        """(O,). Inference keeps them until a tensor changes: for a single position they cost more than the layer."""
+        parts = weight, self.up, self.down
+        changes = torch.is_grad_enabled() or self.training or torch.compiler.is_compiling()
+        if changes or any(part.is_inference() for part in parts):  # those count no changes
+            return lengths(*parts, self.config.scale)
+        state = [(part._version, part.data_ptr(), part.dtype) for part in parts]
+        if self._kept is None or self._kept[0] != state:
+            self._kept = state, lengths(*parts, self.config.scale)
+        return self._kept[1]
 
 
 @torch.no_grad()
