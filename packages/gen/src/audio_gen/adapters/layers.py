@@ -16,6 +16,7 @@ import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -78,7 +79,9 @@ class Factors(nn.Module):
 @torch.no_grad()
 def lengths(weight: Tensor, up: Tensor, down: Tensor, scale: float) -> Tensor:
     """The lengths (O,) of the rows of weight + scale · up · down, without that matrix: |w|² + 2 w·u + |u|²."""
-    with torch.autocast(weight.device.type, enabled=False):
+    device = weight.device.type
+    # The device "meta", on which models are counted, has no autocast.
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         wide = torch.promote_types(weight.dtype, torch.float32)
         up, down = scale * up.to(wide), down.to(wide)
         crossed = 2 * F.linear(weight.to(wide), down) + F.linear(up, down @ down.mT)  # (O, R)
