@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from ..config.language import LanguageModelConfig
 from .conditions import expect, projection
@@ -94,18 +94,17 @@ class LanguageModel(nn.Module):
         self,
         codes: Tensor,
         valid: Tensor | None = None,
-        dropout: float = 0.0,
-        generator: Generator | None = None,
+        chosen: Tensor | None = None,
         **conditions: Tensor | None,
     ) -> Loss:
         """Of predicting codes (B, K, T) in the frames that are real, `valid` (B, T); None: all are.
 
-        Each kind of tokens is left out of items with the probability `dropout`, for guidance to build on.
+        `chosen` (B, kinds of tokens) are left out, for guidance to build on.
         The model sees no code of a frame that is not real, as if the item had ended before.
         """
         if valid is not None:
             codes = codes.masked_fill(~valid[:, None], self.special)
-        logits, mask = self(codes, **dropped(conditions, dropout, generator) if dropout else conditions)
+        logits, mask = self(codes, **(conditions if chosen is None else dropped(conditions, chosen)))
         mask = mask.expand_as(codes)
         return cross_entropies(logits, codes, mask if valid is None else mask & valid[:, None])
 
