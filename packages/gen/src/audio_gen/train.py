@@ -93,7 +93,8 @@ def beginning(recipe: Recipe) -> tuple[Diffusion | LM, bytes]:
 def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Diffusion | LM:
     """The model of a run as a bundle: its last weights, or those of its best evaluation."""
     recipe, model = trained(folder, best)
-    merge(network(model))  # what has no adapters stays
+    if recipe.adapter:
+        merge(network(model))
     PACKAGE.save(model, out, _card(Path(folder), recipe, model, best), force)
     return model
 
