@@ -1,4 +1,4 @@
-"""Training: it goes on to the bit, two processes are one, fine-tuning leaves the base alone, and runs end in bundles."""
+"""Training: it goes on to the bit, two processes are one, fine-tuning leaves its base alone, runs end in bundles."""
 
 import json
 
