@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from audio_core.checks import within
 from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, InverseLR, Staircase
 from audio_core.train.plan import Plan
 
@@ -56,9 +57,7 @@ class Recipe(Plan):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("cfg_dropout", "mask_padding_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        within(self, 0, "cfg_dropout", "mask_padding_dropout", most=1)
         if self.adapter and not self.start:
             raise ValueError("adapter: needs the weights of `start`")
         if not 0 <= self.average < 1 or self.clip < 0:
