@@ -49,7 +49,7 @@ class Latents:
 
     def __post_init__(self) -> None:
         values = self.values
-        Header(values.shape, values.dtype.kind, self.rate, self.hop, self.samples, self.channels).check()
+        Header(values.shape, str(values.dtype), self.rate, self.hop, self.samples, self.channels).check()
         if self.is_codes and values.min() < 0:
             raise InputError(f"codes begin at 0, got {values.min()}")
         if not np.isfinite(values).all():
@@ -70,8 +70,8 @@ class Header(NamedTuple):
     """What is known of latents before their values are read."""
 
     shape: tuple[int, ...]
-    kind: str
-    """Of numpy: f for latents; i or u for codes."""
+    dtype: str
+    """As numpy or safetensors call it: floating-point for latents, integers for codes."""
     rate: int
     hop: int
     samples: int
@@ -79,9 +79,13 @@ class Header(NamedTuple):
     fingerprint: bytes = b""
     facts: Mapping[str, Any] = {}
 
+    @property
+    def is_codes(self) -> bool:
+        return self.dtype[0] in "iuIU"
+
     def check(self) -> None:
-        if len(self.shape) != 2 or not min(self.shape) or self.kind not in tuple("fiu"):
-            raise InputError(f"expected latents (width, F) or codes (K, F), got {self.kind} {self.shape}")
+        if len(self.shape) != 2 or not min(self.shape) or self.dtype[0] not in "fiuFIU":
+            raise InputError(f"expected latents (width, F) or codes (K, F), got {self.dtype} {self.shape}")
         for name in ("rate", "hop", "samples", "channels"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise InputError(f"{name}: expected a whole number from 1 on, got {value!r}")
@@ -130,7 +134,7 @@ def look(path: str | Path | audio.Section) -> Header:
         with source.open("rb") as file:
             entry, head = _head(file, source.stat().st_size)
         mark = bytes.fromhex(head.pop("fingerprint"))
-        header = Header(tuple(entry["shape"]), entry["dtype"][0].lower(), fingerprint=mark, **head)
+        header = Header(tuple(entry["shape"]), entry["dtype"], fingerprint=mark, **head)
         header.check()
         return header
 
@@ -147,7 +151,7 @@ def _head(file: BinaryIO, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
     header = json.loads(file.read(count))
     if 8 + count + header["values"]["data_offsets"][1] > size:
         raise SafetensorError("its values are not whole")
-    return header["values"], json.loads(header["__metadata__"]["latents"])
+    return header["values"], json.loads((header.get("__metadata__") or {})["latents"])
 
 
 @contextmanager
