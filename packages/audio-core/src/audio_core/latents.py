@@ -117,8 +117,8 @@ def load(path: str | Path | audio.Section, fingerprint: bytes | None = None) -> 
     """Read what `save` wrote, as float32 or int64. With a `fingerprint`, latents of other models are refused."""
     with _naming(path):
         data = _source(path).read_bytes()
-        values = from_bytes(data)["values"]
         head = _head(io.BytesIO(data), len(data))[1]
+        values = from_bytes(data)["values"]
         mark = bytes.fromhex(head.pop("fingerprint"))
         wide = values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
         latents = Latents(wide, fingerprint=mark, **head)
@@ -149,6 +149,8 @@ def _head(file: BinaryIO, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
     if not 0 < count <= size - 8:
         raise SafetensorError("its header is not whole")
     header = json.loads(file.read(count))
+    if "values" not in header:
+        raise SafetensorError("File does not contain tensor values")
     if 8 + count + header["values"]["data_offsets"][1] > size:
         raise SafetensorError("its values are not whole")
     return header["values"], json.loads((header.get("__metadata__") or {})["latents"])
