@@ -6,18 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from audio_core import config
-from audio_core.data.corpus import divided
-from audio_core.data.seeds import mix
+from audio_core import command, config
 from audio_core.train.fit import fit
 from audio_core.train.results import Outcome, load_trained, recipe_of, results
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Log, Save
 
 from . import PACKAGE
-from .data import InTurn
-from .data.latents import LatentItems, find
-from .data.metadata import Table
+from .data.corpus import Corpus
 from .models.diffusion import Diffusion
 from .recipe import Recipe
 from .task import diffusing
@@ -25,24 +21,17 @@ from .task import diffusing
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
     """Train by `recipe` into `out`, from where it stands; None when it was asked to stop before its end."""
-    out, settings, data = Path(out), recipe.model, recipe.data
-    parts = [divided(find(root), data.held_out) for root in (data.root, *data.more)]
-    run = Run(out, recipe, device, sum(len(kept) for kept, _ in parts), quiet)
+    out, settings = Path(out), recipe.model
+    corpus = Corpus(recipe.data, settings, out, quiet=quiet or command.rank() > 0)
+    run = Run(out, recipe, device, len(corpus), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
-    task = diffusing(recipe, Diffusion(settings))
-    table = Table(data.metadata) if data.metadata else None
-    sources = [
-        LatentItems(kept, settings.frames, settings.scale, table, mix(recipe.seed, at), data.random_crop)
-        for at, (kept, _) in enumerate(parts)
-    ]
-    held = [file for _, files in parts for file in files]
+    task = diffusing(recipe, Diffusion(settings), encodes=corpus.kind == "audio")
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
-    if held:
-        tested = LatentItems(held, settings.frames, settings.scale, table, once=True)
+    if tested := corpus.tests():
         watchers.append(Evaluate(journal, tested, recipe.batch, "loss", lower=True, quiet=quiet))
     with journal:
-        fit(task, InTurn(sources), run, [*watchers, Save()])
+        fit(task, corpus.training(recipe.seed), run, [*watchers, Save()])
     if run.main and run.finished:
         release(out, out / "bundle", force=True)  # a run that went on makes it anew
     run.close()
