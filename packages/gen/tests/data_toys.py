@@ -1,6 +1,7 @@
 """Small folders of latents and audio, and the settings of models that take them."""
 
 import json
+import tarfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,18 @@ def tone(path, seconds=1.0, rate=1000, channels=1, level=0.5):
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.linspace(0, level, round(seconds * rate), dtype=np.float32)
     audio.write(path, np.stack([samples / 2**channel for channel in range(channels)]), rate, "FLOAT")
+
+
+def packed(folder, out, pieces=2):
+    """The files of a folder in tars, each item's behind each other."""
+    out.mkdir(parents=True, exist_ok=True)
+    items = sorted({path.with_suffix("") for path in folder.rglob("*.*")})
+    for piece in range(pieces):
+        with tarfile.open(out / f"shard-{piece:03d}.tar", "w") as tar:
+            for item in items[len(items) * piece // pieces : len(items) * (piece + 1) // pieces]:
+                for path in sorted(item.parent.glob(f"{item.name}.*")):
+                    tar.add(path, path.relative_to(folder).as_posix())
+    return out
 
 
 def same(one, other):
