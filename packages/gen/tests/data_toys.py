@@ -2,7 +2,7 @@
 
 import json
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from audio_core import audio
@@ -23,7 +23,7 @@ class Toy:
     width: int = 4
     frames: int = 8
     scale: float = 1.0
-    codec: CodecSource | None = CodecSource(name="toy")
+    codec: CodecSource | None = field(default_factory=lambda: CodecSource(name="toy"))
 
 
 def ramp(rows, frames, first=0.0):

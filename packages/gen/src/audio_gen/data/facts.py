@@ -21,14 +21,24 @@ _LARGEST = 1 << 24  # bytes of a text
 
 
 def facts_of(place: Place, own: Mapping[str, Any], table: Table | None) -> dict[str, Any]:
-    """All facts of an item. The .json has more to say than the .txt, and the table most of all."""
+    """All facts of an item."""
+    return described(place, beside(place, own), table)
+
+
+def beside(place: Place, own: Mapping[str, Any]) -> dict[str, Any]:
+    """An item's own facts, and those of files beside it: a .json has more to say than a .txt."""
     facts = {**_prompted(own)}
     if text := place.part(".txt"):
         facts["prompt"] = _text(text).strip()
-    if beside := place.part(".json"):
-        facts |= _prompted(_object(beside))
+    if part := place.part(".json"):
+        facts |= _prompted(_object(part))
+    return facts
+
+
+def described(place: Place, facts: dict[str, Any], table: Table | None) -> dict[str, Any]:
+    """The facts together with those of a table, which count most."""
     if table is not None:
-        facts |= _prompted(table.of(place.name, own.get("relpath"), facts.get("relpath")))
+        facts |= _prompted(table.of(place.name, facts.get("relpath")))
     if isinstance(prompts := facts.get("prompt"), list) and not prompts:
         raise InputError(f"{place}: prompt: the list is empty")
     return facts

@@ -20,7 +20,7 @@ from audio_core.files import InputError, read_json, reason
 from audio_core.latents import Header, Latents
 
 from . import Model, Sample
-from .facts import REJECT, cropped, facts_of
+from .facts import REJECT, beside, cropped, described, facts_of
 from .metadata import Table
 from .places import Place
 from .turns import Turns
@@ -53,7 +53,7 @@ class Encoded(NamedTuple):
         part, header = self.place.part(self.path.suffix), self.header
         if part is None:
             raise InputError(f"{self.name}: is no longer there")
-        if self.path.suffix == ".safetensors":
+        if self.path.suffix.lower() == ".safetensors":
             item = stored.load(part, header.fingerprint)
             return item, facts_of(self.place, item.facts, table)
         try:
@@ -82,12 +82,17 @@ class Headers:
         part = place.part(place.path.suffix)
         if part is None:
             raise InputError(f"{place}: is no longer there")
-        header = stored.look(part) if place.path.suffix == ".safetensors" else self._of_array(place, part)
-        if facts_of(place, header.facts, self.table).get(REJECT) is True:
+        if place.path.suffix.lower() == ".npy":
+            facts = beside(place, {})
+            header = self._of_array(place, part, facts)
+        else:
+            header = stored.look(part)
+            facts = beside(place, header.facts)
+        if described(place, facts, self.table).get(REJECT) is True:
             return None
         return Encoded(place, header._replace(facts={}))
 
-    def _of_array(self, place: Place, part: Path | Section) -> Header:
+    def _of_array(self, place: Place, part: Path | Section, facts: dict[str, Any]) -> Header:
         try:
             with part.open("rb") as file:
                 shape, dtype = _array_header(file, part.stat().st_size)
@@ -97,13 +102,12 @@ class Headers:
             raise InputError(f"{place}: expected latents (width, F) or codes (K, F), got {dtype} {shape}")
         model = self.model
         sizes = {"rate": model.rate, "hop": model.hop, "channels": model.channels, **self._known(place)}
-        facts = facts_of(place, {}, None)
-        mask = facts.get("padding_mask")
-        if mask is not None and not (isinstance(mask, list) and all(each in (0, 1) for each in mask) and any(mask)):
+        mask = facts.get("padding_mask", [1] * shape[1])
+        ones = mask.count(1) if isinstance(mask, list) else 0
+        if not ones or ones + mask.count(0) != len(mask):
             raise InputError(f"{place}: padding_mask: expected a list of 0 and 1, not all of them 0")
-        frames = shape[1] if mask is None else min(shape[1], sum(mask))
-        samples = facts.get("samples", frames * sizes["hop"])
-        header = Header(shape, str(dtype), samples=samples, facts=facts, **sizes)
+        samples = facts.get("samples", min(shape[1], ones) * sizes["hop"])
+        header = Header(shape, str(dtype), samples=samples, **sizes)
         try:
             header.check()
         except InputError as error:
@@ -213,10 +217,10 @@ class LatentItems(Turns[Encoded]):
         values = np.pad(values, ((0, 0), (0, self.frames - count)))
         if not latents.is_codes:
             values = values / np.float32(self.scale)
-        described = self._described(item, latents, facts, start)
-        return math.inf, Sample(index, torch.from_numpy(values), torch.arange(self.frames) < count, described)
+        facts = self._cut(item, latents, facts, start)
+        return math.inf, Sample(index, torch.from_numpy(values), torch.arange(self.frames) < count, facts)
 
-    def _described(self, item: Encoded, latents: Latents, facts: dict[str, Any], start: int) -> dict[str, Any]:
+    def _cut(self, item: Encoded, latents: Latents, facts: dict[str, Any], start: int) -> dict[str, Any]:
         facts.pop("padding_mask", None)  # of the whole item; the sample has its own
         facts["relpath"] = item.place.name
         return cropped(facts, latents.rate, latents.samples, start * latents.hop, self.frames * latents.hop)

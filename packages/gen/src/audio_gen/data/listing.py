@@ -1,8 +1,7 @@
 """Items of a folder or of shards: looked at once before a training, without their values.
 
-An item costs its header and what lies beside it. That is not remembered for the next start: to know that files have not
-changed, each would have to be asked again, which takes about as long. For millions of items there are shards, whose
-index is one file.
+An item costs its header and what lies beside it: 0.2 to 0.4 ms on two CPU cores. That is not remembered for the next
+start, since a file beside an item may change or be added at any time, and to know so each place must be asked again.
 """
 
 from __future__ import annotations

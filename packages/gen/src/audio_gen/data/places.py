@@ -28,6 +28,8 @@ class InFolder(NamedTuple):
 
     def part(self, ending: str) -> Path | None:
         """The file that differs from the item's in its ending alone; None where there is none."""
+        if ending == self.path.suffix:
+            return self.path  # whoever opens it is told whether it is still there
         path = self.path.with_suffix(ending)
         return path if path.exists() else None
 
