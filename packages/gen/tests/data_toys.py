@@ -54,11 +54,11 @@ def tone(path, seconds=1.0, rate=1000, channels=1, level=0.5):
 
 
 def packed(folder, out, pieces=2):
-    """The files of a folder in tars, each item's behind each other."""
+    """The files of a folder in tars, each item's behind each other, and the last items in the first tar."""
     out.mkdir(parents=True, exist_ok=True)
     items = sorted({path.with_suffix("") for path in folder.rglob("*.*")})
     for piece in range(pieces):
-        with tarfile.open(out / f"shard-{piece:03d}.tar", "w") as tar:
+        with tarfile.open(out / f"shard-{pieces - 1 - piece:03d}.tar", "w") as tar:
             for item in items[len(items) * piece // pieces : len(items) * (piece + 1) // pieces]:
                 for path in sorted(item.parent.glob(f"{item.name}.*")):
                     tar.add(path, path.relative_to(folder).as_posix())

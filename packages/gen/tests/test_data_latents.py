@@ -12,7 +12,7 @@ from audio_gen.data.corpus import Corpus
 from audio_gen.data.latents import Encoded
 from audio_gen.recipe.data import Data
 
-from .data_toys import MARK, OTHER, Toy, latents, ramp, same, save, save_npy
+from .data_toys import MARK, OTHER, Toy, ramp, same, save, save_npy
 
 
 def corpus(root, model=None, takes=("audio", "latents", "codes"), fingerprint=b"", **settings):
@@ -224,6 +224,13 @@ def test_items_with_nan_give_way(tmp_path, capsys, held_out):
     assert "c.npy: the latents hold NaN or infinity" in told
 
 
+def test_the_next_item_stands_in_for_one_that_is_held_out(tmp_path):
+    for at in range(10):
+        save_npy(tmp_path / f"in/{at}.npy", ramp(4, 8) if at != 4 else np.full((4, 8), np.nan, np.float32))
+    tests = corpus(tmp_path / "in", held_out=2).tests()
+    assert [tests[index].facts["relpath"][0] for index in range(5)] == ["0", "2", "6", "6", "8"]
+
+
 def test_where_nothing_can_be_read_the_search_ends(tmp_path):
     save_npy(tmp_path / "in/a.npy", np.full((4, 8), np.nan, np.float32))
     assert "a.npy: the latents hold NaN or infinity" in refused(corpus(tmp_path / "in").training(0).__getitem__, 0)
@@ -272,10 +279,9 @@ def test_roots_take_turns(tmp_path):
     assert "all items must be of one codec" in refused(corpus, tmp_path / "one", more=(tmp_path / "two",))
 
 
-def test_a_header_tells_the_same_as_the_item(tmp_path):
-    item = latents(ramp(4, 9), 850, text="x")
-    stored.save(tmp_path / "a.safetensors", item, half=True)
-    header = stored.look(tmp_path / "a.safetensors")
-    assert (header.shape, header.is_codes, header.fingerprint) == ((4, 9), False, MARK)
-    for name in ("rate", "hop", "samples", "channels", "facts"):
-        assert getattr(header, name) == getattr(item, name)
+def test_roots_of_the_same_items_are_cut_at_other_places(tmp_path):
+    for name in ("one", "two"):
+        save(tmp_path / f"{name}/a.safetensors", ramp(4, 500))
+    source = corpus(tmp_path / "one", more=(tmp_path / "two",)).training(0)
+    starts = [int(source[index].values[0, 0]) for index in range(12)]
+    assert starts[::2] != starts[1::2]

@@ -92,7 +92,7 @@ def test_a_tar_of_another_codec_is_refused(tmp_path):
     save(tmp_path / "in/a.safetensors", ramp(4, 9))
     save(tmp_path / "in/b.safetensors", ramp(4, 9), mark=OTHER)
     root = packed(tmp_path / "in", tmp_path / "tars")
-    assert f"{root / 'shard-001.tar'}:b.safetensors: was encoded by codec" in refused(corpus, root)
+    assert f"{root / 'shard-000.tar'}:b.safetensors: was encoded by codec" in refused(corpus, root)
 
 
 def test_keys_may_come_again_in_another_tar(tmp_path):
