@@ -80,12 +80,12 @@ def test_damage_inside_and_of_whole_tars_is_named(tmp_path, capsys):
             tar.addfile(info, io.BytesIO(content))
     assert len(corpus(root)) == 3
     told = capsys.readouterr().err
-    assert f"left out: {root / 'shard-000.tar'}: is no tar file that can be read" in told
+    assert f"left out: {root / 'shard-000.tar'}: is truncated inside" in told
     assert f"left out: {root / 'shard-001.tar'}:bad.npy: is cut short" in told
     assert f"left out: {root / 'shard-001.tar'}:word" in told
     for name in ("shard-001.tar", "shard-002.tar"):
         (root / name).write_bytes(b"no tar")
-    assert "shard-000.tar: is no tar file that can be read" in refused(corpus, root)
+    assert "shard-000.tar: is truncated inside" in refused(corpus, root)
 
 
 def test_a_tar_of_another_codec_is_refused(tmp_path):
