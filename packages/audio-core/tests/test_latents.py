@@ -278,3 +278,29 @@ def test_a_folder_is_encoded_in_a_batch_that_goes_on_where_it_stopped(tmp_path):
     assert batch.run(jobs, work, quiet=True)[:2] == (1, 1) and encoded == ["a.wav", "c.wav", "a.wav"]
     paths = [item.file for item in batch.find(tmp_path / "out", ".safetensors")]
     assert [latents.load(path, model.fingerprint()).values.shape for path in paths] == [(2, 13), (2, 13)]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_header_is_read_without_the_values(tmp_path, inside):
+    """Of a file, and of one inside a tar."""
+    item = latents.Latents(np.arange(36).reshape(4, 9), 1000, 100, 850, 2, b"12345678", {"text": "x"})
+    latents.save(tmp_path / "a.safetensors", item)
+    place = tmp_path / "a.safetensors"
+    if inside:
+        content = place.read_bytes()
+        (tmp_path / "a.tar").write_bytes(b"-" * 7 + content + b"-" * 9)
+        place = audio.Section(tmp_path / "a.tar", 7, len(content), "a.safetensors")
+    header, again = latents.look(place), latents.load(place)
+    assert (header.shape, header.is_codes) == ((4, 9), True)
+    for name in ("rate", "hop", "samples", "channels", "facts", "fingerprint"):
+        assert getattr(header, name) == getattr(again, name) == getattr(item, name)
+    assert np.array_equal(again.values, item.values)
+
+
+def test_headers_of_damaged_files_are_one_line(tmp_path):
+    path = tmp_path / "a.safetensors"
+    latents.save(path, latents.Latents(np.zeros((4, 9)), 1000, 100, 850, 2, b"12345678"))
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:30], content[:8], b"", b"\xff" * 60, b"\2" + bytes(7) + b"{}"):
+        path.write_bytes(damaged)
+        assert "a.safetensors: " in refused(latents.look, path)

@@ -4,19 +4,22 @@ A file is in the safetensors format: one tensor `values`, and JSON in the metada
 code. Encoding and decoding keep no gradients; a training calls the codec itself.
 """
 
+import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load as from_bytes
 from safetensors.numpy import save as to_bytes
 from torch import Tensor, nn
 
@@ -45,18 +48,11 @@ class Latents:
     """Anything that JSON can hold: a text, a label, the source."""
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 2 or not self.values.size or self.values.dtype.kind not in "fiu":
-            shape = f"{self.values.dtype} {self.values.shape}"
-            raise InputError(f"expected latents (width, F) or codes (K, F), got {shape}")
-        numbers = {name: getattr(self, name) for name in ("rate", "hop", "samples", "channels")}
-        for name, value in numbers.items():
-            if type(value) is not int or value < 1:
-                raise InputError(f"{name}: expected a whole number from 1 on, got {value!r}")
-        if self.samples >= (self.frames + 1) * self.hop:
-            raise InputError(f"{self.frames} frames of {self.hop} samples cannot hold {self.samples} samples")
-        if self.is_codes and self.values.min() < 0:
-            raise InputError(f"codes begin at 0, got {self.values.min()}")
-        if not np.isfinite(self.values).all():
+        values = self.values
+        Header(values.shape, str(values.dtype), self.rate, self.hop, self.samples, self.channels).check()
+        if self.is_codes and values.min() < 0:
+            raise InputError(f"codes begin at 0, got {values.min()}")
+        if not np.isfinite(values).all():
             raise InputError("the latents hold NaN or infinity")
         if not isinstance(self.facts, Mapping):
             raise InputError(f"facts: expected values by name, got {self.facts!r:.60}")
@@ -68,6 +64,33 @@ class Latents:
     @property
     def frames(self) -> int:
         return self.values.shape[1]
+
+
+class Header(NamedTuple):
+    """What is known of latents before their values are read."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """As numpy or safetensors call it: floating-point for latents, integers for codes."""
+    rate: int
+    hop: int
+    samples: int
+    channels: int
+    fingerprint: bytes = b""
+    facts: Mapping[str, Any] = {}
+
+    @property
+    def is_codes(self) -> bool:
+        return self.dtype[0] in "iuIU"
+
+    def check(self) -> None:
+        if len(self.shape) != 2 or not min(self.shape) or self.dtype[0] not in "fiuFIU":
+            raise InputError(f"expected latents (width, F) or codes (K, F), got {self.dtype} {self.shape}")
+        for name in ("rate", "hop", "samples", "channels"):
+            if type(value := getattr(self, name)) is not int or value < 1:
+                raise InputError(f"{name}: expected a whole number from 1 on, got {value!r}")
+        if self.samples >= (self.shape[1] + 1) * self.hop:
+            raise InputError(f"{self.shape[1]} frames of {self.hop} samples cannot hold {self.samples} samples")
 
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -90,26 +113,62 @@ def save(path: str | Path, latents: Latents, half: bool = False, force: bool = T
         temporary.write_bytes(to_bytes({"values": values}, {"latents": text}))
 
 
-def load(path: str | Path, fingerprint: bytes | None = None) -> Latents:
+def load(path: str | Path | audio.Section, fingerprint: bytes | None = None) -> Latents:
     """Read what `save` wrote, as float32 or int64. With a `fingerprint`, latents of other models are refused."""
-    try:
-        with safe_open(path, "np") as file:
-            head = json.loads((file.metadata() or {})["latents"])
-            values = file.get_tensor("values")
+    with _naming(path):
+        data = _source(path).read_bytes()
+        head = _head(io.BytesIO(data), len(data))[1]
+        values = from_bytes(data)["values"]
         mark = bytes.fromhex(head.pop("fingerprint"))
         wide = values.astype(np.float32 if values.dtype.kind == "f" else np.int64)
         latents = Latents(wide, fingerprint=mark, **head)
+    if fingerprint is not None:
+        expect_model(latents, fingerprint, str(path))
+    return latents
+
+
+def look(path: str | Path | audio.Section) -> Header:
+    """What a file says of its values, which are not read: it may still hold NaN."""
+    with _naming(path):
+        source = _source(path)
+        with source.open("rb") as file:
+            entry, head = _head(file, source.stat().st_size)
+        mark = bytes.fromhex(head.pop("fingerprint"))
+        header = Header(tuple(entry["shape"]), entry["dtype"], fingerprint=mark, **head)
+        header.check()
+        return header
+
+
+def _source(path: str | Path | audio.Section) -> Path | audio.Section:
+    return Path(path) if isinstance(path, str) else path
+
+
+def _head(file: BinaryIO, size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How the tensor `values` lies in a safetensors file of `size` bytes, and what `save` wrote beside it."""
+    count = int.from_bytes(file.read(8), "little")
+    if not 0 < count <= size - 8:
+        raise SafetensorError("its header is not whole")
+    header = json.loads(file.read(count))
+    if "values" not in header:
+        raise SafetensorError("File does not contain tensor values")
+    if 8 + count + header["values"]["data_offsets"][1] > size:
+        raise SafetensorError("its values are not whole")
+    return header["values"], json.loads((header.get("__metadata__") or {})["latents"])
+
+
+@contextmanager
+def _naming(path: str | Path | audio.Section) -> Iterator[None]:
+    """Whatever is wrong with a file, in one line with its name."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except OSError as error:
         raise InputError(f"{path}: {reason(error)}") from None
     except SafetensorError as error:
         raise InputError(f"{path}: is cut short or not safetensors: {reason(error)}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise InputError(f"{path}: holds no latents: {reason(error)}") from None
-    if fingerprint is not None:
-        expect_model(latents, fingerprint, str(path))
-    return latents
 
 
 def expect_model(latents: Latents, fingerprint: bytes, name: str = "latents") -> None:

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from audio_core.data.seeds import mix
+from audio_core.files import InputError
 from audio_core.train.average import Average, delayed
 from audio_core.train.player import Metrics, Player
 from torch import Generator, Tensor
@@ -130,7 +131,13 @@ class Predicting:
         """(B, K, T) of the codebooks that the model has."""
         if self.encodes:
             return self.player.raw.encode(batch.values)
-        return batch.values[:, : self.recipe.model.lm.codebooks]
+        settings = cast(LMConfig, self.recipe.model).lm
+        codes = batch.values[:, : settings.codebooks]
+        if codes.shape[1] < settings.codebooks or int(codes.max()) >= settings.codebook_size:
+            found = f"{codes.shape[1]} codebooks with codes up to {int(codes.max())}"
+            wanted = f"{settings.codebooks} with codes below {settings.codebook_size}"
+            raise InputError(f"{batch.facts[0].get('relpath', 'codes')}: {found}, and the model has {wanted}")
+        return codes
 
     def _left_out(self, batch: Batch) -> Tensor:
         """Which kinds of tokens are left out of each item."""

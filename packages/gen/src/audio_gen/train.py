@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import torch
-from audio_core import config
-from audio_core.data.corpus import divided
-from audio_core.data.seeds import mix
+from audio_core import command, config
 from audio_core.files import InputError
 from audio_core.train.fit import fit
 from audio_core.train.results import Outcome, load_trained, recipe_of, results
@@ -17,39 +16,32 @@ from audio_core.train.watch import Evaluate, Journal, Log, Save
 
 from . import PACKAGE
 from .adapters import attach, base_fingerprint, merge, save_adapter
-from .config import DiffusionConfig
-from .data import InTurn
-from .data.latents import LatentItems, find
-from .data.metadata import Table
+from .config import DiffusionConfig, LMConfig
+from .data.corpus import Corpus
 from .finetune import network
 from .models.diffusion import Diffusion
 from .models.lm import LM
+from .models.with_codec import open_codec
 from .recipe import Recipe
 from .task import build, learning
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
     """Train by `recipe` into `out`, from where it stands; None when it was asked to stop before its end."""
-    out, settings, data = Path(out), recipe.model, recipe.data
-    parts = [divided(find(root), data.held_out) for root in (data.root, *data.more)]
-    run = Run(out, recipe, device, sum(len(kept) for kept, _ in parts), quiet)
+    out = Path(out)
+    takes = ("codes", "audio") if isinstance(recipe.model, LMConfig) else ("latents", "audio")
+    corpus = Corpus(recipe.data, recipe.model, out, takes, quiet=quiet or command.rank() > 0)
+    recipe = _marked(recipe, corpus)
+    run = Run(out, recipe, device, len(corpus), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
     model, base = beginning(recipe)
-    task = learning(recipe, model)
-    scale = settings.scale if isinstance(settings, DiffusionConfig) else 1.0
-    table = Table(data.metadata) if data.metadata else None
-    sources = [
-        LatentItems(kept, settings.frames, scale, table, mix(recipe.seed, at), data.random_crop)
-        for at, (kept, _) in enumerate(parts)
-    ]
-    held = [file for _, files in parts for file in files]
+    task = learning(recipe, model, encodes=corpus.kind == "audio")
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
-    if held:
-        tested = LatentItems(held, settings.frames, scale, table, once=True)
+    if tested := corpus.tests():
         watchers.append(Evaluate(journal, tested, recipe.batch, "loss", lower=True, quiet=quiet))
     with journal:
-        fit(task, InTurn(sources), run, [*watchers, Save()])
+        fit(task, corpus.training(recipe.seed), run, [*watchers, Save()])
     if run.main and run.finished:
         if recipe.adapter:
             save_adapter(out / Adapted.FILE, network(trained(out)[1]), base)
@@ -58,6 +50,16 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     run.close()
     outcome = Adapted if recipe.adapter else Outcome
     return outcome(out, run.step) if run.finished else None
+
+
+def _marked(recipe: Recipe, corpus: Corpus) -> Recipe:
+    """The recipe with the fingerprint of the codec that its data are of, so that the model is used with no other."""
+    codec = recipe.model.codec
+    if codec is None or codec.fingerprint:
+        return recipe
+    mark = open_codec(recipe.model).fingerprint() if corpus.kind == "audio" else corpus.fingerprint
+    model = dataclasses.replace(recipe.model, codec=dataclasses.replace(codec, fingerprint=mark.hex()))
+    return dataclasses.replace(recipe, model=model)
 
 
 class Adapted(Outcome):

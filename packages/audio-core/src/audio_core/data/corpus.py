@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from ..files import InputError, note
 from .headers import scan_cached
@@ -26,7 +27,19 @@ def name_left_out(unreadable: Iterable[Unreadable], quiet: bool = False) -> None
         note(f"left out: {name}: {cause}")
 
 
-def divided(files: Sequence[File], held_out: int) -> tuple[list[File], list[File]]:
+class Placed(Protocol):
+    """Something that has a place among the others of its folder."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Placed)
+
+
+def divided(files: Sequence[T], held_out: int) -> tuple[list[T], list[T]]:
     """The files to train on; and every `held_out`-th by path, from the first on, which is held out (0: none)."""
     files = sorted(files, key=lambda file: file.path.as_posix())
     if not held_out:

@@ -21,7 +21,7 @@ def scan_cached(folder: str | Path, cache: str | Path, progress: bool = True) ->
     Of several processes that start at the same time, as under torchrun, one reads and the others wait for the cache.
     """
     paths, cache = find_audio(folder), Path(cache)
-    with _alone(cache):
+    with alone(cache):
         cached = _load(cache)
 
         def checked(path: Path) -> File | Unreadable:
@@ -56,8 +56,8 @@ def _load(cache: Path) -> dict[Path, File]:
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Lock the cache for the `with` block, where the file system has locks; other processes wait."""
+def alone(cache: Path) -> Iterator[None]:
+    """Lock a file for the `with` block, where the file system has locks; other processes wait."""
     try:
         import fcntl  # not on Windows
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +22,8 @@ from ..files import InputError, read_text, reason, replacing
 REQUIRED = ("path", "rate", "channels", "frames")  # of every row; all other keys are facts
 MOST = 2**53  # the largest rate, channels and frames: beyond it no offset can be drawn or divided exactly
 _GROUP = 16  # files that one thread inspects at a time
+P = TypeVar("P")  # a path, or anything else that stands for a file
+T = TypeVar("T")
 LIMIT = 1 << 31  # bytes; ten million files make a manifest of one gigabyte
 
 
@@ -162,12 +164,10 @@ def _relative(path: Path, manifest: Path) -> str:
     return Path(os.path.relpath(path, manifest.parent)).as_posix()
 
 
-def inspect_files(
-    paths: list[Path], inspect: Callable[[Path], File | Unreadable], workers: int = 8, progress: bool = True
-) -> list[File | Unreadable]:
+def inspect_files(paths: list[P], inspect: Callable[[P], T], workers: int = 8, progress: bool = True) -> list[T]:
     """Inspect files in threads, since a network disk is slow to answer; results are in the order of `paths`."""
     groups = [paths[at : at + _GROUP] for at in range(0, len(paths), _GROUP)]
-    results: list[File | Unreadable] = []
+    results: list[T] = []
     pool = ThreadPoolExecutor(workers)
     try:
         with tqdm(total=len(paths), desc="scan", unit="file", disable=None if progress else True) as bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from audio_core.checks import within
 
@@ -168,6 +169,13 @@ class LMConfig(AudioConfig):
         for name, wanted in sizes.items():
             if getattr(self.lm, name) != wanted:
                 raise ValueError(f"lm.{name}: conditions make {wanted}, got {getattr(self.lm, name)}")
+
+    scale: ClassVar[float] = 1.0
+
+    @property
+    def width(self) -> int:
+        """Codebooks."""
+        return self.lm.codebooks
 
     @property
     def frames(self) -> int:

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from audio_core.data.combine import Mixture
 from torch import Tensor
+
+from ..config.conditioners import CodecSource
+
+
+class Model(Protocol):
+    """What data depend on of a model's settings."""
+
+    @property
+    def rate(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def hop(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def codec(self) -> CodecSource | None: ...
 
 
 class Sample(NamedTuple):
@@ -15,14 +36,14 @@ class Sample(NamedTuple):
 
     index: int
     """From which the draws of a step follow, so that they depend on neither batch nor process."""
-    values: Tensor  # latents or audio (C, T), or codes (K, T)
-    real: Tensor  # (T,), true where the item is and false behind its end
+    values: Tensor  # latents (C, T) or codes (K, T), or audio (C, T * hop)
+    real: Tensor  # (T,), true in frames where the item is and false behind its end
     facts: Mapping[str, Any]
 
 
 class Batch(NamedTuple):
     index: Tensor  # (B,)
-    values: Tensor  # (B, C, T)
+    values: Tensor  # (B, C, T), or audio (B, C, T * hop)
     real: Tensor  # (B, T)
     facts: list[Mapping[str, Any]]
 

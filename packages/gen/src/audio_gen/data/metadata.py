@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from audio_core.data.manifest import is_audio
 from audio_core.files import InputError, read_text
 
 _LARGEST = 1 << 30
 
 
 class Table:
-    """What a table says of a file, which it names with folders and ending, or without."""
+    """What a table says of a file, which it names with or without folders, and with or without ending."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -28,19 +29,24 @@ class Table:
             if key in self.rows:
                 raise InputError(f"{path}: row {number} describes {name} once more")
             self.rows[key] = {key: value for key, value in row.items() if key != "file"}
-        self.names = {Path(key).name: key for key in self.rows}
 
-    def of(self, name: str) -> Mapping[str, Any]:
-        """The facts of the file `name`, a path below its folder."""
-        key = _key(name)
-        found = self.rows.get(key, self.rows.get(self.names.get(Path(key).name, "")))
-        if found is None:
-            raise InputError(f"{name}: {self.path} does not describe it")
-        return found
+    def of(self, name: str, *others: Any) -> Mapping[str, Any]:
+        """The facts of the file `name`, a path below its folder, or of others of its names, such as its recording's."""
+        for each in (name, *others):
+            if isinstance(each, str):
+                key = _key(each)
+                found = self.rows.get(key, self.rows.get(Path(key).name))
+                if found is not None:
+                    return found
+        raise InputError(f"{name}: {self.path} does not describe it")
 
 
 def _key(name: str) -> str:
-    return Path(name).with_suffix("").as_posix() if Path(name).suffix else name
+    """Without the ending of audio or latents. Other dots belong to the name."""
+    path = Path(name)
+    return (
+        path.with_suffix("").as_posix() if is_audio(path) or path.suffix.lower() in (".safetensors", ".npy") else name
+    )
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ class Recipe(Plan):
         *("data.root", "data.more", "data.metadata", "data.held_out", "steps", "batch", "optimizer", "schedule"),
         *("cfg_dropout", "timesteps.distribution", "average", "evaluate_every", "save_every", "workers"),
     )
-    FREE: ClassVar[frozenset[str]] = Plan.FREE | {"data.root", "data.more", "data.metadata"}
+    FREE: ClassVar[frozenset[str]] = Plan.FREE | {"data.root", "data.more", "data.metadata", "data.cache"}
 
     steps: int = 100_000
     batch: int = 4
