@@ -104,6 +104,8 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "models": ("diffusion",),  # guidance needs the objective
         "masks": ("config",),
         "conditioners": ("config", "models"),
+        "model_config": ("recipe", "models"),
+        "original": ("model_config", "conditioners"),  # it says what a checkpoint does not
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
