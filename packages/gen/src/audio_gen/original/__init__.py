@@ -1,0 +1,154 @@
+"""Checkpoints of stable-audio-tools' diffusion models -> ours: trained ones, published ones, and those of trainings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from audio_core import config
+from audio_core.bundle import at_most
+from audio_core.files import InputError, note
+from audio_core.weights import Undrawn, no_values, shortened
+
+from .. import model_config
+from ..config import DiffusionConfig
+from ..model_config import ModelConfig
+from ..models.diffusion import Diffusion, open_codec
+from .files import Checkpoint, checkpoint_of, described, read
+from .names import left_out, their_name
+
+__all__ = ["checkpoint_of", "convert", "filled", "read", "summary"]
+
+
+def convert(path: str | Path, settings: Sequence[str] = ()) -> Diffusion:
+    """The model of a checkpoint, ready for use.
+
+    Its configuration lies inside it or beside it, or is named: `config=MODEL_CONFIG.json`, or the configuration and the
+    checkpoint as the first two arguments, in any order. A model of latents also needs a codec, `codec.name=codec-vae
+    codec.path=FOLDER`, or `codec=null` where latents are all that is wanted. `ema=false` takes the last weights of a
+    training and not the averaged ones. Further settings, such as `samples=441000`, are those of `DiffusionConfig`.
+    """
+    paths = [Path(path), *(Path(text) for text in settings if "=" not in text)]
+    paths += [Path(text.removeprefix("config=")) for text in settings if text.startswith("config=")]
+    configs = [each for each in paths if each.suffix.lower() == ".json"]
+    checkpoints = [each for each in paths if each not in configs]
+    if len(checkpoints) != 1 or len(configs) > 1:
+        raise InputError(f"{path}: expected one checkpoint and at most one model_config.json, got {shortened(paths)}")
+    overrides = [text.removeprefix("model.") for text in settings if "=" in text and not text.startswith("config=")]
+    chosen = config.build(_Choice, {}, [text for text in overrides if text.startswith("ema=")])
+    overrides = [text for text in overrides if not text.startswith("ema=")]
+    checkpoint = read(checkpoints[0], chosen.ema)
+    stated = _stated(checkpoint, configs[0] if configs else None)
+    _expect_codec(checkpoint, stated, overrides)
+    for remark in (checkpoint.remark, *stated.remarks):
+        if remark:
+            note(f"{checkpoint.path}: {remark}")
+    return filled(checkpoint, _settled(checkpoint, stated, overrides))
+
+
+def summary(model: Diffusion) -> tuple[str, str]:
+    """Title and summary for the card of a converted model."""
+    c, values = model.config, sum(parameter.numel() for parameter in model.parameters())
+    what = "latents" if c.hop > 1 else "audio"
+    keys = ", ".join(c.conditioning.conditioners) or "nothing"
+    return (
+        f"Diffusion of {what}, {c.rate / 1000:g} kHz",
+        f"{config.kind(type(c.backbone))} with objective {c.objective}, generates up to {c.samples / c.rate:.3g} s of "
+        f"{c.channels} channels from {keys}, {values} parameters",
+    )
+
+
+# --- the configuration ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """Of the weights in the file of a training."""
+
+    ema: bool = True
+
+
+def _stated(checkpoint: Checkpoint, given: Path | None) -> ModelConfig:
+    """What is known of the model: from the file that is given, from the checkpoint, or from a file beside it."""
+    path, inside = checkpoint.path, checkpoint.contents.get("model_config")
+    if given is None and isinstance(inside, Mapping):
+        try:
+            return model_config.understood(inside)
+        except InputError as error:
+            raise InputError(f"{path}: model_config: {error}") from None
+    beside = (path.with_suffix(".json"), path.with_name("model_config.json"))
+    given = given or next((each for each in beside if each.exists()), None)
+    if given is None:
+        raise InputError(f"{path}: does not say how its network is built; give config=model_config.json, its own")
+    return model_config.read(given)
+
+
+def _expect_codec(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequence[str]) -> None:
+    """Refuse a model of latents without a word on its codec: what it generated would be noise, or nothing."""
+    path = checkpoint.path
+    if checkpoint.has_codec and not stated.has_codec:
+        raise InputError(f"{path}: holds a codec, and its configuration has no model.pretransform; give its own one")
+    if not stated.has_codec or any(text.startswith(("codec.", "codec=")) for text in settings):
+        return
+    name = "then name it here: codec.name=codec-vae codec.path=codec; or codec=null for latents alone"
+    if checkpoint.has_codec:
+        raise InputError(
+            f"{path}: holds a codec, a model of its own: first `audio-codec-vae convert {path} -o codec`, {name}"
+        )
+    raise InputError(
+        f"{path}: generates latents and holds no codec (no pretransform.*), and with another one it would make noise: "
+        f"`audio-codec-vae convert CODEC -o codec` of the checkpoint of its own codec, {name}"
+    )
+
+
+def _settled(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequence[str]) -> DiffusionConfig:
+    """With what only the weights say; and with the fingerprint of the codec, so that no other takes its place."""
+    model: dict[str, Any] = {**stated.model}
+    conditioning = {**model.get("conditioning", {})}
+    conditioners = {**conditioning.get("conditioners", {})}
+    for key, each in conditioners.items():
+        table = checkpoint.state.get(f"conditioner.conditioners.{key}.token_embedder.weight")
+        if each["kind"] == "LUT" and table is not None:
+            conditioners[key] = {"vocab_size": len(table), **each}
+    if conditioners:
+        model["conditioning"] = {**conditioning, "conditioners": conditioners}
+    try:
+        settled = dataclasses.replace(stated, model=model).settled(settings)
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {error}") from None
+    if settled.codec is None:
+        return settled
+    codec = open_codec(settled.codec, settled)
+    source = dataclasses.replace(settled.codec, fingerprint=codec.fingerprint().hex())
+    return dataclasses.replace(settled, codec=source)
+
+
+# --- weights -------------------------------------------------------------------------------------------------
+
+
+def filled(checkpoint: Checkpoint, settled: DiffusionConfig) -> Diffusion:
+    """The model with these weights. Each must have its place, and each place its weight."""
+    constant, path = left_out(settled), checkpoint.path
+    state = {name: tensor for name, tensor in checkpoint.state.items() if not constant.fullmatch(name)}
+    with at_most(4 * sum(tensor.numel() for tensor in state.values()) + 1000, path), no_values():
+        shapes = {name: tensor.shape for name, tensor in Diffusion(settled).state_dict().items()}
+    names = {name: their_name(name, settled) for name in shapes}
+    missing = [each for each in names.values() if each not in state]
+    unexpected = sorted({*state} - {*names.values()})
+    other = [
+        f"{theirs} {tuple(state[theirs].shape)} for {tuple(shapes[name])}"
+        for name, theirs in names.items()
+        if theirs in state and state[theirs].shape != shapes[name]
+    ]
+    wrong = ((missing, "missing"), (unexpected, "unexpected"), (other, "of another shape"))
+    problems = [f"{len(found)} {what} ({shortened(found)})" for found, what in wrong if found]
+    if problems:
+        raise InputError(
+            f"{path}: does not fit its configuration: {', '.join(problems)}; by its names it is {described(state)}"
+        )
+    with Undrawn():
+        model = Diffusion(settled)
+    model.load_state_dict({name: state[theirs].float() for name, theirs in names.items()})
+    return model.eval()
