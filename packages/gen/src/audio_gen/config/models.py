@@ -107,6 +107,11 @@ class DiffusionConfig:
         return -(-samples // (self.hop * multiple)) * multiple
 
     @property
+    def most(self) -> int:
+        """Samples of a result: those that it has learnt, up to the end of their last frame."""
+        return -(-self.samples // self.hop) * self.hop
+
+    @property
     def inpaints(self) -> bool:
         return INPAINT_IDS[0] in self.input_concat_ids
 
