@@ -4,7 +4,8 @@ import pytest
 import torch
 from audio_core.files import InputError
 from audio_gen.config.guidance import Guidance
-from audio_gen.generate import Given, chosen, generate
+from audio_gen.diffuse import Given
+from audio_gen.generate import chosen, generate
 
 from . import toys
 
@@ -73,7 +74,7 @@ def test_latents_alone_need_no_codec():
 
 def test_another_codec_is_refused(monkeypatch):
     monkeypatch.setattr("audio_core.codec.find", lambda name: lambda path: toys.ToyCodec("other"))
-    with pytest.raises(InputError, match="is another codec .* than the model has learnt with"):
+    with pytest.raises(InputError, match=r"is another codec .* than the model has learnt with"):
         generate(toys.model(), "rain", seed=1, steps=2)
 
 

@@ -7,7 +7,7 @@ from audio_gen.config import DiffusionConfig
 from audio_gen.config.conditioners import ConditioningConfig, ListConfig, NumberConfig
 from audio_gen.config.guidance import Guidance
 from audio_gen.config.sampling import FlowSampling, VSampling
-from audio_gen.generate import Given, sampled
+from audio_gen.diffuse import Given, sampled
 from audio_gen.models.diffusion import Diffusion
 
 from .originals import dit_config, loaded
@@ -56,9 +56,7 @@ def of_v(v, sampler, cfg, negative=None, init=None, sigma_max=50.0):
     case, model = v
     sampling = VSampling(sampler=sampler, steps=8, sigma_min=0.3, sigma_max=sigma_max)
     noise = case.outputs["noise_seed7"]
-    return sampled(
-        model, ITEMS, noise, no_noise, sampling, Guidance(scale=cfg), negative=negative, init=init
-    )
+    return sampled(model, ITEMS, noise, no_noise, sampling, Guidance(scale=cfg), negative=negative, init=init)
 
 
 def test_v_model_with_guidance(v):

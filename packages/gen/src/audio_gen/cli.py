@@ -191,9 +191,7 @@ def _inpaint(args: argparse.Namespace) -> int:
 def _continue(args: argparse.Namespace) -> int:
     from .editing import continued
 
-    return _edited(
-        args, lambda *given, **settings: continued(*given, args.seconds, context=args.context, **settings)
-    )
+    return _edited(args, lambda *given, **settings: continued(*given, args.seconds, context=args.context, **settings))
 
 
 def _vary(args: argparse.Namespace) -> int:

@@ -14,10 +14,15 @@ from audio_core import audio
 from audio_core.files import InputError
 from torch import Tensor
 
+from . import diffuse, generate_codes
 from .conditioners.base import device_of
+from .conditioners.multi import Item
+from .diffuse import Given
 from .diffusion import ItemNoise, Step, item_seeds
-from .generate import Given, Item, chosen, generate, sampled, samples_of
+from .generate import described, expect_guidance, generate, samples_of
+from .models.decoding import CodeStep
 from .models.diffusion import Diffusion
+from .models.lm import LM
 
 BLEND = 0.01
 """Seconds over which what is generated departs from the last kept sample."""
@@ -35,6 +40,7 @@ def inpaint(
 
     Of a recording that is longer than the model generates, each gap is filled with the same length on both sides heard.
     """
+    _expect_diffusion(model, "inpaint")
     recording = audio.samples(recording)
     regions = regions_of(keep, recording.shape[1], rate)
     window = model.config.samples * rate // model.config.rate
@@ -76,7 +82,7 @@ def _inpainted(
 
 
 def continued(
-    model: Diffusion,
+    model: Diffusion | LM,
     recording: np.ndarray,
     rate: int,
     seconds: float,
@@ -98,6 +104,8 @@ def continued(
         raise InputError(f"seconds: expected a length above 0, got {seconds:g}")
     wanted = recording.shape[1] + round(seconds * rate)
     seed = item_seeds(seed, 1)[0]
+    if isinstance(model, LM):
+        return _continued_codes(model, recording, rate, wanted, context, prompt, seed, **settings)
     while recording.shape[1] < wanted:
         heard = recording[:, -round(context * rate) :]
         length = min(longest, (heard.shape[1] + wanted - recording.shape[1]) / rate)
@@ -118,6 +126,40 @@ def continued(
     return recording
 
 
+def _continued_codes(
+    model: LM,
+    recording: np.ndarray,
+    rate: int,
+    wanted: int,
+    context: float,
+    prompt: str | Item,
+    seed: int,
+    negative: str | Item | None = None,
+    callback: Callable[[CodeStep], object] = lambda step: None,
+    **settings: Any,
+) -> np.ndarray:
+    """`recording` with `wanted` samples in all: its last codes begin the sequence."""
+    config = model.config
+    plan = generate_codes.chosen(config, **settings)
+    expect_guidance(plan, negative)
+    heard = recording[:, -max(1, round(context * rate)) :]
+    own = converted(heard, rate, config.channels, config.rate)
+    with torch.no_grad():
+        known = model.encode(torch.from_numpy(np.ascontiguousarray(own))[None].to(device_of(model)))
+    known = known[..., : own.shape[1] // config.hop]  # whole frames
+    made = heard.shape[1] + wanted - recording.shape[1]
+    samples = max(round(made * config.rate / rate), (known.shape[2] + 1) * config.hop)
+    items = [described(config, item, samples) for item in (prompt, negative or "")]
+    unlike = None if negative is None else [{**items[0], **items[1]}]
+    codes = generate_codes.codes_of(model, items[:1], samples, [seed], plan, unlike, known, callback)
+    with torch.no_grad():
+        decoded = model.decode(codes, samples)[0]
+    space = np.zeros((len(recording), made), np.float32)
+    space[:, : heard.shape[1]] = heard
+    part = pasted(space, _back(decoded, model, space, rate), [(0, heard.shape[1])], rate)
+    return np.concatenate([recording, part[:, heard.shape[1] :]], 1)
+
+
 def varied(
     model: Diffusion,
     recording: np.ndarray,
@@ -130,22 +172,21 @@ def varied(
     **settings: Any,
 ) -> np.ndarray:
     """A recording like this one: `strength` says how unlike, from 0 to 1."""
+    _expect_diffusion(model, "vary")
     recording = audio.samples(recording)
-    sampling, guidance = chosen(model.config, strength=strength, **settings)
-    if negative is not None and guidance.scale == 1:
-        raise InputError("negative: needs guidance; give a cfg other than 1")
+    plan = diffuse.chosen(model.config, strength=strength, **settings)
+    expect_guidance(plan, negative)
     own = converted(recording, rate, model.config.channels, model.config.rate)
     samples = samples_of(model.config, own.shape[1] / model.config.rate)
     init = _encoded(model, own)
-    items = [_described(item, samples / model.config.rate) for item in (prompt, negative or "")]
+    items = [described(model.config, item, samples) for item in (prompt, negative or "")]
     noise = ItemNoise(item_seeds(seed, 1))
-    result = sampled(
+    result = diffuse.sampled(
         model,
         items[:1],
         noise(init),
         noise,
-        sampling,
-        guidance,
+        *plan,
         samples,
         items[1:] if negative is not None else None,
         callback=callback,
@@ -156,9 +197,9 @@ def varied(
     return _back(decoded, model, recording, rate)
 
 
-def _described(prompt: str | Item, seconds: float) -> Item:
-    values = {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
-    return {"seconds_start": 0, "seconds_total": seconds, **values}
+def _expect_diffusion(model: Any, verb: str) -> None:
+    if isinstance(model, LM):
+        raise InputError(f"{verb}: a language model goes on where audio ends, and cannot change it; try `continue`")
 
 
 # --- between a recording and a model -----------------------------------------------------------------------------
@@ -209,7 +250,7 @@ def regions_of(keep: Sequence[tuple[float, float]], samples: int, rate: int) -> 
     return regions
 
 
-def _back(result: Tensor, model: Diffusion, recording: np.ndarray, rate: int) -> np.ndarray:
+def _back(result: Tensor, model: Diffusion | LM, recording: np.ndarray, rate: int) -> np.ndarray:
     """What a model made (C, T), with channels, rate and length of the recording."""
     made = converted(result.float().cpu().numpy(), model.config.rate, len(recording), rate)
     spare = max(0, recording.shape[1] - made.shape[1])

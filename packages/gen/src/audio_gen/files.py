@@ -76,7 +76,9 @@ def _rows(path: Path) -> list[Prompt]:
         if None in row or None in row.values():
             raise InputError(f"{path}: row {number} has not as many cells as the head")
         own = {key: row.pop(key, "").strip() for key in ("negative", "seconds", "seed", "name")}
-        seconds, seed = (_number(own[key], kind, path, number, key) for key, kind in (("seconds", float), ("seed", int)))
+        seconds, seed = (
+            _number(own[key], kind, path, number, key) for key, kind in (("seconds", float), ("seed", int))
+        )
         prompts.append(Prompt(row, own["negative"] or None, seconds, seed, own["name"]))
     if not prompts:
         raise InputError(f"{path}: holds no prompts, one in a row")

@@ -15,12 +15,14 @@ from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Log, Save
 
 from . import PACKAGE
+from .config import DiffusionConfig
 from .data import InTurn
 from .data.latents import LatentItems, find
 from .data.metadata import Table
 from .models.diffusion import Diffusion
+from .models.lm import LM
 from .recipe import Recipe
-from .task import diffusing
+from .task import build, learning
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
@@ -29,17 +31,18 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     parts = [divided(find(root), data.held_out) for root in (data.root, *data.more)]
     run = Run(out, recipe, device, sum(len(kept) for kept, _ in parts), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
-    task = diffusing(recipe, Diffusion(settings))
+    task = learning(recipe, build(settings))
+    scale = settings.scale if isinstance(settings, DiffusionConfig) else 1.0
     table = Table(data.metadata) if data.metadata else None
     sources = [
-        LatentItems(kept, settings.frames, settings.scale, table, mix(recipe.seed, at), data.random_crop)
+        LatentItems(kept, settings.frames, scale, table, mix(recipe.seed, at), data.random_crop)
         for at, (kept, _) in enumerate(parts)
     ]
     held = [file for _, files in parts for file in files]
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
     if held:
-        tested = LatentItems(held, settings.frames, settings.scale, table, once=True)
+        tested = LatentItems(held, settings.frames, scale, table, once=True)
         watchers.append(Evaluate(journal, tested, recipe.batch, "loss", lower=True, quiet=quiet))
     with journal:
         fit(task, InTurn(sources), run, [*watchers, Save()])
@@ -52,30 +55,35 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
 # --- releasing ---------------------------------------------------------------------------------------------
 
 
-def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Diffusion:
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Diffusion | LM:
     """The model of a run as a bundle: its last weights, or those of its best evaluation."""
     recipe, model = trained(folder, best)
     PACKAGE.save(model, out, _card(Path(folder), recipe, model, best), force)
     return model
 
 
-def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Diffusion]:
+def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Diffusion | LM]:
     """The recipe of a run and its model, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
-    model = Diffusion(recipe.model)
+    model = build(recipe.model)
     load_trained(model, folder, "model", best)
     return recipe, model.eval()
 
 
-def _card(folder: Path, recipe: Recipe, model: Diffusion, best: bool) -> str:
+def _card(folder: Path, recipe: Recipe, model: Diffusion | LM, best: bool) -> str:
     settings, measured, data = recipe.model, results(folder, best), recipe.data
     keys = ", ".join(settings.conditioning.conditioners) or "nothing"
-    what = f"latents of {settings.codec.name}" if settings.codec else "audio" if settings.hop == 1 else "latents"
+    source = f" of {settings.codec.name}" if settings.codec else ""
+    if isinstance(settings, DiffusionConfig):
+        title = f"Diffusion of {'audio' if settings.hop == 1 else f'latents{source}'}"
+        how = f"objective {settings.objective}, backbone {config.kind(type(settings.backbone))}"
+    else:
+        title = f"Language model of codes{source}"
+        how = f"{settings.lm.codebooks} codebooks, pattern {config.kind(type(settings.lm.pattern))}"
     names = ", ".join(root.name for root in (data.root, *data.more))
     return PACKAGE.card(
-        f"Diffusion of {what}, {settings.rate / 1000:g} kHz",
-        f"Generates up to {settings.samples / settings.rate:.3g} s from {keys}; objective {settings.objective}, "
-        f"backbone {config.kind(type(settings.backbone))}.",
+        f"{title}, {settings.rate / 1000:g} kHz",
+        f"Generates up to {settings.samples / settings.rate:.3g} s from {keys}; {how}.",
         f"Trained on {names} for {measured.get('step', recipe.steps)} steps. The data have licences of their own.",
         {"loss of what was held out": measured["loss"]} if measured.get("loss") is not None else {},
     )

@@ -142,7 +142,7 @@ def _norm(x: Tensor) -> Tensor:
 def dropped(
     conditions: Conditions, chosen: Tensor, null: Callable[[Tensor], Tensor] = torch.zeros_like
 ) -> dict[str, Tensor | None]:
-    """For training: tokens are `null` where `chosen` (B, kinds of `TOKENS`) says so, and a model also learns without."""
+    """For training: tokens are `null` where `chosen` (B, kinds of `TOKENS`) says so: a model also learns without."""
     result = dict(conditions)
     for name, items in zip(TOKENS, chosen.unbind(1), strict=True):
         tokens = conditions.get(name)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, InverseLR, Staircase
 from audio_core.train.plan import Plan
 
-from ..config import DiffusionConfig
+from ..config import DiffusionConfig, LMConfig
 from ..config.masks import MaskConfig
 from ..config.timesteps import TimestepsConfig
 from .data import Data
@@ -19,7 +19,7 @@ __all__ = ["Data", "Recipe"]
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Plan):
     data: Data = field(default_factory=Data)
-    model: DiffusionConfig = field(default_factory=DiffusionConfig)
+    model: DiffusionConfig | LMConfig = field(default_factory=DiffusionConfig)
     timesteps: TimestepsConfig = field(default_factory=TimestepsConfig)
     """The noise at which a diffusion model learns."""
     cfg_dropout: float = 0.1
