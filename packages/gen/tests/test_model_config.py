@@ -1,8 +1,6 @@
 """Configurations of stable-audio-tools: what is published is understood, what is wrong is one clear line."""
 
-import copy
 import json
-from functools import reduce
 
 import pytest
 from audio_core import config
@@ -25,38 +23,14 @@ from audio_gen.config.transformer import AttentionConfig, FeedForwardConfig, Nor
 from audio_gen.config.unets import ADPConfig, DanceDiffusionUNetConfig
 from audio_gen.models.diffusion import Diffusion
 
+from .original_configs import changed, recipe_of, refused
 from .published_models import NAMES, one, published
 
 DIT = {"io_channels": 64, "embed_dim": 64, "depth": 1, "num_heads": 1}
 
 
-def changed(data, **changes):
-    """A copy with other values at `a__b__c`; None takes one away."""
-    data = copy.deepcopy(data)
-    for path, value in changes.items():
-        *parents, last = path.split("__")
-        inner = reduce(lambda part, key: part[key], parents, data)
-        if value is None:
-            del inner[last]
-        else:
-            inner[last] = value
-    return data
-
-
-def refused(data, text, *settings):
-    with pytest.raises(InputError) as caught:
-        model_config.understood(data).settled(settings)
-    assert text in str(caught.value) and "\n" not in str(caught.value)
-
-
 def with_training(**training):
     return changed(published("open_1"), training={"learning_rate": 1e-4, **training})
-
-
-def recipe_of(tmp_path, data, *settings):
-    path = tmp_path / "model_config.json"
-    path.write_text(json.dumps(data))
-    return model_config.migrated(path, settings)
 
 
 def with_conditioner(kind, **settings):
@@ -291,8 +265,8 @@ def test_what_is_unknown_is_one_clear_line():
     refused(changed(data, model__diffusion__config__embed_dm=3), "model.diffusion.config: unknown key embed_dm; did")
     text = "model.diffusion.config.attn_kwargs: unknown key qk_nrm; did you mean qk_norm?"
     refused(changed(data, model__diffusion__config__attn_kwargs={"qk_nrm": "ln"}), text)
-    refused(changed(data, training__use_emma=True), "unknown key training.use_emma; did you mean training.use_ema?")
-    text = "model_type: 'diffusion_con' is not one of diffusion_uncond, diffusion_cond, diffusion_cond_inpaint; did you"
+    refused(changed(data, training__use_emma=True), "training: unknown key use_emma; did you mean use_ema?")
+    text = "model_type: 'diffusion_con' is not one of diffusion_uncond, diffusion_cond, diffusion_cond_inpaint, lm; did"
     refused(changed(data, model_type="diffusion_con"), text)
     refused(changed(data, model_type="autoencoder"), "'autoencoder', which audio-codec-vae reads, is not one of")
     refused(changed(data, model__diffusion__type="dot"), "model.diffusion.type: 'dot' is not one of dit, adp")

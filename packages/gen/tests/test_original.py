@@ -5,145 +5,27 @@ import json
 import pytest
 import torch
 from audio_core import codec as codecs
-from audio_core.files import InputError
 from audio_core.testing import MANGLED, close, refuses_mangled
-from audio_gen import model_config, original
-from audio_gen.models.diffusion import Diffusion
+from audio_gen import original
 from safetensors.torch import save_file
 
+from .language_toys import CASES
+from .original_toys import (
+    DIT,
+    KINDS,
+    SETTINGS,
+    alone,
+    conditioned,
+    in_their_names,
+    language,
+    random,
+    refused,
+    same,
+    wrapped,
+)
 from .published_models import one
 
-# --- small models ----------------------------------------------------------------------------------------------
-
-DIT = {"io_channels": 4, "embed_dim": 64, "depth": 2, "num_heads": 1}
-DAU = {"depth": 3, "n_attn_layers": 1, "channels": [32, 32, 64], "strides": [2, 2]}
-ADP = {
-    "in_channels": 4,
-    "channels": 32,
-    "multipliers": [1, 1, 2],
-    "factors": [2, 2],
-    "num_blocks": [1, 1],
-    "attentions": [0, 1, 1],
-    "attention_heads": 2,
-}
-PRETRANSFORM = {
-    "type": "autoencoder",
-    "scale": 2.0,
-    "config": {"io_channels": 2, "downsampling_ratio": 8, "latent_dim": 4, "encoder": {"type": "oobleck"}},
-}
-
-
-def alone(kind, channels=4, /, **config):
-    """The configuration of an unconditional model of audio."""
-    whole = {"sample_size": 64, "sample_rate": 8000, "audio_channels": channels}
-    return {"model_type": "diffusion_uncond", **whole, "model": {"type": kind, "config": config}}
-
-
-def conditioned(conditioners, kind="dit", ids=(), pretransform=None, **config):
-    """That of a model with conditioners. `ids` say where the network takes them."""
-    model = {
-        "io_channels": 4,
-        "conditioning": {"cond_dim": 8, "configs": conditioners},
-        "diffusion": {"type": kind, "config": config, **dict(ids)},
-        **({"pretransform": pretransform} if pretransform else {}),
-    }
-    whole = {"sample_size": 64, "sample_rate": 8000, "audio_channels": 2 if pretransform else 4}
-    return {"model_type": "diffusion_cond", **whole, "model": model}
-
-
-TOKENS = [
-    one("prompt", "t5", t5_model_name="t5-small"),
-    one("clap", "clap_text"),
-    one("sound", "clap_audio"),
-    one("start", "int", max_val=5),
-    one("total", "number", max_val=512),
-    one("genre", "list", options=["a", "b"]),
-    one("lyrics", "phoneme"),
-    one("words", "lut", tokenizer_name="some/folder", use_abs_pos_emb=True, max_length=7, project_out=True),
-]
-FRAMES = [
-    one("like", "pretransform", use_model_pretransform=True),
-    one(
-        "mix",
-        "source_mix",
-        use_model_pretransform=True,
-        source_keys=["a", "b"],
-        allow_null_source=True,
-        source_length=8,
-    ),
-]
-
-
-def all_conditioners():
-    places = {
-        "cross_attention_cond_ids": [each["id"] for each in TOKENS],
-        "global_cond_ids": ["total"],
-        "input_concat_ids": ["like", "mix"],
-    }
-    sizes = {"cond_token_dim": 8, "global_cond_dim": 8, "input_concat_dim": 16}
-    return conditioned(TOKENS + FRAMES, "dit", places, PRETRANSFORM, **DIT, **sizes)
-
-
-def cross(kind, **config):
-    places = {"cross_attention_cond_ids": ["total"]}
-    return conditioned([TOKENS[4]], kind, places, PRETRANSFORM, **config)
-
-
-KINDS = {
-    "dit": alone("dit", **DIT),
-    "dit_plain_feed_forward": alone("dit", **DIT, ff_kwargs={"glu": False}),
-    "dit_many": alone(
-        "dit", **DIT, num_memory_tokens=2, conformer=True, remove_norms=True, attn_kwargs={"qk_norm": "ln"}
-    ),
-    "all_conditioners": all_conditioners(),
-    "DAU1d": alone("DAU1d", 2, **DAU),
-    "adp_uncond_1d": alone("adp_uncond_1d", **ADP),
-    "adp_1d": conditioned(
-        [TOKENS[4]], "adp_1d", {"global_cond_ids": ["total"]}, PRETRANSFORM, **ADP, context_features=8
-    ),
-    "adp_cfg_1d": cross("adp_cfg_1d", **ADP, context_embedding_features=8, context_embedding_max_length=3),
-}
-SETTINGS = {"all_conditioners": ["conditioning.conditioners.words.vocab_size=9"]}
-
-
-def random(name):
-    """A model of this kind with random weights."""
-    torch.manual_seed(3)
-    model = Diffusion(model_config.understood(KINDS[name]).settled(SETTINGS.get(name, [])))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_()
-    return model.eval()
-
-
-def in_their_names(model):
-    """As stable-audio-tools writes it for use, with what it stores besides weights."""
-    state, kind = {}, type(model.config.backbone).__name__
-    prefix = "model." if kind.startswith("Dance") else "model.model."
-    glu = kind == "DiTConfig" and model.config.backbone.transformer.feed_forward.glu
-    for name, value in model.state_dict().items():
-        name = name.replace(".ff.up.", ".ff.ff.0.proj." if glu else ".ff.ff.0.1.").replace(".ff.down.", ".ff.ff.2.")
-        state[name.replace("backbone.", prefix) if name.startswith("backbone.") else name] = value.clone()
-    if kind == "DiTConfig":
-        state["model.model.transformer.rotary_pos_emb.inv_freq"] = torch.ones(16)
-    if kind == "ADPConfig":
-        state["model.model.stft.window"] = torch.ones(8)
-    if prefix == "model.":
-        state["model.net.3.main.0.kernel"] = torch.ones(8)
-    if "mix" in model.config.conditioning.conditioners:
-        state["conditioner.conditioners.mix.proj_out.weight"] = torch.ones(8, 4)
-        state["conditioner.conditioners.like.pretransform.encoder.weight"] = torch.ones(2)
-    return state
-
-
-def wrapped(state):
-    """As a training writes it: the last weights are others than the averaged ones, which here are those of `state`."""
-    result = {f"diffusion.{name}": value + 1 for name, value in state.items()}
-    for name in state:
-        if name.startswith("model."):
-            result[f"diffusion_ema.ema_model.{name.removeprefix('model.')}"] = state[name]
-    other = {"diffusion_ema.initted": torch.tensor(True), "diffusion_ema.step": torch.tensor(7)}
-    return {**result, **other, "losses.losses.0.weight": torch.tensor(1.0)}
+NO_CODEC = ["codec=null"]
 
 
 @pytest.fixture
@@ -160,21 +42,6 @@ def save(tmp_path):
         return tmp_path / name
 
     return write
-
-
-def same(model, other):
-    states = model.state_dict(), other.state_dict()
-    assert states[0].keys() == states[1].keys()
-    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-def refused(path, text, *settings):
-    with pytest.raises(InputError) as caught:
-        original.convert(path, settings)
-    assert text in str(caught.value) and "\n" not in str(caught.value)
-
-
-NO_CODEC = ["codec=null"]
 
 
 # --- round trips -----------------------------------------------------------------------------------------------
@@ -287,12 +154,40 @@ def test_the_u_net_of_stable_audio_1_gives_its_numbers(stored_case, save):
     close(model.backbone(**{ours: case.inputs[theirs] for theirs, ours in names.items()}), case.outputs["out"], 3e-6)
 
 
+@pytest.mark.parametrize("name", CASES)
+@torch.no_grad()
+def test_language_models_give_their_numbers(stored_case, save, name):
+    case = stored_case(name)
+    places = {"cross_attn_cond": "cross_attention_cond_ids", "prepend_cond": "prepend_cond_ids"}
+    width = case.config["backbone"].get(f"{CASES[name]}_dim")
+    conditioners = [one("text", "list", options=["a"], output_dim=width)] if width else []
+    ids = {places[CASES[name]]: ["text"]} if width else {}
+    sizes = case.config["num_quantizers"], case.config["codebook_size"], case.config["pattern"]
+    data = language(conditioners, ids, *sizes, **case.config["backbone"])
+    state = {f"lm.{key}": value for key, value in case.state().items()}
+    if width:
+        state["conditioner.conditioners.text.embedder.weight"] = torch.zeros(2, width)
+    model = original.convert(save(state, data), NO_CODEC)
+    logits, _ = model.lm(case.inputs["codes"], **({CASES[name]: case.inputs["text"]} if width else {}))
+    close(logits, case.outputs["logits"], 5e-6)
+
+
 # --- trainings ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lm", "lm_tokens"])
+def test_of_language_models_all_weights_are_averaged(save, name, capsys):
+    model = random(name)
+    path = save({"state_dict": wrapped(in_their_names(model)), "model_config": KINDS[name]})
+    assert same(original.convert(path, NO_CODEC), model)
+    assert "the averaged weights (EMA) of a training are taken" in capsys.readouterr().err
+    last = original.convert(path, ["ema=false", *NO_CODEC])
+    assert all(torch.equal(value, model.state_dict()[key] + 1) for key, value in last.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["dit", "all_conditioners", "DAU1d", "adp_cfg_1d"])
 def test_averaged_weights_of_a_training_are_taken(save, name, capsys):
-    """Its configuration is inside. Conditioners are not averaged."""
+    """Its configuration is inside. Of diffusion models conditioners are not averaged."""
     model = random(name)
     state = in_their_names(model)
     path = save({"state_dict": wrapped(state), "global_step": 9, "model_config": KINDS[name]})
@@ -353,13 +248,17 @@ def test_the_summary_tells_what_was_converted():
     title, text = original.summary(random("adp_cfg_1d"))
     assert title == "Diffusion of latents, 8 kHz"
     assert text.startswith("ADP with objective v, generates up to 0.008 s of 2 channels from total, ")
+    title, text = original.summary(random("lm"))
+    assert title == "Language model of codes, 8 kHz" and text.startswith(
+        "2 codebooks in a Delay pattern, generates up to"
+    )
 
 
 # --- codecs ------------------------------------------------------------------------------------------------------
 
 
 class Codec:
-    sample_rate, channels, hop, width = 8000, 2, 8, 4
+    sample_rate, channels, hop, width, codebooks = 8000, 2, 8, 4, (6, 6, 6)
 
     def fingerprint(self):
         return bytes(range(8))
@@ -370,7 +269,7 @@ def test_a_model_of_latents_needs_a_word_on_its_codec(save):
     data = KINDS["adp_cfg_1d"]
     state = in_their_names(random("adp_cfg_1d"))
     refused(
-        save(state, data), "generates latents and holds no codec (no pretransform.*), and with another one it would"
+        save(state, data), "holds no codec (no pretransform.*) for what it generates, and with another one it would"
     )
     for name in ("model.ckpt", "model.safetensors"):
         path = save({**state, "pretransform.model.encoder.weight": torch.ones(2)}, data, name)
@@ -390,6 +289,17 @@ def test_a_named_codec_is_checked_and_remembered(save, monkeypatch):
     assert model.config.scale == 2
     monkeypatch.setattr(Codec, "width", 5)
     refused(path, "codec codec-vae some/folder: has a width of 5, and the model needs 4", *named)
+
+
+def test_the_codec_of_a_language_model_has_its_codebooks(save, monkeypatch):
+    monkeypatch.setattr(codecs, "find", lambda name: lambda path: Codec())
+    path = save(in_their_names(random("lm")), KINDS["lm"])
+    named = ["codec.name=codec-vae", "codec.path=some/folder"]
+    assert original.convert(path, named).config.codec.fingerprint
+    monkeypatch.setattr(Codec, "codebooks", (6, 7))
+    refused(path, "some/folder: has codebooks [6, 7], and the model needs 2 of 6 codes", *named)
+    monkeypatch.setattr(Codec, "codebooks", (6,))
+    refused(path, "some/folder: has codebooks [6], and the model needs 2 of 6 codes", *named)
 
 
 # --- other files -------------------------------------------------------------------------------------------------
@@ -413,21 +323,22 @@ def test_what_does_not_fit_is_one_clear_line(save):
     adp = in_their_names(random("adp_cfg_1d"))
     refused(save(adp, KINDS["dit"]), "it is an ADP U-Net of 2 levels, with weights of the conditioners total")
     huge = alone("dit", **DIT | {"embed_dim": 2**20, "num_heads": 2**10})
-    refused(save(state, huge), "holds far fewer weights than its configuration describes")
+    text = "holds far fewer weights than its configuration describes; by its names it is a transformer (dit) of 2"
+    refused(save(state, huge), text)
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("lm.embeds.0.weight", "is a language model of stable-audio-tools"),
-        ("model.lm.embeds.0.weight", "is a language model of stable-audio-tools"),
+        ("lm.quantizer_heads.0.weight", "by its names it is a language model (lm) of 1 codebooks"),
+        ("model.lm.quantizer_heads.0.weight", "by its names it is a language model (lm) of 1 codebooks"),
         ("diffae.encoder.weight", "is a diffusion autoencoder of stable-audio-tools"),
         ("pretransform.model.encoder.weight", "is a codec alone, which `audio-codec-vae convert` reads"),
         ("encoder.layers.0.weight", "is a codec alone, which `audio-codec-vae convert` reads"),
         ("autoencoder.encoder.weight", "is the training of an autoencoder, which `audio-codec-vae convert` reads"),
         ("backbone.net.0.weight", "is of a bundle of audio-gen, which needs no conversion; give its folder"),
         ("transformer_blocks.0.attn1.to_q.weight", "is of diffusers; take the same model's checkpoint"),
-        ("layers.0.weight", "is no diffusion model of stable-audio-tools; it holds layers.0.weight"),
+        ("layers.0.weight", "is no model of stable-audio-tools that generates; it holds layers.0.weight"),
     ],
 )
 @pytest.mark.parametrize("ending", ["model.ckpt", "model.safetensors"])

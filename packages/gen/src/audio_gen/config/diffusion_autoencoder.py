@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .backbones import DiTConfig
 from .checks import at_least
-from .conditioners import CodecSource
+from .models import AudioConfig
 from .sampling import VSampling
 from .unets import ADPConfig, DanceDiffusionUNetConfig
 
@@ -27,7 +27,7 @@ class CodeDecoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffusionAutoencoderConfig:
+class DiffusionAutoencoderConfig(AudioConfig):
     """`diffusion_autoencoder` of stable-audio-tools: from a code a diffusion model makes the audio (v objective).
 
     Its code is what an installed codec makes of audio, or was computed before. The original can also learn an encoder
@@ -35,17 +35,9 @@ class DiffusionAutoencoderConfig:
     second codec possible here, in whose latents the original can diffuse in place of audio.
     """
 
-    rate: int = 44100
-    """Of the audio."""
-    channels: int = 2
-    """Of the audio."""
-    samples: int = 65536
-    """Length of the audio that it has learnt."""
     hop: int = 2048
     """Samples that one frame of the code stands for."""
     code_channels: int = 64
-    codec: CodecSource | None = None
-    """Whose latents are the code; None: codes are given."""
     scale: float = 1.0
     """The codec's latents are divided by it."""
     decoder: CodeDecoderConfig | None = None
@@ -57,7 +49,10 @@ class DiffusionAutoencoderConfig:
     sampling: VSampling = field(default_factory=lambda: VSampling(sampler="v-ddim"))
 
     def __post_init__(self) -> None:
-        at_least(1, self, "rate", "channels", "samples", "hop", "code_channels")
+        super().__post_init__()
+        at_least(1, self, "code_channels")
+        if self.conditioning.conditioners or self.masks:
+            raise ValueError("conditioning, masks: are for other models; the code is the only condition")
         if not 0 < self.scale < float("inf"):
             raise ValueError(f"scale must be above 0, got {self.scale}")
         backbone, wanted = self.backbone, self.decoder.channels if self.decoder else self.code_channels
@@ -74,12 +69,12 @@ class DiffusionAutoencoderConfig:
         if beside != wanted:
             raise ValueError(f"backbone takes {beside} channels beside its input, and the code has {wanted}")
         if others:
-            raise ValueError("backbone has further conditions, and the code is the only one")
+            raise ValueError("backbone has further conditions; the code is the only one")
 
     @property
-    def width(self) -> int:
-        """Channels of the code."""
-        return self.code_channels
+    def frames(self) -> int:
+        """Of audio, that hold `samples`."""
+        return self.frames_for(self.samples)
 
     def frames_for(self, samples: int) -> int:
         """A length from `samples` on that the backbone can have."""

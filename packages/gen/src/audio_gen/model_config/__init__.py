@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from audio_core import config
 from audio_core.files import InputError, read_json
+from audio_core.train.stated import build, unknown
 
 from ..recipe import Recipe
-from .files import understood
+from . import training
+from .diffusion import conditioned, unconditioned
+from .file import File
+from .language import language
 from .stated import ModelConfig
 
 __all__ = ["ModelConfig", "migrated", "read", "understood"]
+
+_KINDS: Mapping[str, Callable[[File], tuple[dict[str, Any], bool, list[str]]]] = {
+    "diffusion_uncond": unconditioned,
+    "diffusion_cond": conditioned,
+    "diffusion_cond_inpaint": conditioned,
+    "lm": language,
+}
+_ELSEWHERE = {
+    "autoencoder": "which audio-codec-vae reads",
+    "diffusion_autoencoder": "whose encoder learns with it",
+    "diffusion_prior": "which later versions of the original do not have",
+    "clap": "which generates nothing",
+}
 
 
 def read(path: str | Path) -> ModelConfig:
@@ -35,3 +53,22 @@ def migrated(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, st
     if stated.has_codec and recipe.model.codec is None:
         head.append("its latents become audio by a codec, which model.codec.name and model.codec.path name")
     return recipe, "".join(f"# {line}\n" for line in head) + config.dump(recipe)
+
+
+def understood(data: Any) -> ModelConfig:
+    """What the content of such a file says. The content stays as it is."""
+    if not isinstance(data, Mapping) or "model_type" not in data:
+        raise InputError("is no configuration of stable-audio-tools: it has no model_type")
+    kind = str(data["model_type"])
+    if kind not in _KINDS:
+        raise InputError(f"model_type: {unknown(kind, _KINDS, _ELSEWHERE.get(kind, ''))}")
+    file = build(File, data)
+    model, has_codec, remarks = _KINDS[kind](file)
+    settings: dict[str, Any] = {}
+    if file.training is not None:
+        if kind == "lm":
+            settings, more = training.language_settings(file.training)
+        else:
+            settings, more = training.settings(file.training, averages=kind == "diffusion_uncond")
+        remarks += more
+    return ModelConfig(kind, model, has_codec, settings, tuple(remarks))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from audio_core.files import InputError
 from audio_core.train.stated import build, unknown
+
+from .codecs import Codec, codec_of
 
 # --- what each states --------------------------------------------------------------------------------------
 # A Literal has the one value that is possible here.
@@ -88,15 +89,6 @@ class _SourceMix(_Pretransform):
     source_length: int | None = None
 
 
-@dataclass(frozen=True)
-class Codec:
-    """What a `pretransform` states of its latents."""
-
-    channels: int
-    hop: int
-    width: int
-
-
 # A type of the original, our kind, and how it is stated.
 _KINDS: dict[str, tuple[str, Any]] = {
     "t5": ("T5", _T5),
@@ -134,9 +126,9 @@ class Conditioning:
 
 
 def conditioning(
-    stated: Conditioning, own: Codec | None, codec_of: Any, where: str
+    stated: Conditioning, own: Codec | None, where: str = "model.conditioning"
 ) -> tuple[dict[str, Any], list[str]]:
-    """Our conditioning and remarks. `own` is the model's codec; `codec_of` reads a `pretransform` of a conditioner."""
+    """Our conditioning and remarks. `own` is the model's codec."""
     conditioners: dict[str, Any] = {}
     remarks: list[str] = []
     for at, one in enumerate(stated.configs):
@@ -153,7 +145,7 @@ def conditioning(
             remarks.append(f"{one.id}: CLAP itself is not run here; give items its features, which it computed before")
         if isinstance(values, _Pretransform):
             plain = {key: value for key, value in plain.items() if key not in _OF_CODECS}
-            found = _codec(values, own, codec_of, here)
+            found = _codec(values, own, here)
             plain["encoded_channels"] = found.width
             if not values.use_model_pretransform:
                 name = f"model.conditioning.conditioners.{one.id}.codec.name"
@@ -168,13 +160,11 @@ def conditioning(
     return plain, remarks
 
 
-def _codec(stated: _Pretransform, own: Codec | None, codec_of: Any, where: str) -> Codec:
+def _codec(stated: _Pretransform, own: Codec | None, where: str) -> Codec:
     if stated.use_model_pretransform:
         if own is None:
             raise InputError(f"{where}.config.use_model_pretransform: is set, and the model has no pretransform")
         return own
     if stated.pretransform_config is None:
         raise InputError(f"{where}.config.pretransform_config: is missing, and use_model_pretransform is not set")
-    found: Mapping[str, Any] | Codec = codec_of(stated.pretransform_config, f"{where}.config.pretransform_config")
-    assert isinstance(found, Codec)
-    return found
+    return codec_of(stated.pretransform_config, f"{where}.config.pretransform_config")

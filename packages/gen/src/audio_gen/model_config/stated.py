@@ -8,7 +8,7 @@ from typing import Any
 
 from audio_core import config
 
-from ..config import DiffusionConfig
+from ..config import DiffusionConfig, LMConfig
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class ModelConfig:
     remarks: tuple[str, ...] = ()
     """What to know, a line each."""
 
-    def settled(self, settings: Sequence[str] = ()) -> DiffusionConfig:
+    def settled(self, settings: Sequence[str] = ()) -> DiffusionConfig | LMConfig:
         """The model with `settings` on top, such as codec.name=codec-vae."""
-        return config.build(DiffusionConfig, self.model, settings)
+        cls: type[DiffusionConfig | LMConfig] = LMConfig if self.kind == "lm" else DiffusionConfig
+        return config.build(cls, self.model, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from audio_core.train.stated import Learning, build, learning
 from ..config.masks import MaskConfig
 from ..config.timesteps import LogitNormalConfig, LogSNRConfig, TruncLogitNormalConfig, UniformConfig
 
-_DECAY = 0.9999  # the largest, of averaged weights
+_DECAY, _LM_DECAY = 0.9999, 0.99  # the largest, of averaged weights
 _SAMPLERS: dict[str, Any] = {
     "uniform": UniformConfig,
     "logit_normal": LogitNormalConfig,
@@ -40,6 +41,22 @@ class Inpainting:
     mask_kwargs: MaskConfig = field(default_factory=MaskConfig)
 
 
+@dataclass(frozen=True)
+class Alone:
+    lm: Learning
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMTraining:
+    """Of a language model."""
+
+    learning_rate: float | None = None
+    optimizer_configs: Alone | None = None
+    use_ema: bool = False
+    pre_encoded: bool = False
+    demo: dict[str, Any] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
     learning_rate: float | None = None
@@ -60,8 +77,9 @@ class Training:
     arc: dict[str, Any] | None = None
 
 
-def settings(stated: Training, averages: bool) -> tuple[dict[str, Any], list[str]]:
+def settings(data: Mapping[str, Any], averages: bool) -> tuple[dict[str, Any], list[str]]:
     """Settings of a recipe as plain data, and remarks; with `averages` weights are averaged, whatever is stated."""
+    stated = build(Training, data, "training")
     sampler, options = _SAMPLERS[stated.timestep_sampler], stated.timestep_sampler_options
     distribution = build(sampler, options, "training.timestep_sampler_options")
     plain: dict[str, Any] = {
@@ -74,20 +92,36 @@ def settings(stated: Training, averages: bool) -> tuple[dict[str, Any], list[str
         "mask_padding_dropout": stated.mask_padding_dropout,
         "clip": stated.clip_grad_norm,
         "average": _DECAY if stated.use_ema or averages else 0.0,
-        **_learning(stated),
+        **_learning(stated, {"kind": "Adam"}),
     }
     if stated.inpainting:
         plain["inpainting"] = config.plain(stated.inpainting.mask_kwargs)
-    remarks = [f"training.{name}: is left out; {why}" for name, why in _LEFT_OUT.items() if getattr(stated, name)]
+    return plain, _remarks(stated)
+
+
+def language_settings(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """As `settings`, of a language model."""
+    stated = build(LMTraining, data, "training")
+    usual = {"kind": "AdamW", "betas": [0.9, 0.95], "weight_decay": 0.1}
+    plain = {"cfg_dropout": 0.1, "average": _LM_DECAY if stated.use_ema else 0.0, **_learning(stated, usual)}
+    return plain, _remarks(stated)
+
+
+def _remarks(stated: Training | LMTraining) -> list[str]:
+    left_out = {name: why for name, why in _LEFT_OUT.items() if getattr(stated, name, None)}
+    remarks = [f"training.{name}: is left out; {why}" for name, why in left_out.items()]
     if stated.pre_encoded:
-        remarks.append("training.pre_encoded: data.root is a folder of latents, as a codec's `preencode` writes them")
-    return plain, remarks
+        remarks.append("training.pre_encoded: data.root is a folder that a codec's `preencode` has written")
+    return remarks
 
 
-def _learning(stated: Training) -> dict[str, Any]:
-    if stated.optimizer_configs:
-        optimizer, schedule = learning(stated.optimizer_configs.diffusion, "training.optimizer_configs.diffusion")
+def _learning(stated: Training | LMTraining, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The optimizer and its schedule; `usual` is what a learning rate alone means."""
+    configs = stated.optimizer_configs
+    if configs:
+        name, of = ("lm", configs.lm) if isinstance(configs, Alone) else ("diffusion", configs.diffusion)
+        optimizer, schedule = learning(of, f"training.optimizer_configs.{name}")
         return {"optimizer": optimizer, "schedule": schedule}
     if stated.learning_rate is None:
         raise InputError("training.learning_rate: is missing, and there are no optimizer_configs")
-    return {"optimizer": {"kind": "Adam", "lr": stated.learning_rate}, "schedule": {"kind": "Constant"}}
+    return {"optimizer": {**usual, "lr": stated.learning_rate}, "schedule": {"kind": "Constant"}}

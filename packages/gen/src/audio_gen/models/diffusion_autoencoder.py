@@ -7,35 +7,30 @@ cannot be imported here: packages meet in codecs by name only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
-from audio_core.codec import Codec
 from audio_core.files import InputError
-from torch import Tensor, device, nn
+from torch import Tensor, nn
 
-from ..conditioners.base import held_outside
 from ..config.diffusion_autoencoder import CodeDecoderConfig, DiffusionAutoencoderConfig
 from ..diffusion import objectives
 from ..diffusion.noise import ItemNoise
 from ..diffusion.sampling import sample
 from . import backbones
-from .diffusion import open_codec
+from .with_codec import WithCodec
 
 
-class DiffusionAutoencoder(nn.Module):
+class DiffusionAutoencoder(WithCodec):
     """Codes are (B, W, F), audio (B, C, T) with `hop` samples for each of their frames."""
 
     Config = DiffusionAutoencoderConfig
-    codec: Codec | None
+    config: DiffusionAutoencoderConfig
 
     def __init__(self, config: DiffusionAutoencoderConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.decoder = CodeDecoder(config.code_channels, config.decoder) if config.decoder else None
         self.backbone = backbones.build(config.backbone)
         self.objective = objectives.build("v")
-        held_outside(self, "codec", None)
 
     def forward(self, x: Tensor, t: Tensor, code: Tensor) -> Tensor:
         """v of audio x (B, C, T) with noise, at times t (B,)."""
@@ -55,16 +50,6 @@ class DiffusionAutoencoder(nn.Module):
         return decoded.repeat_interleave(self.config.hop, 2)[..., :length]
 
     # --- audio and codes -------------------------------------------------------------------------------------
-
-    def load_codec(self, place: device | None = None) -> Codec | None:
-        """The codec, loaded when it is first wanted; None where there is none."""
-        source = self.config.codec
-        sizes: Any = self.config  # has those that a codec must have, under the same names as latent diffusion
-        if self.codec is None and source is not None:
-            held_outside(self, "codec", open_codec(source, sizes))
-        if place is not None and isinstance(self.codec, nn.Module):
-            self.codec.to(place)
-        return self.codec
 
     def encode(self, audio: Tensor) -> Tensor:
         """Audio (B, C, T) of the model's rate and channels -> its code."""

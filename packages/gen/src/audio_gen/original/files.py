@@ -1,4 +1,4 @@
-"""The files of stable-audio-tools' diffusion models: for use, and those of a training, with its wrapper around."""
+"""The files of stable-audio-tools' models: for use, and those of a training, with its wrapper around."""
 
 from __future__ import annotations
 
@@ -13,23 +13,42 @@ from audio_core.weights import expect_values, shortened
 from torch import Tensor
 
 _ENDINGS = (".ckpt", ".pt", ".pth", ".safetensors")
-_ONLINE, _AVERAGED = "diffusion.", "diffusion_ema.ema_model."
 # DistributedDataParallel, torch.compile.
 _WRAPPED = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
-_CODEC = re.compile(r"(?:diffusion\.)?pretransform\.")
+_CODEC = re.compile(r"(?:diffusion\.|model\.|model_ema\.ema_model\.)?pretransform\.")
 # How names of other files begin, and what these are.
 _FOREIGN = {
-    r"(?:model(?:_ema\.ema_model)?\.)?lm\.": "is a language model of stable-audio-tools, and no diffusion model",
     r"autoencoder(?:_ema)?\.": "is the training of an autoencoder, which `audio-codec-vae convert` reads",
     r"backbone\.": "is of a bundle of audio-gen, which needs no conversion; give its folder",
     r"transformer_blocks\.|time_proj\.": "is of diffusers; take the same model's checkpoint of stable-audio-tools",
 }
 
 
+class Training(NamedTuple):
+    """How a training names its model."""
+
+    mark: str
+    """How a name of the network begins."""
+    last: str
+    """Before the last weights."""
+    averaged: str
+    """Before averaged weights."""
+    of: str
+    """What averaged names lack: of diffusion only the network is averaged."""
+
+
+_TRAININGS = (
+    Training("diffusion.model.", "diffusion.", "diffusion_ema.ema_model.", "model."),
+    Training("model.lm.", "model.", "model_ema.ema_model.", ""),
+)
+_MARKS = ("model.model.", "model.net.", "lm.")
+"""How names of networks begin in a file for use."""
+
+
 class Checkpoint(NamedTuple):
     path: Path
     state: dict[str, Tensor]
-    """By the names of a file for use: `model.` and `conditioner.`."""
+    """By the names of a file for use: `model.` or `lm.`, and `conditioner.`."""
     contents: Mapping[str, Any]
     """All that the file holds, also beside tensors, such as its configuration."""
     has_codec: bool
@@ -37,7 +56,7 @@ class Checkpoint(NamedTuple):
 
 
 def read(path: Path, averaged: bool = True) -> Checkpoint:
-    """A diffusion model; of a training, its averaged weights where there are such, or the last ones."""
+    """A model; of a training, its averaged weights where there are such, or the last ones."""
     if path.is_dir():
         files = sorted(each.name for each in path.iterdir() if each.suffix in _ENDINGS)
         hint = f"; it holds {shortened(files)}" if files else ""
@@ -60,25 +79,29 @@ def checkpoint_of(path: Path, contents: Any, averaged: bool = True, names: Itera
             raise InputError(f"{path}: holds {_plain(name)} twice, once as {name}")
         tensors[_plain(name)] = tensor
     has_codec = any(_CODEC.match(_plain(name)) for name in (*names, *tensors))
-    _expect_diffusion(path, tensors)
+    _expect_model(path, tensors)
     remark = ""
-    if any(name.startswith((f"{_ONLINE}model.", _AVERAGED)) for name in tensors):
-        tensors, remark = _unwrapped(tensors, averaged)
+    for training in _TRAININGS:
+        if any(name.startswith((training.mark, training.averaged)) for name in tensors):
+            tensors, remark = _unwrapped(tensors, training, averaged)
+            break
     state = {name: tensor for name, tensor in tensors.items() if not _CODEC.match(name)}
     expect_values(state, path)
     return Checkpoint(path, state, contents, has_codec, remark)
 
 
-def _unwrapped(tensors: Mapping[str, Tensor], averaged: bool) -> tuple[dict[str, Tensor], str]:
+def _unwrapped(tensors: Mapping[str, Tensor], training: Training, averaged: bool) -> tuple[dict[str, Tensor], str]:
     """What of a training is the model, under the names of a file for use; and what is to be said of it."""
-    online = {name.removeprefix(_ONLINE): each for name, each in tensors.items() if name.startswith(_ONLINE)}
-    # Only the network is averaged, so that names there lack the `model.` that is before it in the model.
-    average = {f"model.{name.removeprefix(_AVERAGED)}": tensors[name] for name in tensors if name.startswith(_AVERAGED)}
+
+    def below(place: str, of: str = "") -> dict[str, Tensor]:
+        return {of + name.removeprefix(place): each for name, each in tensors.items() if name.startswith(place)}
+
+    last, average = below(training.last), below(training.averaged, training.of)
     if not average:
-        return online, "the last weights of a training are taken, which has no averaged ones"
+        return last, "the last weights of a training are taken, which has no averaged ones"
     if not averaged:
-        return online, "the last weights of a training are taken, and not the averaged ones (EMA)"
-    others = {name: each for name, each in online.items() if not name.startswith("model.")}
+        return last, "the last weights of a training are taken, and not the averaged ones (EMA)"
+    others = {name: each for name, each in last.items() if not name.startswith(training.of)}
     return others | average, "the averaged weights (EMA) of a training are taken"
 
 
@@ -93,6 +116,8 @@ def described(state: Mapping[str, Tensor]) -> str:
         what = f"a transformer (dit) of {blocks} blocks{f' and {len(inner)} channels' if inner is not None else ''}"
     elif levels := count(r"model\.model\.downsamples\.(\d+)\."):
         what = f"an ADP U-Net of {levels} levels"
+    elif codebooks := count(r"lm\.quantizer_heads\.(\d+)\."):
+        what = f"a language model (lm) of {codebooks} codebooks"
     elif any(name.startswith("model.net.") for name in state):
         what = "the U-Net of Dance Diffusion (DAU1d)"
     else:
@@ -104,8 +129,8 @@ def described(state: Mapping[str, Tensor]) -> str:
 # --- other files ---------------------------------------------------------------------------------------------
 
 
-def _expect_diffusion(path: Path, names: Iterable[str]) -> None:
-    """Refuse a file that holds no diffusion model, and say what it is."""
+def _expect_model(path: Path, names: Iterable[str]) -> None:
+    """Refuse a file that holds no model of those that are read, and say what it is."""
     names = [*names]
     beginnings = {name.partition(".")[0] for name in names}
     if beginnings & {"diffae", "diffae_ema"} or ("diffusion" in beginnings and beginnings & {"encoder", "decoder"}):
@@ -115,9 +140,9 @@ def _expect_diffusion(path: Path, names: Iterable[str]) -> None:
     for pattern, what in _FOREIGN.items():
         if any(re.match(pattern, name) for name in names):
             raise InputError(f"{path}: {what}")
-    known = ("model.", f"{_ONLINE}model.", _AVERAGED)
+    known = (*_MARKS, *(mark for each in _TRAININGS for mark in (each.mark, each.averaged)))
     if not any(name.startswith(known) for name in names):
-        raise InputError(f"{path}: is no diffusion model of stable-audio-tools; it holds {shortened(names)}")
+        raise InputError(f"{path}: is no model of stable-audio-tools that generates; it holds {shortened(names)}")
 
 
 def _plain(name: str) -> str:

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import re
 
-from ..config import DiffusionConfig
+from ..config import DiffusionConfig, LMConfig
 from ..config.backbones import DiTConfig
 from ..config.conditioners import PretransformConfig, SourceMixConfig
+from ..config.transformer import TransformerConfig
 from ..config.unets import DanceDiffusionUNetConfig
 
 # What is computed and not learnt: angles of rotations, filters of resampling, the window of an STFT.
 _CONSTANTS = r".*\.inv_freq", r"model\.net\..*\.kernel", r"model\.model\.stft\.window"
 
 
-def their_name(name: str, config: DiffusionConfig) -> str:
-    """The name in a file for use, where `model.` is before the class of the network."""
-    if not name.startswith("backbone."):
-        return name  # of a conditioner
+def their_name(name: str, config: DiffusionConfig | LMConfig) -> str:
+    """The name in a file for use."""
+    if name.startswith("conditioner."):
+        return name
+    if isinstance(config, LMConfig):
+        name = re.sub(r"^lm\.transformer\.", "lm.backbone.model.", name)
+        name = re.sub(r"^lm\.to_", "lm.backbone.to_", name)
+        return _nested(name, config.lm.transformer)
     name, backbone = name.removeprefix("backbone."), config.backbone
     if isinstance(backbone, DanceDiffusionUNetConfig):
         return f"model.{name}"
     if isinstance(backbone, DiTConfig):
-        first = "0.proj" if backbone.transformer.feed_forward.glu else "0.1"
-        name = name.replace(".ff.up.", f".ff.ff.{first}.").replace(".ff.down.", ".ff.ff.2.")
+        name = _nested(name, backbone.transformer)
     return f"model.model.{name}"
 
 
-def left_out(config: DiffusionConfig) -> re.Pattern[str]:
+def _nested(name: str, config: TransformerConfig) -> str:
+    """The name of a feed-forward layer, which the original puts into further modules."""
+    first = "0.proj" if config.feed_forward.glu else "0.1"
+    return name.replace(".ff.up.", f".ff.ff.{first}.").replace(".ff.down.", ".ff.ff.2.")
+
+
+def left_out(config: DiffusionConfig | LMConfig) -> re.Pattern[str]:
     """Their names of tensors that take no part here."""
     patterns = [*_CONSTANTS]
     for key, conditioner in config.conditioning.conditioners.items():
