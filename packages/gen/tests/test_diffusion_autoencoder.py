@@ -12,7 +12,7 @@ from audio_gen.config.conditioners import CodecSource
 from audio_gen.config.diffusion_autoencoder import CodeDecoderConfig, DiffusionAutoencoderConfig
 from audio_gen.config.sampling import VSampling
 from audio_gen.config.unets import ADPConfig, DanceDiffusionUNetConfig
-from audio_gen.models.diffusion_autoencoder import DiffusionAutoencoder
+from audio_gen.models.diffusion_autoencoder import CodeDecoder, DiffusionAutoencoder
 from torch import nn
 
 DAU = DanceDiffusionUNetConfig(depth=3, n_attn_layers=0, channels=(4, 4, 8), strides=(2, 2), cond_dim=3)
@@ -50,7 +50,7 @@ def test_a_code_is_stretched_by_repetition_as_the_original_does():
     model, code = built(), torch.randn(2, 3, 4)
     assert torch.equal(model.condition(code, 32), F.interpolate(code, 32, mode="nearest"))
     assert torch.equal(model.condition(code, 17), F.interpolate(code, 32, mode="nearest")[..., :17])
-    behind = model.condition(code, 44)[..., 32:]
+    behind = model.condition(code, 44)[..., 32:]  # longer than the code
     assert torch.equal(behind, code[..., -1:].expand(-1, -1, 12))
 
 
@@ -80,6 +80,15 @@ def test_a_code_passes_the_decoder_once():
     assert model.decode(code).shape == (1, 2, 32)
     assert len(passed) == model.config.sampling.steps  # once for each step of the sampling
     assert all(torch.equal(inputs, code) and output.shape == (1, 5, 4) for inputs, output in passed)
+
+
+@torch.no_grad()
+def test_the_decoder_is_linear_with_one_layer_alone():
+    x, y = torch.randn(2, 1, 3, 6)
+    for depth, linear in ((1, True), (2, False)):
+        decoder = CodeDecoder(3, CodeDecoderConfig(channels=5, depth=depth))
+        sums = decoder(x + y) + decoder(torch.zeros_like(x)), decoder(x) + decoder(y)
+        assert torch.allclose(*sums, atol=1e-5) is linear
 
 
 @torch.no_grad()

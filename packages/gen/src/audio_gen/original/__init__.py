@@ -169,7 +169,7 @@ def filled(checkpoint: Checkpoint, settled: DiffusionConfig | LMConfig) -> Diffu
         )
     with Undrawn():
         model = _built(settled)
-    model.load_state_dict({name: state[theirs].float() for name, theirs in names.items()})
+    model.load_state_dict({name: state[theirs] for name, theirs in names.items()})
     return model.eval()
 
 
