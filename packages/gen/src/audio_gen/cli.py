@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from audio_core import batch, command, verbs
-from audio_core.files import InputError, note
+from audio_core import command, verbs
+from audio_core.files import note
 
-from . import PACKAGE
-
-if TYPE_CHECKING:
-    from .files import Prompt
+from . import PACKAGE, making
 
 
 def parser() -> command.Parser:
     parser, add = verbs.program(PACKAGE)
     verbs.train(add, PACKAGE, "Train a model by a recipe, from latents or codes that a codec made, or from audio.")
-    _generating(add)
+    making.add(add)
+    _finetuning(add)
     verbs.describe(add, PACKAGE, "Show parameters, work, length and conditions of a model.")
     verbs.recipes(add, PACKAGE)
     verbs.scan(add)
@@ -32,201 +28,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command.main(parser(), arguments)
 
 
-# --- what users come for ---------------------------------------------------------------------------------------
-
-
-def _generating(add: Any) -> None:
-    generate = command.verb(add, "generate", _generate, "Make audio from prompts.")
-    what = "texts, or .txt files with one in each line, or .csv files with a column `prompt`"
-    generate.add_argument("prompts", nargs="*", default=[""], metavar="PROMPT", help=what)
-    _number(generate, "--seconds", "length of each (default: all that the model generates)", float)
-    _number(generate, "--count", "results of each prompt", int, 1)
-    command.add_out(generate, "an audio file, or a folder for many (default: the current folder)")
-    _common(generate)
-
-    inpaint = command.verb(add, "inpaint", _inpaint, "Make parts of a recording anew; the rest stays as it is.")
-    _recordings(inpaint)
-    where = "what stays, in seconds; all else is made anew"
-    inpaint.add_argument("--keep", nargs="+", required=True, metavar="FROM:TO", type=_region, help=where)
-    _common(inpaint)
-
-    continued = command.verb(add, "continue", _continue, "Go on where a recording ends.")
-    _recordings(continued)
-    _number(continued, "--seconds", "how much to add", float, 5.0)
-    _number(continued, "--context", "how much of the end the model hears (default: half of its length)", float)
-    _common(continued)
-
-    vary = command.verb(add, "vary", _vary, "Make recordings that are like a given one.")
-    _recordings(vary)
-    _number(vary, "--strength", "how unlike, from 0 to 1", float, 0.5)
-    _common(vary)
-
-
-def _recordings(parser: command.Parser) -> None:
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="audio files, folders or patterns")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="what is to be heard")
-    command.add_out(parser, "an audio file, or a folder for many", required=True)
-
-
-def _common(parser: command.Parser) -> None:
-    verbs.add_model(parser, PACKAGE)
-    parser.add_argument("--negative", metavar="TEXT", help="what results shall be unlike; needs guidance")
-    _number(parser, "--seed", "gives the same result again; -1 draws one and prints it", int, -1)
-    how = parser.add_argument_group("sampling (default: the model's own settings)")
-    _number(how, "--steps", "sampling steps", int)
-    _number(how, "--cfg", "scale of classifier-free guidance; 1: none", float)
-    how.add_argument("--sampler", metavar="NAME", help="such as euler, dpmpp, pingpong; dpmpp-3m-sde, v-ddim")
-    _number(how, "--rescale", "of guidance, from 0 to 1", float)
-    how.add_argument("--interval", type=_region, metavar="FROM:TO", help="noise levels at which guidance acts")
-    _number(how, "--apg", "adaptive projected guidance, from 0 to 1", float)
-    _number(how, "--norm-threshold", "greatest norm of guidance", float)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="the value of another conditioner"
+def _finetuning(add: Any) -> None:
+    finetune = command.verb(
+        add,
+        "finetune",
+        _finetune,
+        "Train a bundle further, or adapters for it.",
+        lambda: command.fields(PACKAGE.chapter("recipe").Recipe),
     )
-    command.add_device(parser)
-    command.add_json(parser)
-    command.add_quiet(parser)
+    finetune.add_argument("bundle", help="the model: a bundle's or a run's folder, a Hub id, or `default`")
+    finetune.add_argument("settings", nargs="*", default=[], metavar="key=value", help="such as data.root=latents")
+    kinds = finetune.add_mutually_exclusive_group()
+    kinds.add_argument("--lora", type=int, metavar="RANK", help="train low-rank adapters of this rank alone")
+    kinds.add_argument("--dora", type=int, metavar="RANK", help="adapters that learn lengths and directions apart")
+    where = "the run's folder; the same command goes on where it stands"
+    finetune.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help=where)
+    command.add_device(finetune)
+    command.add_json(finetune)
+    command.add_quiet(finetune)
+
+    merging = command.verb(add, "merge", _merge, "Fold adapters into the weights of a bundle.", alone=True)
+    merging.add_argument("bundle", help="the model: a bundle's or a run's folder, a Hub id, or `default`")
+    merging.add_argument("adapters", nargs="+", metavar="FILE[:STRENGTH]", help="adapters that `finetune` made")
+    command.add_out(merging, "the bundle's folder", required=True)
+    command.add_json(merging)
 
 
-def _number(parser: Any, flag: str, what: str, kind: type, default: Any = None) -> None:
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            name = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {name}, got {text[:20]!r}")
-        return value
+def _finetune(args: argparse.Namespace) -> int:
+    from .finetune import recipe_for
+    from .train import train
 
-    shown = "" if default is None else " (default: %(default)s)"
-    parser.add_argument(flag, type=read, default=default, metavar="N", help=what + shown)
-
-
-def _region(text: str) -> tuple[float, float]:
-    try:
-        start, end = (float(part) for part in text.split(":"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected FROM:TO such as 0:4, got {text[:20]!r}") from None
-    return start, end
+    rank = args.lora if args.lora is not None else args.dora
+    method = "dora" if args.dora is not None else "lora"
+    outcome = train(recipe_for(args.bundle, args.settings, rank, method), args.out, args.device, args.quiet)
+    if outcome is None:
+        note(f"{args.out}: stopped; the same command goes on")
+        return 130
+    if command.rank() == 0:
+        command.show(outcome.plain(), args.json, outcome.table())
+        for path in [] if args.quiet else outcome.bundles:
+            note(f"wrote {path}")
+    return 0
 
 
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("steps", "cfg", "sampler", "rescale", "interval", "apg", "norm_threshold")
-    return {name: getattr(args, name) for name in names}
+def _merge(args: argparse.Namespace) -> int:
+    from .finetune import merged
 
-
-def _values(args: argparse.Namespace) -> dict[str, Any]:
-    values = {}
-    for text in args.set:
-        key, found, value = text.partition("=")
-        if not found:
-            raise InputError(f"--set: expected KEY=VALUE, got {text[:40]!r}")
-        try:
-            values[key] = float(value)
-        except ValueError:
-            values[key] = value
-    return values
-
-
-def _loaded(args: argparse.Namespace) -> Any:
-    return PACKAGE.model(args.model).to(command.device(args.device))
-
-
-def _seed(args: argparse.Namespace) -> int:
-    from .diffusion import item_seeds
-
-    seed = item_seeds(args.seed, 1)[0]
-    if args.seed == -1 and not args.quiet:
-        note(f"seed {seed}")
-    return seed
-
-
-def _told(args: argparse.Namespace, **facts: Any) -> None:
-    """One line of results: JSON, or the file's name."""
-    print(json.dumps(facts, ensure_ascii=False) if args.json else facts["file"], flush=True)
-
-
-def _generate(args: argparse.Namespace) -> int:
-    from . import files
-    from .generate import chosen, generate, samples_of
-
-    if args.count < 1:
-        raise InputError(f"--count: expected a number from 1 on, got {args.count}")
-    prompts: list[Prompt] = files.prompts_of(args.prompts, _values(args))
-    prompts = [prompt for prompt in prompts for _ in range(args.count)]
-    model, seed = _loaded(args), _seed(args)
-    chosen(model.config, **_settings(args))  # what is wrong for all is told once
-    samples_of(model.config, args.seconds)
-    pairs = files.jobs(prompts, args.out or Path(), ".wav")
-    numbered = {job.source: (seed + at, prompt) for at, (job, prompt) in enumerate(pairs)}
-
-    def work(source: Path, target: Path) -> None:
-        number, prompt = numbered[source]
-        number = number if prompt.seed is None else prompt.seed
-        with files.steps_shown(args.quiet) as callback:
-            result = generate(
-                model,
-                prompt.values,
-                args.seconds if prompt.seconds is None else prompt.seconds,
-                args.negative if prompt.negative is None else prompt.negative,
-                number,
-                callback=callback,
-                **_settings(args),
-            )
-        assert result.audio is not None
-        files.write(target, result.audio[0].cpu().numpy(), model.config.rate, force=args.force)
-        seconds = result.audio.shape[2] / model.config.rate
-        _told(args, file=str(target), seed=number, seconds=round(seconds, 3), **prompt.values)
-
-    return batch.run([job for job, _ in pairs], work, args.force, args.quiet).code
-
-
-def _inpaint(args: argparse.Namespace) -> int:
-    from .editing import inpaint
-
-    return _edited(args, lambda *given, **settings: inpaint(*given, args.keep, **settings))
-
-
-def _continue(args: argparse.Namespace) -> int:
-    from .editing import continued
-
-    return _edited(args, lambda *given, **settings: continued(*given, args.seconds, context=args.context, **settings))
-
-
-def _vary(args: argparse.Namespace) -> int:
-    from .editing import varied
-
-    return _edited(args, lambda *given, **settings: varied(*given, args.strength, **settings))
-
-
-def _edited(args: argparse.Namespace, edit: Callable[..., Any]) -> int:
-    from audio_core import audio
-
-    from . import files
-    from .generate import chosen
-
-    model, seed = _loaded(args), _seed(args)
-    chosen(model.config, **_settings(args))
-    jobs = batch.targets(batch.find(args.inputs), args.out)
-    seeds = {job.source: seed + at for at, job in enumerate(jobs)}
-    item = {"prompt": args.prompt, **_values(args)}
-
-    def work(source: Path, target: Path) -> None:
-        recording = audio.read(source)
-        with files.steps_shown(args.quiet) as callback:
-            result = edit(
-                model,
-                recording.samples,
-                recording.rate,
-                prompt=item,
-                negative=args.negative,
-                seed=seeds[source],
-                callback=callback,
-                **_settings(args),
-            )
-        encoding, _ = audio.encoding_like(audio.info(source).encoding, target.suffix)
-        files.write(target, result, recording.rate, encoding, args.force)
-        _told(args, file=str(target), seed=seeds[source], seconds=round(result.shape[1] / recording.rate, 3))
-
-    return batch.run(jobs, work, args.force, args.quiet).code
+    merged(args.bundle, args.adapters, args.out, args.force)
+    note(f"wrote {args.out}")
+    command.show({"path": str(args.out)}, args.json, str(args.out))
+    return 0

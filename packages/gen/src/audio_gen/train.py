@@ -9,16 +9,19 @@ import torch
 from audio_core import config
 from audio_core.data.corpus import divided
 from audio_core.data.seeds import mix
+from audio_core.files import InputError
 from audio_core.train.fit import fit
 from audio_core.train.results import Outcome, load_trained, recipe_of, results
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Log, Save
 
 from . import PACKAGE
+from .adapters import attach, base_fingerprint, merge, save_adapter
 from .config import DiffusionConfig
 from .data import InTurn
 from .data.latents import LatentItems, find
 from .data.metadata import Table
+from .finetune import network
 from .models.diffusion import Diffusion
 from .models.lm import LM
 from .recipe import Recipe
@@ -31,7 +34,8 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     parts = [divided(find(root), data.held_out) for root in (data.root, *data.more)]
     run = Run(out, recipe, device, sum(len(kept) for kept, _ in parts), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
-    task = learning(recipe, build(settings))
+    model, base = beginning(recipe)
+    task = learning(recipe, model)
     scale = settings.scale if isinstance(settings, DiffusionConfig) else 1.0
     table = Table(data.metadata) if data.metadata else None
     sources = [
@@ -47,9 +51,40 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     with journal:
         fit(task, InTurn(sources), run, [*watchers, Save()])
     if run.main and run.finished:
-        release(out, out / "bundle", force=True)  # a run that went on makes it anew
+        if recipe.adapter:
+            save_adapter(out / Adapted.FILE, network(trained(out)[1]), base)
+        else:
+            release(out, out / "bundle", force=True)  # a run that went on makes it anew
     run.close()
-    return Outcome(out, run.step) if run.finished else None
+    outcome = Adapted if recipe.adapter else Outcome
+    return outcome(out, run.step) if run.finished else None
+
+
+class Adapted(Outcome):
+    """A training that ended in an adapter."""
+
+    FILE = "adapter.safetensors"
+
+    @property
+    def bundles(self) -> list[Path]:
+        return [self.folder / self.FILE]
+
+
+def beginning(recipe: Recipe) -> tuple[Diffusion | LM, bytes]:
+    """The model that a training begins with, and the fingerprint of the weights that adapters stand beside."""
+    model = build(recipe.model)
+    if recipe.start:
+        start = PACKAGE.model(recipe.start)
+        if start.config != recipe.model:
+            names = ", ".join(config.differences(start.config, recipe.model))
+            raise InputError(f"{recipe.start}: is another model than that of the recipe (different: {names})")
+        model.load_state_dict(start.state_dict())
+    if not recipe.adapter:
+        return model, b""
+    base = base_fingerprint(network(model))
+    attach(network(model), recipe.adapter)
+    model.conditioner.requires_grad_(False)
+    return model, base
 
 
 # --- releasing ---------------------------------------------------------------------------------------------
@@ -58,6 +93,8 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
 def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Diffusion | LM:
     """The model of a run as a bundle: its last weights, or those of its best evaluation."""
     recipe, model = trained(folder, best)
+    if recipe.adapter:
+        merge(network(model))
     PACKAGE.save(model, out, _card(Path(folder), recipe, model, best), force)
     return model
 
@@ -66,6 +103,8 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Diffusion |
     """The recipe of a run and its model, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
     model = build(recipe.model)
+    if recipe.adapter:
+        attach(network(model), recipe.adapter)
     load_trained(model, folder, "model", best)
     return recipe, model.eval()
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from ..checks import within
 from ..command import processes
 from ..files import InputError
 
@@ -41,13 +42,9 @@ class Plan:
     )
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "log_every", "evaluate_every", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.seed < 2**63:  # what PyTorch and numpy both take
-            raise ValueError(f"seed must be from 0 to {2**63 - 1}, got {self.seed}")
-        if self.workers < 0:
-            raise ValueError(f"workers must be at least 0, got {self.workers}")
+        within(self, 1, "steps", "batch", "accumulate", "log_every", "evaluate_every", "save_every", "keep")
+        within(self, 0, "workers")
+        within(self, 0, "seed", most=2**63 - 1)  # what PyTorch and numpy both take
         if self.epochs is not None and self.epochs <= 0:
             raise ValueError(f"epochs must be above 0, got {self.epochs}")
 

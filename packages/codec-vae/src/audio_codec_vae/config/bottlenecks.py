@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .checks import within
+from audio_core.checks import within
 
 _MOST_BOOKS = 255
 _MOST_ENTRIES = 65536

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from .checks import within
+from audio_core.checks import within
 
 GROUPS = 32
 """Of channels in LyraCodec's group norms; narrower layers have one for each channel."""

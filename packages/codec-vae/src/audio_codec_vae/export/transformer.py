@@ -6,9 +6,10 @@ import math
 
 import torch
 from audio_core.export.onnx import Graph
+from audio_core.nn.transformer import GLU, Conformer
 from torch import Tensor, nn
 
-from ..models.transformer import EPS, GLU, Attention, Conformer, FeedForward, LayerNorm, TransformerBlock, rotation
+from ..models.transformer import EPS, Attention, FeedForward, LayerNorm, TransformerBlock, rotation
 
 _NEVER = -1e9  # added to what a query must not attend to
 

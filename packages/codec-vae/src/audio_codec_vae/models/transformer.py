@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from audio_core.nn.transformer import GLU, Conformer, LayerScale
 from torch import Tensor, nn
 
 from ..config.coders import HEAD
@@ -29,7 +30,7 @@ class TransformerBlock(nn.Module):
         self.self_attn_scale = LayerScale(width)
         self.mixes = conformer
         if conformer:
-            self.conformer, self.conformer_scale = Conformer(width), LayerScale(width)
+            self.conformer, self.conformer_scale = Conformer(width, LayerNorm), LayerScale(width)
         self.ff_norm = LayerNorm(width)
         self.ff = FeedForward(width)
         self.ff_scale = LayerScale(width)
@@ -52,57 +53,9 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.gamma.shape, self.gamma, None, EPS)
 
 
-class LayerScale(nn.Module):
-    """A factor for each channel, small at first, so that a new block passes its input on."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.scale = nn.Parameter(torch.full((width,), 1e-5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
-class GLU(nn.Module):
-    """Half of a projection, gated by the other half."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__()
-        self.proj = nn.Linear(inputs, 2 * outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, -1)
-        return value * F.silu(gate)
-
-
 class FeedForward(nn.Sequential):
     def __init__(self, width: int):
         super().__init__(GLU(width, 4 * width), nn.Linear(4 * width, width))
-
-
-class Conformer(nn.Module):
-    """Convolutions that mix neighbours: pointwise, gated, depthwise, pointwise."""
-
-    reach = 8
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.in_norm = LayerNorm(width)
-        self.pointwise_conv = nn.Conv1d(width, width, 1, bias=False)
-        self.glu = GLU(width, width)
-        kernel = 2 * self.reach + 1
-        self.depthwise_conv = nn.Conv1d(width, width, kernel, padding=self.reach, groups=width, bias=False)
-        self.mid_norm = LayerNorm(width)
-        self.pointwise_conv_2 = nn.Conv1d(width, width, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = _over_time(self.pointwise_conv, self.in_norm(x))
-        x = _over_time(self.depthwise_conv, self.glu(x))
-        return _over_time(self.pointwise_conv_2, F.silu(self.mid_norm(x)))
-
-
-def _over_time(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    return conv(x.transpose(1, 2)).transpose(1, 2)
 
 
 class Attention(nn.Module):

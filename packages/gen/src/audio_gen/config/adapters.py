@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from .checks import at_least
+from audio_core.checks import within
 
 ATTENTION_AND_FEED_FORWARD = ("*att*.to_*", "*.ff.*", "*.feed_forward.*")  # under the names of all our networks
 
@@ -24,7 +24,7 @@ class AdapterConfig:
     """The share of the input that the update does not see in training."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "rank")
+        within(self, 1, "rank")
         if self.alpha is not None and not (self.alpha > 0 and math.isfinite(self.alpha)):
             raise ValueError(f"alpha must be above 0, got {self.alpha}")
         if self.method not in ("lora", "dora"):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .checks import at_least, shares_heads
+from audio_core.checks import within
+
+from .checks import shares_heads
 from .transformer import TransformerConfig
 
 # --- the diffusion transformer -------------------------------------------------------------------------------
@@ -41,8 +43,8 @@ class DiTConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
 
     def __post_init__(self) -> None:
-        at_least(1, self, "io_channels", "patch_size", "embed_dim", "depth", "num_heads")
-        at_least(0, self, "cond_token_dim", "global_cond_dim", "prepend_cond_dim", "input_concat_dim")
+        within(self, 1, "io_channels", "patch_size", "embed_dim", "depth", "num_heads")
+        within(self, 0, "cond_token_dim", "global_cond_dim", "prepend_cond_dim", "input_concat_dim")
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim must be a multiple of num_heads, got {self.embed_dim} and {self.num_heads}")
         self.transformer.check_head(self.head)

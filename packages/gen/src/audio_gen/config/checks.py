@@ -5,18 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 
-def at_least(least: float, config: Any, *names: str) -> None:
-    """The settings `names` are numbers, or tuples of one or more numbers, from `least` on."""
-    for name in names:
-        value = getattr(config, name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not numbers:
-            raise ValueError(f"{name} needs one number or more, got none")
-        if min(numbers) < least:
-            shown = list(value) if isinstance(value, tuple) else value
-            raise ValueError(f"{name} must be at least {least}, got {shown}")
-
-
 def as_many(count: int, config: Any, *names: str) -> None:
     """The settings `names` are tuples of `count` numbers."""
     for name in names:

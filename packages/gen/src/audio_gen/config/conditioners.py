@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .checks import at_least
+from audio_core.checks import within
 
 _MOST_TOKENS = 2**20
 
@@ -25,7 +25,7 @@ class _Text:
 
     def __post_init__(self) -> None:
         _check_width(self)
-        at_least(1, self, "max_length")
+        within(self, 1, "max_length")
         if self.max_length > _MOST_TOKENS:
             raise ValueError(f"max_length must be at most {_MOST_TOKENS}, got {self.max_length}")
 
@@ -53,7 +53,7 @@ class BytesConfig(_Text):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, self, "dim", "depth", "num_heads")
+        within(self, 1, "dim", "depth", "num_heads")
         if self.dim % self.num_heads:
             raise ValueError(f"dim must be a multiple of num_heads, got {self.dim}")
 
@@ -72,7 +72,7 @@ class LUTConfig(_Text):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, self, "vocab_size")
+        within(self, 1, "vocab_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class PrecomputedConfig:
 
     def __post_init__(self) -> None:
         _check_width(self)
-        at_least(1, self, "width", *(["length"] if self.length is not None else []))
+        within(self, 1, "width", *(["length"] if self.length is not None else []))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +213,7 @@ class PretransformConfig:
 
     def __post_init__(self) -> None:
         _check_width(self)
-        at_least(1, self, "encoded_channels")
+        within(self, 1, "encoded_channels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +232,7 @@ class SourceMixConfig:
 
     def __post_init__(self) -> None:
         _check_width(self)
-        at_least(1, self, "encoded_channels")
+        within(self, 1, "encoded_channels")
         if not self.source_keys or len(set(self.source_keys)) < len(self.source_keys):
             raise ValueError(f"source_keys must be different ones, at least one, got {list(self.source_keys)}")
         if self.allow_null_source and not 1 <= (self.source_length or 0) <= _MOST_TOKENS:
@@ -266,7 +266,7 @@ class ConditioningConfig:
     """What items hold under these is a tensor that the model takes as it is."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "cond_dim")
+        within(self, 1, "cond_dim")
         for name in ("default_keys", "pre_encoded_keys"):
             for key in getattr(self, name):
                 if key not in self.conditioners:
@@ -281,4 +281,4 @@ class ConditioningConfig:
 
 def _check_width(config: ConditionerConfig | _Text) -> None:
     if config.output_dim is not None:
-        at_least(1, config, "output_dim")
+        within(config, 1, "output_dim")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from .checks import at_least
+from audio_core.checks import within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class ConvNeXtHeadConfig:
     """The hidden layer is gated, and its activation is SiLU; otherwise GELU."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "channels", "kernel_size", "mult")
+        within(self, 1, "channels", "kernel_size", "mult")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
         lengths = len(self.c_mults), len(self.strides), len(self.num_blocks)
@@ -54,4 +54,4 @@ class ArcDiscriminatorConfig:
     head: ConvNeXtHeadConfig | ConvHeadConfig = field(default_factory=ConvNeXtHeadConfig)
 
     def __post_init__(self) -> None:
-        at_least(0, self, "dit_hidden_layer")
+        within(self, 0, "dit_hidden_layer")

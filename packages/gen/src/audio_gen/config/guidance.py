@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from audio_core.checks import within
+
 from .sampling import Objective
 
 
@@ -25,9 +27,7 @@ class Guidance:
     def __post_init__(self) -> None:
         if not 0 <= self.interval[0] <= self.interval[1]:
             raise ValueError(f"interval goes from a sigma of at least 0 to a greater one, got {[*self.interval]}")
-        for name in ("rescale", "apg"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        within(self, 0, "rescale", "apg", most=1)
         for name in ("scale", "norm_threshold"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .checks import as_many, at_least, shares_heads
+from audio_core.checks import within
+
+from .checks import as_many, shares_heads
 from .transformer import TransformerConfig
 
 # --- patterns --------------------------------------------------------------------------------------------------
@@ -25,7 +27,7 @@ class DelayConfig:
     """Steps without codes at the beginning, beyond the one that all patterns begin with."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "flatten_first", "empty_initial")
+        within(self, 0, "flatten_first", "empty_initial")
         _check_delays(self)
 
     def expect(self, codebooks: int) -> None:
@@ -41,7 +43,7 @@ class ParallelConfig:
     empty_initial: int = 0
 
     def __post_init__(self) -> None:
-        at_least(0, self, "empty_initial")
+        within(self, 0, "empty_initial")
 
     def expect(self, codebooks: int) -> None:
         pass
@@ -72,7 +74,7 @@ class MusicLMConfig:
     """Codebooks in a group."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "group_by")
+        within(self, 1, "group_by")
 
     def expect(self, codebooks: int) -> None:
         if codebooks % self.group_by:
@@ -111,7 +113,7 @@ PatternConfig = DelayConfig | ParallelConfig | CoarseFirstConfig | MusicLMConfig
 
 def _check_delays(config: DelayConfig | CoarseFirstConfig | UnrollConfig) -> None:
     if config.delays is not None:
-        at_least(0, config, "delays")
+        within(config, 0, "delays")
 
 
 # --- the network -----------------------------------------------------------------------------------------------
@@ -138,8 +140,8 @@ class LanguageModelConfig:
     transformer: TransformerConfig = field(default_factory=lambda: TransformerConfig(causal=True))
 
     def __post_init__(self) -> None:
-        at_least(1, self, "codebooks", "codebook_size", "embed_dim", "depth", "dim_heads")
-        at_least(0, self, "cross_attn_cond_dim", "prepend_cond_dim")
+        within(self, 1, "codebooks", "codebook_size", "embed_dim", "depth", "dim_heads")
+        within(self, 0, "cross_attn_cond_dim", "prepend_cond_dim")
         self.pattern.expect(self.codebooks)
         if self.embed_dim % self.dim_heads:
             raise ValueError(f"embed_dim must be a multiple of dim_heads, got {self.embed_dim} and {self.dim_heads}")
@@ -178,12 +180,11 @@ class CodeSampling:
     """Frames that each further window adds. It sees the `window` - `stride` frames before."""
 
     def __post_init__(self) -> None:
-        at_least(0, self, "top_k")
+        within(self, 0, "top_k")
         for name in ("temperature", "guidance"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
-        if not 0 <= self.top_p <= 1:
-            raise ValueError(f"top_p must be from 0 to 1, got {self.top_p}")
+        within(self, 0, "top_p", most=1)
         if (self.window is None) is not (self.stride is None):
             raise ValueError("window and stride need one another")
         if self.window is not None and self.stride is not None and not 1 <= self.stride < self.window:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from audio_core.checks import within
+
 from .backbones import DiTConfig
-from .checks import at_least
 from .conditioners import CodecSource, ConditioningConfig
 from .guidance import Guidance, default_guidance
 from .language import CodeSampling, LanguageModelConfig
@@ -39,7 +40,7 @@ class AudioConfig:
     published models have learnt without: they fill their whole length, and what is beyond the end is cut off."""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "rate", "channels", "samples", "hop")
+        within(self, 1, "rate", "channels", "samples", "hop")
         for key in (*self.cross_attention_cond_ids, *self.prepend_cond_ids):
             self._expect_conditioner(key)
 

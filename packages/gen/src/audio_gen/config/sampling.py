@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from audio_core.checks import within
+
 Objective = Literal["v", "rectified_flow", "rf_denoiser"]
 """What the network predicts. `rf_denoiser` is a rectified flow that was post-trained for few steps."""
 FlowSampler = Literal["euler", "rk4", "dpmpp", "pingpong"]
@@ -60,8 +62,7 @@ class VSampling:
         by_time = self.sampler.startswith("v-ddim")
         if not by_time and self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_max must be above sigma_min, {self.sigma_min}, got {self.sigma_max}")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must be from 0 to 1, got {self.eta}")
+        within(self, 0, "eta", most=1)
         if self.eta and self.sampler != "v-ddim":
             raise ValueError(f"eta: {self.sampler} has no such setting; leave it 0, or take v-ddim")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from audio_core.checks import within
+
 
 @dataclass(frozen=True)
 class UniformConfig:
@@ -57,8 +59,7 @@ class ConstantConfig:
     t: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.t <= 1:
-            raise ValueError(f"t must be from 0 to 1, got {self.t}")
+        within(self, 0, "t", most=1)
 
 
 Distribution = (
@@ -73,8 +74,7 @@ class TimestepsConfig:
     """Share of the items that learn from noise alone, at t = 1."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p_one_shot <= 1:
-            raise ValueError(f"p_one_shot must be from 0 to 1, got {self.p_one_shot}")
+        within(self, 0, "p_one_shot", most=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .checks import at_least
+from audio_core.checks import within
 
 _FEWEST_ROTATED = 32  # features of a head, in the one rotary table that all blocks share
 
@@ -100,9 +100,9 @@ class TransformerConfig:
     """New blocks pass their input on; `layer_scale` does the same, and takes its place."""
 
     def __post_init__(self) -> None:
-        at_least(-1, self, "final_cross_attn_ix")
-        at_least(0, self, "num_memory_tokens", *(["sliding_window"] if self.sliding_window is not None else []))
-        at_least(1, self, "abs_pos_emb_max_length", "rotary_interpolation_factor", "rotary_base_rescale_factor")
+        within(self, -1, "final_cross_attn_ix")
+        within(self, 0, "num_memory_tokens", *(["sliding_window"] if self.sliding_window is not None else []))
+        within(self, 1, "abs_pos_emb_max_length", "rotary_interpolation_factor", "rotary_base_rescale_factor")
         if self.use_sinusoidal_emb and self.use_abs_pos_emb:
             raise ValueError("use_sinusoidal_emb and use_abs_pos_emb exclude each other")
         ahead = {

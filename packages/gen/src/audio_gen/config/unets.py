@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .checks import as_many, at_least
+from audio_core.checks import within
+
+from .checks import as_many
 
 HEAD_WIDTH = 32
 """Channels of an attention head of Dance Diffusion."""
@@ -37,9 +39,9 @@ class DanceDiffusionUNetConfig:
     conv_bias: bool = True
 
     def __post_init__(self) -> None:
-        at_least(2, self, "depth")
-        at_least(1, self, "io_channels", "channels", "kernel_size", "strides")
-        at_least(0, self, "n_attn_layers", "cond_dim")
+        within(self, 2, "depth")
+        within(self, 1, "io_channels", "channels", "kernel_size", "strides")
+        within(self, 0, "n_attn_layers", "cond_dim")
         as_many(self.depth, self, "channels")
         as_many(self.depth - 1, self, "strides")
         if self.kernel_size % 2 == 0:
@@ -119,11 +121,11 @@ class ADPConfig:
 
     def __post_init__(self) -> None:
         levels = len(self.factors)
-        at_least(1, self, "in_channels", "channels", "multipliers", "factors", "num_blocks", "patch_size")
-        at_least(1, self, "resnet_groups", "attention_multiplier", "context_features_multiplier", "stft_hop_length")
-        at_least(1, self, *(name for name in _OPTIONAL_SIZES if getattr(self, name) is not None))
-        at_least(2, self, "kernel_multiplier_downsample", "stft_num_fft")
-        at_least(0, self, "attentions", *(["context_channels"] if self.context_channels else []))
+        within(self, 1, "in_channels", "channels", "multipliers", "factors", "num_blocks", "patch_size")
+        within(self, 1, "resnet_groups", "attention_multiplier", "context_features_multiplier", "stft_hop_length")
+        within(self, 1, *(name for name in _OPTIONAL_SIZES if getattr(self, name) is not None))
+        within(self, 2, "kernel_multiplier_downsample", "stft_num_fft")
+        within(self, 0, "attentions", *(["context_channels"] if self.context_channels else []))
         as_many(levels + 1, self, "multipliers")
         as_many(levels, self, "num_blocks")
         if len(self.attentions) not in (levels, levels + 1):

@@ -50,14 +50,3 @@ class UnitLength(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1)
-
-
-class LayerScale(nn.Module):
-    """A factor for each channel, small at first, so that a new block passes its input on."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.scale = nn.Parameter(torch.full((width,), 1e-5))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale

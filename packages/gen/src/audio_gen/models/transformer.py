@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+from audio_core.nn.transformer import Conformer, LayerScale
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -27,9 +28,9 @@ from .attention import (
     SelfAttention,
     attention_mask,
 )
-from .feedforward import Conformer, FeedForward
+from .feedforward import FeedForward
 from .linear import Linear
-from .norms import DynamicTanh, LayerNorm, LayerScale
+from .norms import DynamicTanh, LayerNorm
 from .positions import PositionTable, Rotation, Sinusoidal, rotation
 
 
@@ -243,7 +244,7 @@ class TransformerBlock(nn.Module):
             self.cross_attn_scale = scale()
         self.mixes = config.conformer
         if config.conformer:
-            self.conformer = Conformer(width, config.norm)
+            self.conformer = Conformer(width, lambda width: LayerNorm(width, config.norm), Linear)
             self.conformer_scale = scale()
         self.ff_norm = norm()
         self.ff = FeedForward(width, config.feed_forward, zero_init)

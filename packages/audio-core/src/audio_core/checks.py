@@ -1,4 +1,4 @@
-"""What several configurations check of their numbers; a ValueError says what is wrong."""
+"""What configurations check of their numbers; a ValueError says what is wrong."""
 
 from __future__ import annotations
 
