@@ -105,6 +105,8 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "masks": ("config",),
         "adapters": ("config",),  # training adds them, and generation uses them
         "conditioners": ("config", "models"),
+        "model_config": ("recipe", "models"),
+        "original": ("model_config", "conditioners"),  # it says what a checkpoint does not
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from audio_core.files import InputError
+from audio_core.train.stated import build, unknown
 
-from .stated import build, quarters, unknown
+from .stated import quarters
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio_core.files import InputError
+from audio_core.train.stated import build
 
 from ..config import AutoencoderConfig
-from .stated import ModelConfig, build
+from .stated import ModelConfig
 
 CLASS = "AutoencoderOobleck"
 

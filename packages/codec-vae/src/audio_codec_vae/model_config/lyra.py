@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from audio_core.files import InputError
+from audio_core.train.stated import build
 
 from ..config import AutoencoderConfig
-from .stated import ModelConfig, build, quarters
+from .stated import ModelConfig, quarters
 
 _ORIGIN = "LyraCodec"
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from audio_core.files import InputError
+from audio_core.train.stated import build, unknown
 
 from .. import config as ours
-from .stated import build, unknown
 
 # --- settings that only the original has -------------------------------------------------------------------
 # A Literal has the one value that the networks here have. Others change nothing that a trained model computes.

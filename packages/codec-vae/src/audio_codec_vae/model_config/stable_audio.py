@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 from audio_core import config
 from audio_core.files import InputError
+from audio_core.train.stated import build, unknown
 
 from ..config import AutoencoderConfig, SEANetDecoderConfig, SEANetEncoderConfig
 from .fit import check_fit
 from .parts import BOTTLENECKS, DECODERS, ENCODERS, PRETRANSFORMS, Part, part
-from .stated import ModelConfig, build, unknown
+from .stated import ModelConfig
 from .training import Training, settings
 
 _ORIGIN = "stable-audio-tools"

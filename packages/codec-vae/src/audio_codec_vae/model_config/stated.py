@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
-
-from audio_core import config
-from audio_core.files import InputError
 
 from ..config import AutoencoderConfig
 
@@ -24,22 +19,6 @@ class ModelConfig:
     """How the model was trained, as settings of our recipes that are no model."""
     remarks: tuple[str, ...] = ()
     """What to know, a line each."""
-
-
-def build(cls: Any, data: Any, where: str = "") -> Any:
-    """As the core's, for what stands at `where` in a file."""
-    try:
-        return config.build(cls, data)
-    except InputError as error:
-        raise InputError(f"{where}: {error}" if where else str(error)) from None
-
-
-def unknown(name: str, known: Iterable[str], why: str = "") -> str:
-    """What to say of a name that is not among those known, and why it is not."""
-    known = [*known]
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    hint = f"; did you mean {near[0]}?" if near and not why else ""
-    return f"{name!r:.60}{f', {why},' if why else ''} is not one of {', '.join(known)}{hint}"
 
 
 def quarters(stated: Any, sizes: str, hops: str, windows: str) -> None:

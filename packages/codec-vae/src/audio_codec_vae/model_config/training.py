@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from audio_core.files import InputError
+from audio_core.train.stated import Choice, Learning, learning
 
-from . import adversaries, optimizers
+from . import adversaries
 from .stated import quarters
 
 # --- losses ------------------------------------------------------------------------------------------------
@@ -164,8 +165,8 @@ class Demo:
 
 @dataclass(frozen=True)
 class Both:
-    autoencoder: optimizers.Learning
-    discriminator: optimizers.Learning | None = None
+    autoencoder: Learning
+    discriminator: Learning | None = None
 
 
 @dataclass(frozen=True)
@@ -213,13 +214,13 @@ def _learning(stated: Training) -> dict[str, Any]:
     if not configs:
         if stated.learning_rate is None:
             raise InputError("training.learning_rate: is missing, and there are no optimizer_configs")
-        usual = optimizers.Choice("AdamW", {"lr": stated.learning_rate, "betas": [0.8, 0.99]})
-        optimizer, _ = optimizers.settings(optimizers.Learning(usual), "training")
+        usual = Choice("AdamW", {"lr": stated.learning_rate, "betas": [0.8, 0.99]})
+        optimizer, _ = learning(Learning(usual), "training")
         return {"optimizer": optimizer, "discriminator_optimizer": optimizer}
     where = "training.optimizer_configs"
-    optimizer, schedule = optimizers.settings(configs.autoencoder, f"{where}.autoencoder")
+    optimizer, schedule = learning(configs.autoencoder, f"{where}.autoencoder")
     plain = {"optimizer": optimizer, "schedule": schedule}
     if configs.discriminator:
-        optimizer, schedule = optimizers.settings(configs.discriminator, f"{where}.discriminator")
+        optimizer, schedule = learning(configs.discriminator, f"{where}.discriminator")
         plain |= {"discriminator_optimizer": optimizer, "discriminator_schedule": schedule}
     return plain

@@ -1,0 +1,31 @@
+"""What a configuration of stable-audio-tools comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from audio_core import config
+
+from ..config import DiffusionConfig, LMConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is stated of a model and its training, as plain data of ours: settings may still add to it."""
+
+    kind: str
+    """The original's `model_type`."""
+    model: dict[str, Any]
+    has_codec: bool
+    """Whether the model generates latents, which a codec makes audio of."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """The settings of a recipe that are no model."""
+    remarks: tuple[str, ...] = ()
+    """What to know, a line each."""
+
+    def settled(self, settings: Sequence[str] = ()) -> DiffusionConfig | LMConfig:
+        """The model with `settings` on top, such as codec.name=codec-vae."""
+        cls: type[DiffusionConfig | LMConfig] = LMConfig if self.kind == "lm" else DiffusionConfig
+        return config.build(cls, self.model, settings)
