@@ -103,6 +103,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "diffusion": ("config",),
         "models": ("diffusion",),  # guidance needs the objective
         "masks": ("config",),
+        "adapters": ("config",),  # training adds them, and generation uses them
         "conditioners": ("config", "models"),
     },
 }

@@ -200,17 +200,17 @@ def test_settings_that_cannot_be_are_refused(settings, message):
 
 
 def test_tokens_are_dropped_item_by_item_and_kind_by_kind():
-    conditions = tokens(2000) | {"global_cond": torch.ones(2000, 3), "input_concat_cond": None}
-    result = dropped(conditions, 0.3, torch.Generator().manual_seed(1))
+    conditions = tokens(4) | {"global_cond": torch.ones(4, 3), "input_concat_cond": None}
+    chosen = torch.tensor([[True, False], [False, True], [True, True], [False, False]])
+    result = dropped(conditions, chosen)
     assert result["global_cond"] is conditions["global_cond"] and result["input_concat_cond"] is None
-    kinds = [(result[name] == 0).flatten(1) for name in tokens()]
-    for name, zero in zip(tokens(), kinds, strict=True):
-        assert torch.equal(zero.all(1), zero.any(1))
-        assert 0.26 < zero.all(1).float().mean() < 0.34
-        kept = ~zero.all(1)
-        assert torch.equal(result[name][kept], conditions[name][kept])
-    both = kinds[0].all(1) & kinds[1].all(1)
-    assert 0.06 < both.float().mean() < 0.12
-    again = dropped(conditions, 0.3, torch.Generator().manual_seed(1))
-    assert all(torch.equal(again[name], result[name]) for name in tokens())
-    assert all(torch.equal(dropped(conditions, 0.0)[name], conditions[name]) for name in tokens())
+    for kind, name in enumerate(tokens()):
+        for item in range(4):
+            expected = torch.zeros_like(conditions[name][item]) if chosen[item, kind] else conditions[name][item]
+            assert torch.equal(result[name][item], expected)
+
+
+def test_a_network_with_a_null_of_its_own_gets_that_in_their_place():
+    conditions = tokens(2)
+    result = dropped(conditions, torch.ones(2, 2, dtype=torch.bool), lambda each: torch.full_like(each, 7.0))
+    assert all((result[name] == 7).all() for name in tokens())

@@ -100,12 +100,19 @@ def check_shapes(path: Path, model: nn.Module, shapes: Mapping[str, tuple[int, .
     """Refuse a file that lacks tensors of the model's state, has others, or has other shapes."""
     stored = _stored_names(model)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if stored[name] == name}
+    expect_shapes(path, type(model).__name__, shapes, expected)
+
+
+def expect_shapes(
+    path: Path, what: str, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse a file whose tensors are not those that `what` expects."""
     missing, unexpected = [n for n in expected if n not in shapes], [n for n in shapes if n not in expected]
     other = [f"{n} {shapes[n]} for {expected[n]}" for n in expected if n in shapes and shapes[n] != expected[n]]
     wrong = ((missing, "missing"), (unexpected, "unexpected"), (other, "of another shape"))
     problems = [f"{len(names)} {text} ({shortened(names)})" for names, text in wrong if names]
     if problems:
-        raise InputError(f"{path}: does not fit {type(model).__name__}: {', '.join(problems)}")
+        raise InputError(f"{path}: does not fit {what}: {', '.join(problems)}")
 
 
 def expect_values(tensors: Mapping[str, Tensor], path: str | Path, integers: str = r".*num_batches_tracked") -> None:

@@ -10,7 +10,18 @@ from audio_core.package import Package, lazy
 
 from .__about__ import __version__
 
-__all__ = ["PACKAGE", "SHIPPED", "Diffusion", "DiffusionConfig", "__version__", "load"]
+__all__ = [
+    "PACKAGE",
+    "SHIPPED",
+    "Diffusion",
+    "DiffusionConfig",
+    "__version__",
+    "continued",
+    "generate",
+    "inpaint",
+    "load",
+    "varied",
+]
 SHIPPED = {"default": Path(__file__).with_name("default")}
 """The bundle in the wheel, trained on a processor; its README.md says what it does."""
 PACKAGE = Package(
@@ -25,6 +36,10 @@ __getattr__, __dir__ = lazy(
     {
         "Diffusion": ".models.diffusion",
         "DiffusionConfig": ".config",
+        "continued": ".editing",
+        "generate": ".generate",
+        "inpaint": ".editing",
         "load": ".models",
+        "varied": ".editing",
     },
 )

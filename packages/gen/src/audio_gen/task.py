@@ -1,4 +1,7 @@
-"""The learning task of diffusion: from an item with noise the network estimates v, or a rectified flow's velocity.
+"""The learning tasks of diffusion and of language models.
+
+From an item with noise a diffusion network estimates v, or a rectified flow's velocity; a language model predicts each
+code from those before.
 
 All draws of a step follow from the seed and the index of each item. So neither the size of a batch nor the number of
 processes changes what is learnt.
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from audio_core.data.seeds import mix
@@ -15,12 +19,15 @@ from audio_core.train.average import Average, delayed
 from audio_core.train.player import Metrics, Player
 from torch import Generator, Tensor
 
+from .config import AudioConfig, DiffusionConfig, LMConfig
 from .data import Batch
 from .diffusion.objectives import mse, noised
 from .diffusion.timesteps import Timesteps, shift
 from .masks import inpainting_masks
 from .models.diffusion import Diffusion, inpainting
 from .models.guidance import TOKENS
+from .models.language import Loss
+from .models.lm import LM
 from .recipe import Recipe
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -45,9 +52,9 @@ class Diffusing:
 
     def _drawn(self, index: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The time (), the noise (C, T) and which kinds of tokens are left out, of one item."""
-        generator = Generator().manual_seed(mix(self.recipe.seed, index))
+        generator = draws_of(self.recipe, index)
+        chosen = chosen_of(generator, self.recipe)
         t = self.timesteps(1, index, generator)[0]
-        chosen = torch.rand(len(TOKENS), generator=generator) < self.recipe.cfg_dropout
         return t, torch.randn(like.shape, generator=generator), chosen
 
     def _loss(
@@ -60,7 +67,7 @@ class Diffusing:
         chosen: Tensor | None = None,
         at: int | None = None,
     ) -> Tensor:
-        settings, model = self.recipe.model, self.player.raw
+        settings, model = cast(DiffusionConfig, self.recipe.model), self.player.raw
         if settings.distribution_shift and at is not None:
             t = shift(t, x.shape[-1], settings.distribution_shift)
         extra = inpainting(x, self._masks(batch, x)) if settings.inpaints else None
@@ -104,13 +111,65 @@ class Diffusing:
         return {"loss": torch.stack([*losses.values()]).mean(), **losses}
 
     def release(self) -> Diffusion:
-        """The model with averaged weights, where there are such."""
-        return self.player.average.net if self.player.average else self.player.raw
+        return released(self.player)
 
 
-def diffusing(recipe: Recipe, model: Diffusion, encodes: bool = False) -> Diffusing:
+class Predicting:
+    """One player, the language model with its conditioners, on codes."""
+
+    def __init__(self, player: Player, recipe: Recipe, encodes: bool = False):
+        self.player, self.recipe, self.encodes = player, recipe, encodes
+        self.players = {"model": player}
+
+    def step(self, batch: Batch, at: int) -> Metrics:
+        loss = self.player(self._codes(batch), batch.facts, batch.real, self._left_out(batch))
+        self.player.update(loss.total)
+        return self._named(loss)
+
+    def _codes(self, batch: Batch) -> Tensor:
+        """(B, K, T) of the codebooks that the model has."""
+        if self.encodes:
+            return self.player.raw.encode(batch.values)
+        return batch.values[:, : self.recipe.model.lm.codebooks]
+
+    def _left_out(self, batch: Batch) -> Tensor:
+        """Which kinds of tokens are left out of each item."""
+        return torch.stack([chosen_of(draws_of(self.recipe, index), self.recipe) for index in batch.index.tolist()])
+
+    def _named(self, loss: Loss) -> Metrics:
+        each = {f"codebook{at}": value.detach() for at, value in enumerate(loss.codebooks)}
+        return {"loss": loss.total.detach(), **each}
+
+    def evaluate(self, batch: Batch) -> Metrics:
+        return self._named(self.release()(self._codes(batch), batch.facts, batch.real))
+
+    def release(self) -> LM:
+        return released(self.player)
+
+
+def draws_of(recipe: Recipe, index: int) -> Generator:
+    """What draws for the item `index` of a training."""
+    return Generator().manual_seed(mix(recipe.seed, index))
+
+
+def chosen_of(generator: Generator, recipe: Recipe) -> Tensor:
+    """Which kinds of tokens are left out."""
+    return torch.rand(len(TOKENS), generator=generator) < recipe.cfg_dropout
+
+
+def released(player: Player) -> Any:
+    """The model with averaged weights, where there are such."""
+    return player.average.net if player.average else player.raw
+
+
+def build(config: AudioConfig) -> Diffusion | LM:
+    """A new model."""
+    return LM(config) if isinstance(config, LMConfig) else Diffusion(cast(DiffusionConfig, config))
+
+
+def learning(recipe: Recipe, model: Diffusion | LM, encodes: bool = False) -> Diffusing | Predicting:
     """The task of a recipe; with `encodes` its items are audio."""
     average = Average(model, delayed(recipe.average)) if recipe.average else None
-    learning: Sequence[Tensor] = [each for each in model.parameters() if each.requires_grad]
-    player = Player(model, recipe.optimizer.build(learning), recipe.schedule, recipe.clip or None, average)
-    return Diffusing(player, recipe, encodes)
+    weights: Sequence[Tensor] = [each for each in model.parameters() if each.requires_grad]
+    player = Player(model, recipe.optimizer.build(weights), recipe.schedule, recipe.clip or None, average)
+    return (Predicting if isinstance(model, LM) else Diffusing)(player, recipe, encodes)

@@ -7,25 +7,31 @@ from typing import Any
 
 import torch
 from audio_core import command, config
+from audio_core.files import InputError
 from audio_core.train.fit import fit
 from audio_core.train.results import Outcome, load_trained, recipe_of, results
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Log, Save
 
 from . import PACKAGE
+from .adapters import attach, base_fingerprint, merge, save_adapter
+from .config import DiffusionConfig
 from .data.corpus import Corpus
+from .finetune import network
 from .models.diffusion import Diffusion
+from .models.lm import LM
 from .recipe import Recipe
-from .task import diffusing
+from .task import build, learning
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
     """Train by `recipe` into `out`, from where it stands; None when it was asked to stop before its end."""
-    out, settings = Path(out), recipe.model
-    corpus = Corpus(recipe.data, settings, out, quiet=quiet or command.rank() > 0)
+    out = Path(out)
+    corpus = Corpus(recipe.data, recipe.model, out, quiet=quiet or command.rank() > 0)
     run = Run(out, recipe, device, len(corpus), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
-    task = diffusing(recipe, Diffusion(settings), encodes=corpus.kind == "audio")
+    model, base = beginning(recipe)
+    task = learning(recipe, model, encodes=corpus.kind == "audio")
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
     if tested := corpus.tests():
@@ -33,38 +39,78 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     with journal:
         fit(task, corpus.training(recipe.seed), run, [*watchers, Save()])
     if run.main and run.finished:
-        release(out, out / "bundle", force=True)  # a run that went on makes it anew
+        if recipe.adapter:
+            save_adapter(out / Adapted.FILE, network(trained(out)[1]), base)
+        else:
+            release(out, out / "bundle", force=True)  # a run that went on makes it anew
     run.close()
-    return Outcome(out, run.step) if run.finished else None
+    outcome = Adapted if recipe.adapter else Outcome
+    return outcome(out, run.step) if run.finished else None
+
+
+class Adapted(Outcome):
+    """A training that ended in an adapter."""
+
+    FILE = "adapter.safetensors"
+
+    @property
+    def bundles(self) -> list[Path]:
+        return [self.folder / self.FILE]
+
+
+def beginning(recipe: Recipe) -> tuple[Diffusion | LM, bytes]:
+    """The model that a training begins with, and the fingerprint of the weights that adapters stand beside."""
+    model = build(recipe.model)
+    if recipe.start:
+        start = PACKAGE.model(recipe.start)
+        if start.config != recipe.model:
+            names = ", ".join(config.differences(start.config, recipe.model))
+            raise InputError(f"{recipe.start}: is another model than that of the recipe (different: {names})")
+        model.load_state_dict(start.state_dict())
+    if not recipe.adapter:
+        return model, b""
+    base = base_fingerprint(network(model))
+    attach(network(model), recipe.adapter)
+    model.conditioner.requires_grad_(False)
+    return model, base
 
 
 # --- releasing ---------------------------------------------------------------------------------------------
 
 
-def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Diffusion:
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Diffusion | LM:
     """The model of a run as a bundle: its last weights, or those of its best evaluation."""
     recipe, model = trained(folder, best)
+    if recipe.adapter:
+        merge(network(model))
     PACKAGE.save(model, out, _card(Path(folder), recipe, model, best), force)
     return model
 
 
-def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Diffusion]:
+def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Diffusion | LM]:
     """The recipe of a run and its model, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
-    model = Diffusion(recipe.model)
+    model = build(recipe.model)
+    if recipe.adapter:
+        attach(network(model), recipe.adapter)
     load_trained(model, folder, "model", best)
     return recipe, model.eval()
 
 
-def _card(folder: Path, recipe: Recipe, model: Diffusion, best: bool) -> str:
+def _card(folder: Path, recipe: Recipe, model: Diffusion | LM, best: bool) -> str:
     settings, measured, data = recipe.model, results(folder, best), recipe.data
     keys = ", ".join(settings.conditioning.conditioners) or "nothing"
-    what = f"latents of {settings.codec.name}" if settings.codec else "audio" if settings.hop == 1 else "latents"
+    source = f" of {settings.codec.name}" if settings.codec else ""
+    if isinstance(settings, DiffusionConfig):
+        title = f"Diffusion of {'audio' if settings.hop == 1 else f'latents{source}'}"
+        how = f"objective {settings.objective}, backbone {config.kind(type(settings.backbone))}"
+    else:
+        title = f"Language model of codes{source}"
+        how = f"{settings.lm.codebooks} codebooks, pattern {config.kind(type(settings.lm.pattern))}"
     names = ", ".join(root.name for root in (data.root, *data.more))
     return PACKAGE.card(
-        f"Diffusion of {what}, {settings.rate / 1000:g} kHz",
-        f"Generates up to {settings.samples / settings.rate:.3g} s from {keys}; objective {settings.objective}, "
-        f"backbone {config.kind(type(settings.backbone))}.",
+        f"{title}, {settings.rate / 1000:g} kHz",
+        f"Generates up to {settings.samples / settings.rate:.3g} s from {keys}; {how}.",
         f"Trained on {names} for {measured.get('step', recipe.steps)} steps. The data have licences of their own.",
         {"loss of what was held out": measured["loss"]} if measured.get("loss") is not None else {},
     )

@@ -1,5 +1,5 @@
 """The configurations of the models, without torch."""
 
-from .models import DiffusionConfig
+from .models import AudioConfig, DiffusionConfig, LMConfig
 
-__all__ = ["DiffusionConfig"]
+__all__ = ["AudioConfig", "DiffusionConfig", "LMConfig"]

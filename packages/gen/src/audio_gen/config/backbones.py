@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .checks import at_least
+from .checks import at_least, shares_heads
 from .transformer import TransformerConfig
 
 # --- the diffusion transformer -------------------------------------------------------------------------------
@@ -49,12 +49,7 @@ class DiTConfig:
         if self.transformer.causal:
             raise ValueError("transformer.causal: a diffusion transformer sees the whole sequence")
         if self.cond_token_dim and not self.project_cond_tokens:
-            heads, rest = divmod(self.cond_token_dim, self.head)
-            if rest or not heads or self.num_heads % heads:
-                raise ValueError(
-                    f"cond_token_dim must make heads of {self.head} channels that divide num_heads where "
-                    f"project_cond_tokens is off, got {self.cond_token_dim}"
-                )
+            shares_heads("cond_token_dim", self.cond_token_dim, "project_cond_tokens", self.num_heads, self.head)
         if self.global_cond_dim not in (0, self.embed_dim) and not self.project_global_cond:
             raise ValueError(f"global_cond_dim must be embed_dim where project_global_cond is off: {self.embed_dim}")
         if self.timestep_cond_type == "input_concat" and not (self.timestep_embed_dim or 0) > 0:

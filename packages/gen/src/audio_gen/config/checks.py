@@ -22,3 +22,16 @@ def as_many(count: int, config: Any, *names: str) -> None:
     for name in names:
         if len(getattr(config, name)) != count:
             raise ValueError(f"{name} needs {count} numbers, got {len(getattr(config, name))}")
+
+
+def shares_heads(name: str, width: int, unprojected: str, heads: int, head: int) -> None:
+    """`width` channels, which the setting `unprojected` leaves as they are, make heads that divide all `heads`.
+
+    Each head of keys and values then belongs to as many heads of queries.
+    """
+    fewer, rest = divmod(width, head)
+    if rest or not fewer or heads % fewer:
+        raise ValueError(
+            f"{name} must make heads of {head} channels that divide the {heads} heads where {unprojected} is off, "
+            f"got {width}"
+        )

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import PACKAGE
-from .diffusion import Diffusion
-
-CLASSES = (Diffusion,)
 
 
 def load(path: str | Path = "default", device: str = "cpu") -> Any:
     """The model of a bundle or a run, of the wheel (`default`) or of the Hub (owner/name[@revision])."""
-    return PACKAGE.load(path, CLASSES, device)
+    from .diffusion import Diffusion
+    from .lm import LM
+
+    return PACKAGE.load(path, (Diffusion, LM), device)

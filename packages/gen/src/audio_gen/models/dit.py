@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.backbones import DiTConfig
+from .conditions import projection
 from .fourier import FourierFeatures
-from .linear import Linear
 from .transformer import ContinuousTransformer
 
 _FREQUENCIES = 128  # of the time
@@ -40,11 +40,11 @@ class DiT(nn.Module):
         time = config.timestep_embed_dim or width
         self.to_timestep_embed = nn.Sequential(nn.Linear(2 * _FREQUENCIES, time), nn.SiLU(), nn.Linear(time, time))
         if config.cond_token_dim:
-            self.to_cond_embed = _projection(config.cond_token_dim, config.context_width)
+            self.to_cond_embed = projection(config.cond_token_dim, config.context_width)
         if config.global_cond_dim:
-            self.to_global_embed = _projection(config.global_cond_dim, width)
+            self.to_global_embed = projection(config.global_cond_dim, width)
         if config.prepend_cond_dim:
-            self.to_prepend_embed = _projection(config.prepend_cond_dim, width)
+            self.to_prepend_embed = projection(config.prepend_cond_dim, width)
         self.preprocess_conv = _added_conv(config.in_channels)
         self.postprocess_conv = _added_conv(config.io_channels)
         self.transformer = ContinuousTransformer(
@@ -139,10 +139,6 @@ def _with_last(tokens: Tensor | None, mask: Tensor | None, last: Tensor) -> tupl
     if mask is not None:
         mask = F.pad(mask, (0, 1), value=True)
     return torch.cat([tokens, last], 1), mask
-
-
-def _projection(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(Linear(inputs, outputs, bias=False), nn.SiLU(), Linear(outputs, outputs, bias=False))
 
 
 def _added_conv(channels: int) -> nn.Conv1d:

@@ -46,7 +46,7 @@ class Guided:
         self.conditions = {name: value for name, value in conditions.items() if value is not None}
         if guidance.scale != 1:
             given = {name: value for name, value in (negative or {}).items() if value is not None}
-            self.both = _doubled(self.conditions, given, null)
+            self.both = doubled(self.conditions, given, null)
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """The guided output at times t (B,)."""
@@ -69,8 +69,8 @@ class Guided:
         return Prediction(torch.where(inside, output, conditioned), torch.where(inside, unconditioned, conditioned))
 
 
-def _doubled(
-    conditions: dict[str, Tensor], negative: dict[str, Tensor], null: Callable[[Tensor], Tensor]
+def doubled(
+    conditions: dict[str, Tensor], negative: dict[str, Tensor], null: Callable[[Tensor], Tensor] = torch.zeros_like
 ) -> dict[str, Tensor]:
     """The conditions of the conditioned estimates, and behind them in the batch those of the unconditioned ones."""
     present = [name for name in TOKENS if name in conditions]
@@ -142,7 +142,7 @@ def _norm(x: Tensor) -> Tensor:
 def dropped(
     conditions: Conditions, chosen: Tensor, null: Callable[[Tensor], Tensor] = torch.zeros_like
 ) -> dict[str, Tensor | None]:
-    """For training: tokens are `null` where `chosen` (B, kinds of `TOKENS`) says so, and a model also learns without."""
+    """For training: tokens are `null` where `chosen` (B, kinds of `TOKENS`) says so: a model also learns without."""
     result = dict(conditions)
     for name, items in zip(TOKENS, chosen.unbind(1), strict=True):
         tokens = conditions.get(name)

@@ -157,7 +157,8 @@ class ContinuousTransformer(nn.Module):
         )
         for at, block in enumerate(self.layers if exit_layer is None else self.layers[: exit_layer + 1]):
             if self.checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, inputs, use_reentrant=False, preserve_rng_state=False)
+                # Nothing in a block is random but the dropout of adapters.
+                x = checkpoint(block, x, inputs, use_reentrant=False, preserve_rng_state=self.training)
             else:
                 x = block(x, inputs, cache.blocks[at] if cache else None)
         x = x[:, memory:]

@@ -8,7 +8,8 @@ from typing import ClassVar
 from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, InverseLR, Staircase
 from audio_core.train.plan import Plan
 
-from ..config import DiffusionConfig
+from ..config import DiffusionConfig, LMConfig
+from ..config.adapters import AdapterConfig
 from ..config.masks import MaskConfig
 from ..config.timesteps import TimestepsConfig
 from .data import Data
@@ -19,11 +20,15 @@ __all__ = ["Data", "Recipe"]
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Plan):
     data: Data = field(default_factory=Data)
-    model: DiffusionConfig = field(default_factory=DiffusionConfig)
+    model: DiffusionConfig | LMConfig = field(default_factory=DiffusionConfig)
     timesteps: TimestepsConfig = field(default_factory=TimestepsConfig)
     """The noise at which a diffusion model learns."""
     cfg_dropout: float = 0.1
     """How often each kind of tokens is left out, so that guidance knows the estimate without."""
+    start: str | None = None
+    """A bundle of the same model, whose weights the training begins with: fine-tuning."""
+    adapter: AdapterConfig | None = None
+    """Low-rank adapters learn beside the weights of `start`, which stay."""
     inpainting: MaskConfig = field(default_factory=MaskConfig)
     """What an inpainting model is to fill."""
     mask_padding: bool = False
@@ -54,5 +59,7 @@ class Recipe(Plan):
         for name in ("cfg_dropout", "mask_padding_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be from 0 to 1, got {getattr(self, name)}")
+        if self.adapter and not self.start:
+            raise ValueError("adapter: needs the weights of `start`")
         if not 0 <= self.average < 1 or self.clip < 0:
             raise ValueError(f"average is from 0 to below 1 and clip from 0 on, got {self.average} and {self.clip}")

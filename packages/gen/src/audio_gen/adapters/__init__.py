@@ -1,0 +1,15 @@
+"""Low-rank adapters: fine-tuning that leaves a model as it is, beside it. Training and generation share them."""
+
+from .files import adapter_state, base_fingerprint, load_adapter, save_adapter
+from .layers import adapter_names, attach, merge, set_strength
+
+__all__ = [
+    "adapter_names",
+    "adapter_state",
+    "attach",
+    "base_fingerprint",
+    "load_adapter",
+    "merge",
+    "save_adapter",
+    "set_strength",
+]

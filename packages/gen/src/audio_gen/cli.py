@@ -1,0 +1,80 @@
+"""The `audio-gen` command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from audio_core import command, verbs
+from audio_core.files import note
+
+from . import PACKAGE, making
+
+
+def parser() -> command.Parser:
+    parser, add = verbs.program(PACKAGE)
+    verbs.train(add, PACKAGE, "Train a model by a recipe, from latents or codes that a codec made, or from audio.")
+    making.add(add)
+    _finetuning(add)
+    verbs.describe(add, PACKAGE, "Show parameters, work, length and conditions of a model.")
+    verbs.recipes(add, PACKAGE)
+    verbs.scan(add)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return command.main(parser(), arguments)
+
+
+def _finetuning(add: Any) -> None:
+    finetune = command.verb(
+        add,
+        "finetune",
+        _finetune,
+        "Train a bundle further, or adapters for it.",
+        lambda: command.fields(PACKAGE.chapter("recipe").Recipe),
+    )
+    finetune.add_argument("bundle", help="the model: a bundle's or a run's folder, a Hub id, or `default`")
+    finetune.add_argument("settings", nargs="*", default=[], metavar="key=value", help="such as data.root=latents")
+    kinds = finetune.add_mutually_exclusive_group()
+    kinds.add_argument("--lora", type=int, metavar="RANK", help="train low-rank adapters of this rank alone")
+    kinds.add_argument("--dora", type=int, metavar="RANK", help="adapters that learn lengths and directions apart")
+    where = "the run's folder; the same command goes on where it stands"
+    finetune.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help=where)
+    command.add_device(finetune)
+    command.add_json(finetune)
+    command.add_quiet(finetune)
+
+    merging = command.verb(add, "merge", _merge, "Fold adapters into the weights of a bundle.", alone=True)
+    merging.add_argument("bundle", help="the model: a bundle's or a run's folder, a Hub id, or `default`")
+    merging.add_argument("adapters", nargs="+", metavar="FILE[:STRENGTH]", help="adapters that `finetune` made")
+    command.add_out(merging, "the bundle's folder", required=True)
+    command.add_json(merging)
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from .finetune import recipe_for
+    from .train import train
+
+    rank = args.lora if args.lora is not None else args.dora
+    method = "dora" if args.dora is not None else "lora"
+    outcome = train(recipe_for(args.bundle, args.settings, rank, method), args.out, args.device, args.quiet)
+    if outcome is None:
+        note(f"{args.out}: stopped; the same command goes on")
+        return 130
+    if command.rank() == 0:
+        command.show(outcome.plain(), args.json, outcome.table())
+        for path in [] if args.quiet else outcome.bundles:
+            note(f"wrote {path}")
+    return 0
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from .finetune import merged
+
+    merged(args.bundle, args.adapters, args.out, args.force)
+    note(f"wrote {args.out}")
+    command.show({"path": str(args.out)}, args.json, str(args.out))
+    return 0

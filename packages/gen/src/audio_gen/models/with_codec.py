@@ -1,0 +1,52 @@
+"""What models of latents or codes share: the codec, which is installed beside them and loaded when it is wanted."""
+
+from __future__ import annotations
+
+import torch
+from audio_core import codec as codecs
+from audio_core.codec import Codec
+from audio_core.files import InputError
+from torch import nn
+
+from ..conditioners.base import held_outside
+from ..config import AudioConfig
+
+
+class WithCodec(nn.Module):
+    """The codec is no part of the module: it neither learns nor is stored."""
+
+    codec: Codec | None
+
+    def __init__(self, config: AudioConfig):
+        super().__init__()
+        self.config = config
+        held_outside(self, "codec", None)
+
+    def load_codec(self, device: torch.device | None = None) -> Codec | None:
+        """The codec; None where the model has none."""
+        source = self.config.codec
+        if self.codec is None and source is not None:
+            held_outside(self, "codec", open_codec(self.config))
+        if device is not None and isinstance(self.codec, nn.Module):
+            self.codec.to(device)
+        return self.codec
+
+
+def open_codec(config: AudioConfig) -> Codec:
+    """The codec of a model, which must be the one that it has learnt with."""
+    source = config.codec
+    assert source
+    codec = codecs.find(source.name)(source.path)
+    if isinstance(codec, nn.Module):
+        codec.eval().requires_grad_(False)
+    name = f"codec {source.name} {source.path}"
+    for attribute, value in {"sample_rate": config.rate, "channels": config.channels, "hop": config.hop}.items():
+        if (found := getattr(codec, attribute)) != value:
+            raise InputError(f"{name}: has a {attribute} of {found}, and the model needs {value}")
+    if source.fingerprint and codec.fingerprint().hex() != source.fingerprint:
+        found = codec.fingerprint().hex()
+        raise InputError(
+            f"{name}: is another codec ({found}) than the model has learnt with ({source.fingerprint}), and would "
+            "make noise of what it generates; give the right one"
+        )
+    return codec
