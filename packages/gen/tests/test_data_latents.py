@@ -8,6 +8,8 @@ import pytest
 from audio_core import latents as stored
 from audio_core.testing import refused
 from audio_gen.config.conditioners import CodecSource
+from audio_gen.config.language import LanguageModelConfig
+from audio_gen.config.models import LMConfig
 from audio_gen.data.corpus import Corpus
 from audio_gen.data.latents import Encoded
 from audio_gen.recipe.data import Data
@@ -15,10 +17,8 @@ from audio_gen.recipe.data import Data
 from .data_toys import MARK, OTHER, Toy, ramp, same, save, save_npy
 
 
-def corpus(root, model=None, takes=("audio", "latents", "codes"), fingerprint=b"", **settings):
-    return Corpus(
-        Data(root=root, **{"held_out": 0, **settings}), model or Toy(), root.parent / "run", takes, fingerprint
-    )
+def corpus(root, model=None, fingerprint=b"", **settings):
+    return Corpus(Data(root=root, **{"held_out": 0, **settings}), model or Toy(), root.parent / "run", fingerprint)
 
 
 def names(found):
@@ -110,11 +110,16 @@ def test_codes_are_whole_numbers(tmp_path, npy):
         save_npy(tmp_path / "in/a.npy", codes)
     else:
         save(tmp_path / "in/a.safetensors", codes)
-    found = corpus(tmp_path / "in", Toy(scale=2.0), random_crop=False)
+    model = LMConfig(rate=1000, channels=1, samples=800, hop=100, lm=LanguageModelConfig(codebooks=2))
+    found = corpus(tmp_path / "in", model, random_crop=False)
     sample = found.training(0)[0]
     assert found.kind == "codes"
     assert sample.values.tolist() == codes[:, :8].tolist()
-    assert "these are codes, and the model takes latents" in refused(corpus, tmp_path / "in", takes=("latents",))
+    assert "these are codes, and the model takes latents" in refused(corpus, tmp_path / "in")
+    more = dataclasses.replace(model, lm=LanguageModelConfig(codebooks=3))
+    assert "has 2 values a frame, and the model 3" in refused(corpus, tmp_path / "in", more)
+    save(tmp_path / "two/a.safetensors", ramp(4, 9))
+    assert "these are latents, and the model takes codes" in refused(corpus, tmp_path / "two", model)
 
 
 def test_items_of_another_codec_are_refused(tmp_path):
@@ -153,7 +158,8 @@ def test_one_kind_alone(tmp_path):
     assert "b.safetensors: holds codes, and" in refused(corpus, tmp_path / "in")
     save_npy(tmp_path / "two/a.npy", np.arange(18).reshape(2, 9))
     save_npy(tmp_path / "two/b.npy", np.arange(27).reshape(3, 9))
-    assert "b.npy: has 3 values a frame, and" in refused(corpus, tmp_path / "two")
+    model = LMConfig(rate=1000, channels=1, samples=800, hop=100, lm=LanguageModelConfig(codebooks=2))
+    assert "b.npy: has 3 values a frame, and" in refused(corpus, tmp_path / "two", model)
 
 
 def test_damaged_items_are_named_and_the_rest_goes_on(tmp_path, capsys):

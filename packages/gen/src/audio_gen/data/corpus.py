@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from audio_core.data.manifest import find_audio
 from audio_core.data.seeds import mix
 from audio_core.files import InputError
 
+from ..config.models import LMConfig
 from ..recipe.data import Data
 from . import InTurn, Model, shards
 from .audio import AudioItems, Recording, usable
@@ -29,14 +30,12 @@ class Corpus:
         data: Data,
         model: Model,
         folder: Path,
-        takes: Collection[str] = ("audio", "latents"),
         fingerprint: bytes = b"",
         quiet: bool = False,
     ):
         """`folder` is the training's own, and remembers headers of audio, and shards of the web.
 
-        `takes` is what the model can take, of audio, latents and codes. `fingerprint` is that of its codec, if it is
-        loaded; otherwise what the settings say.
+        `fingerprint` is that of the model's codec, if it is loaded; otherwise what the settings say.
         """
         self.data, self.model, self.folder, self.quiet = data, model, folder, quiet
         self.table = Table(data.metadata) if data.metadata else None
@@ -45,15 +44,17 @@ class Corpus:
         if len({type(item) for item in items}) > 1:
             raise InputError("data: some roots hold audio and others latents; give one kind alone")
         self.kind = "audio" if isinstance(items[0], Recording) else "codes" if items[0].header.is_codes else "latents"
-        if self.kind not in takes:
-            raise InputError(f"{items[0].name}: these are {self.kind}, and the model takes {' or '.join(takes)}")
+        codebooks = model.lm.codebooks if isinstance(model, LMConfig) else 0
+        if self.kind == ("latents" if codebooks else "codes"):
+            wanted = "codes" if codebooks else "latents"
+            raise InputError(f"{items[0].name}: these are {self.kind}, and the model takes {wanted} or audio")
         if self.kind == "audio":
             if model.hop > 1 and model.codec is None:
                 raise InputError(f"{data.root}: holds audio; give model.codec, which makes latents of it")
             self.fingerprint = fingerprint
         else:
             told = bytes.fromhex(model.codec.fingerprint) if model.codec else b""
-            agree(items, model, fingerprint or told)
+            agree(items, model, getattr(model, "width", 0), codebooks, fingerprint or told)
             self.fingerprint = next((item.header.fingerprint for item in items if item.header.fingerprint), b"")
         parts = [divided(each, data.held_out) for each in roots]
         self.learned, self.held = [learned for learned, _ in parts], [item for _, held in parts for item in held]
@@ -73,7 +74,7 @@ class Corpus:
         data, model = self.data, self.model
         if self.kind == "audio":
             return AudioItems(items, model, self.table, seed, data.random_crop, data.flip, data.quiet_db, once)
-        return LatentItems(items, model.frames, model.scale, self.table, seed, data.random_crop, once)
+        return LatentItems(items, model.frames, getattr(model, "scale", 1.0), self.table, seed, data.random_crop, once)
 
     # --- looking -----------------------------------------------------------------------------------------------
 

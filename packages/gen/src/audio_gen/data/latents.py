@@ -152,17 +152,18 @@ def _details(path: Path) -> dict[str, Any]:
         return known
 
 
-def agree(items: Sequence[Encoded], model: Model, fingerprint: bytes = b"") -> None:
+def agree(items: Sequence[Encoded], model: Model, width: int, codebooks: int, fingerprint: bytes = b"") -> None:
     """Refuse items of another codec than the model's, or than the others'.
 
-    `fingerprint` is that of the model's codec, where it is known.
+    Latents have `width` values a frame, and codes at least `codebooks`. `fingerprint` is that of the model's codec,
+    where it is known.
     """
     first = items[0]
     marked = next((each for each in items if each.header.fingerprint), first)
     wanted = fingerprint or marked.header.fingerprint
     other = f"the model's is {wanted.hex()}" if fingerprint else f"{marked.name} by {wanted.hex()}"
     sizes = {name: getattr(model, name) for name in ("rate", "hop", "channels")}
-    rows = first.header.shape[0] if first.header.is_codes else model.width
+    rows = max(codebooks, first.header.shape[0]) if first.header.is_codes else width
     for each in items:
         header = each.header
         if header.is_codes != first.header.is_codes:
@@ -178,7 +179,7 @@ def agree(items: Sequence[Encoded], model: Model, fingerprint: bytes = b"") -> N
                     "encode the audio with the model's codec"
                 )
         if header.shape[0] != rows:
-            whose = first.name if header.is_codes else "the model"
+            whose = first.name if header.is_codes and rows > codebooks else "the model"
             raise InputError(f"{each.name}: has {header.shape[0]} values a frame, and {whose} {rows}")
         if header.fingerprint and header.fingerprint != wanted:
             raise InputError(
