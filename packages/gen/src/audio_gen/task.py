@@ -17,15 +17,17 @@ import torch
 from audio_core.data.seeds import mix
 from audio_core.files import InputError
 from audio_core.train.average import Average, delayed
-from audio_core.train.player import Metrics, Player
+from audio_core.train.player import Metrics, Player, Task
 from torch import Generator, Tensor
 
 from .config import AudioConfig, DiffusionConfig, LMConfig
+from .config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from .data import Batch
 from .diffusion.objectives import mse, noised
 from .diffusion.timesteps import Timesteps, shift
 from .masks import inpainting_masks
 from .models.diffusion import Diffusion, inpainting
+from .models.diffusion_autoencoder import DiffusionAutoencoder
 from .models.guidance import TOKENS
 from .models.language import Loss
 from .models.lm import LM
@@ -115,6 +117,29 @@ class Diffusing:
         return released(self.player)
 
 
+class Decoding(Diffusing):
+    """One player, a diffusion autoencoder: it learns audio under the condition of its code."""
+
+    def _latents(self, batch: Batch) -> Tensor:
+        return batch.values
+
+    def _loss(
+        self,
+        network: Any,
+        x: Tensor,
+        t: Tensor,
+        noise: Tensor,
+        batch: Batch,
+        chosen: Tensor | None = None,
+        at: int | None = None,
+    ) -> Tensor:
+        model = self.player.raw
+        with torch.no_grad():
+            code = model.encode(x)
+        output = network(noised(model.objective, x, noise, t), t, code)
+        return mse(output.float(), model.objective.target(x, noise, t))
+
+
 class Predicting:
     """One player, the language model with its conditioners, on codes."""
 
@@ -169,14 +194,23 @@ def released(player: Player) -> Any:
     return player.average.net if player.average else player.raw
 
 
-def build(config: AudioConfig) -> Diffusion | LM:
+Model = Diffusion | DiffusionAutoencoder | LM
+
+
+def build(config: AudioConfig) -> Model:
     """A new model."""
-    return LM(config) if isinstance(config, LMConfig) else Diffusion(cast(DiffusionConfig, config))
+    if isinstance(config, LMConfig):
+        return LM(config)
+    if isinstance(config, DiffusionAutoencoderConfig):
+        return DiffusionAutoencoder(config)
+    return Diffusion(cast(DiffusionConfig, config))
 
 
-def learning(recipe: Recipe, model: Diffusion | LM, encodes: bool = False) -> Diffusing | Predicting:
+def learning(recipe: Recipe, model: Model, encodes: bool = False) -> Task:
     """The task of a recipe; with `encodes` its items are audio."""
     average = Average(model, delayed(recipe.average)) if recipe.average else None
     weights: Sequence[Tensor] = [each for each in model.parameters() if each.requires_grad]
     player = Player(model, recipe.optimizer.build(weights), recipe.schedule, recipe.clip or None, average)
-    return (Predicting if isinstance(model, LM) else Diffusing)(player, recipe, encodes)
+    if isinstance(model, LM):
+        return Predicting(player, recipe, encodes)
+    return (Decoding if isinstance(model, DiffusionAutoencoder) else Diffusing)(player, recipe, encodes)

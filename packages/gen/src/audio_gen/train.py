@@ -17,20 +17,20 @@ from audio_core.train.watch import Evaluate, Journal, Log, Save
 from . import PACKAGE
 from .adapters import attach, base_fingerprint, merge, save_adapter
 from .config import DiffusionConfig, LMConfig
+from .config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from .data.corpus import Corpus
 from .finetune import network
-from .models.diffusion import Diffusion
-from .models.lm import LM
 from .models.with_codec import open_codec
 from .recipe import Recipe
-from .task import build, learning
+from .task import Model, build, learning
 
 
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
     """Train by `recipe` into `out`, from where it stands; None when it was asked to stop before its end."""
     out = Path(out)
-    takes = ("codes", "audio") if isinstance(recipe.model, LMConfig) else ("latents", "audio")
-    corpus = Corpus(recipe.data, recipe.model, out, takes, quiet=quiet or command.rank() > 0)
+    decodes = isinstance(recipe.model, DiffusionAutoencoderConfig)
+    view: Any = AudioAlone(recipe.model) if decodes else recipe.model
+    corpus = Corpus(recipe.data, view, out, quiet=quiet or command.rank() > 0)
     recipe = _marked(recipe, corpus)
     run = Run(out, recipe, device, len(corpus), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
@@ -62,6 +62,15 @@ def _marked(recipe: Recipe, corpus: Corpus) -> Recipe:
     return dataclasses.replace(recipe, model=model)
 
 
+class AudioAlone:
+    """What data of a diffusion autoencoder depend on: it takes audio, whatever its codec makes of that."""
+
+    hop, scale, codec = 1, 1.0, None
+
+    def __init__(self, config: DiffusionAutoencoderConfig):
+        self.rate, self.channels, self.frames, self.width = config.rate, config.channels, config.frames, config.channels
+
+
 class Adapted(Outcome):
     """A training that ended in an adapter."""
 
@@ -72,7 +81,7 @@ class Adapted(Outcome):
         return [self.folder / self.FILE]
 
 
-def beginning(recipe: Recipe) -> tuple[Diffusion | LM, bytes]:
+def beginning(recipe: Recipe) -> tuple[Model, bytes]:
     """The model that a training begins with, and the fingerprint of the weights that adapters stand beside."""
     model = build(recipe.model)
     if recipe.start:
@@ -92,7 +101,7 @@ def beginning(recipe: Recipe) -> tuple[Diffusion | LM, bytes]:
 # --- releasing ---------------------------------------------------------------------------------------------
 
 
-def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Diffusion | LM:
+def release(folder: str | Path, out: str | Path, best: bool = False, force: bool = False) -> Model:
     """The model of a run as a bundle: its last weights, or those of its best evaluation."""
     recipe, model = trained(folder, best)
     if recipe.adapter:
@@ -101,7 +110,7 @@ def release(folder: str | Path, out: str | Path, best: bool = False, force: bool
     return model
 
 
-def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Diffusion | LM]:
+def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Model]:
     """The recipe of a run and its model, with the last weights or those of its best evaluation."""
     recipe = recipe_of(folder, Recipe)
     model = build(recipe.model)
@@ -111,16 +120,19 @@ def trained(folder: str | Path, best: bool = False) -> tuple[Recipe, Diffusion |
     return recipe, model.eval()
 
 
-def _card(folder: Path, recipe: Recipe, model: Diffusion | LM, best: bool) -> str:
+def _card(folder: Path, recipe: Recipe, model: Model, best: bool) -> str:
     settings, measured, data = recipe.model, results(folder, best), recipe.data
     keys = ", ".join(settings.conditioning.conditioners) or "nothing"
     source = f" of {settings.codec.name}" if settings.codec else ""
-    if isinstance(settings, DiffusionConfig):
+    if isinstance(settings, LMConfig):
+        title = f"Language model of codes{source}"
+        how = f"{settings.lm.codebooks} codebooks, pattern {config.kind(type(settings.lm.pattern))}"
+    elif isinstance(settings, DiffusionConfig):
         title = f"Diffusion of {'audio' if settings.hop == 1 else f'latents{source}'}"
         how = f"objective {settings.objective}, backbone {config.kind(type(settings.backbone))}"
     else:
-        title = f"Language model of codes{source}"
-        how = f"{settings.lm.codebooks} codebooks, pattern {config.kind(type(settings.lm.pattern))}"
+        title, keys = "Autoencoder that decodes by diffusion", f"codes{source}"
+        how = f"backbone {config.kind(type(settings.backbone))}"
     names = ", ".join(root.name for root in (data.root, *data.more))
     return PACKAGE.card(
         f"{title}, {settings.rate / 1000:g} kHz",

@@ -11,6 +11,7 @@ from .. import PACKAGE
 def load(path: str | Path = "default", device: str = "cpu") -> Any:
     """The model of a bundle or a run, of the wheel (`default`) or of the Hub (owner/name[@revision])."""
     from .diffusion import Diffusion
+    from .diffusion_autoencoder import DiffusionAutoencoder
     from .lm import LM
 
-    return PACKAGE.load(path, (Diffusion, LM), device)
+    return PACKAGE.load(path, (Diffusion, DiffusionAutoencoder, LM), device)

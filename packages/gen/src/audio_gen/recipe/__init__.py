@@ -11,6 +11,7 @@ from audio_core.train.plan import Plan
 
 from ..config import DiffusionConfig, LMConfig
 from ..config.adapters import AdapterConfig
+from ..config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from ..config.masks import MaskConfig
 from ..config.timesteps import TimestepsConfig
 from .data import Data
@@ -21,7 +22,7 @@ __all__ = ["Data", "Recipe"]
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Plan):
     data: Data = field(default_factory=Data)
-    model: DiffusionConfig | LMConfig = field(default_factory=DiffusionConfig)
+    model: DiffusionConfig | DiffusionAutoencoderConfig | LMConfig = field(default_factory=DiffusionConfig)
     timesteps: TimestepsConfig = field(default_factory=TimestepsConfig)
     """The noise at which a diffusion model learns."""
     cfg_dropout: float = 0.1
