@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from audio_core.checks import within
+
 from .backbones import DiTConfig
-from .checks import at_least
 from .models import AudioConfig
 from .sampling import VSampling
 from .unets import ADPConfig, DanceDiffusionUNetConfig
@@ -21,7 +22,7 @@ class CodeDecoderConfig:
     kernel_size: int = 3
 
     def __post_init__(self) -> None:
-        at_least(1, self, "channels", "depth", "kernel_size")
+        within(self, 1, "channels", "depth", "kernel_size")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
 
@@ -50,7 +51,7 @@ class DiffusionAutoencoderConfig(AudioConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, self, "code_channels")
+        within(self, 1, "code_channels")
         if self.conditioning.conditioners or self.masks:
             raise ValueError("conditioning, masks: are for other models; the code is the only condition")
         if not 0 < self.scale < float("inf"):
