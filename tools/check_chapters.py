@@ -100,13 +100,21 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "evaluate": ("loss", "measures", "spectral"),  # quality is told in the distances that were learnt by
     },
     "audio_gen": {
+        "masks": ("config",),
         "diffusion": ("config",),
         "models": ("diffusion",),  # guidance needs the objective
-        "masks": ("config",),
-        "adapters": ("config",),  # training adds them, and generation uses them
-        "conditioners": ("config", "models"),
+        "adapters": ("config", "models"),
+        "diffuse": ("models",),
+        "generate_codes": ("models",),
+        "generate": ("diffuse", "generate_codes"),
+        "editing": ("generate",),  # recordings, by the same sampling
+        "files": ("diffusion",),  # lists of prompts, and what results are called
+        "making": ("adapters", "editing", "files"),  # the arguments of these verbs
+        "task": ("data", "masks"),
+        "finetune": ("adapters", "recipe"),
+        "train": ("adapters",),
         "model_config": ("recipe", "models"),
-        "original": ("model_config", "conditioners"),  # it says what a checkpoint does not
+        "original": ("model_config",),  # it says what a checkpoint does not
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

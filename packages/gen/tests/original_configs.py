@@ -5,8 +5,10 @@ import json
 from functools import reduce
 
 import pytest
+from audio_core import config
 from audio_core.files import InputError
 from audio_gen import model_config
+from audio_gen.recipe import Recipe
 
 
 def changed(data, **changes):
@@ -31,4 +33,5 @@ def refused(data, text, *settings):
 def recipe_of(tmp_path, data, *settings):
     path = tmp_path / "model_config.json"
     path.write_text(json.dumps(data))
-    return model_config.migrated(path, settings)
+    text = model_config.migrated(path, settings)
+    return config.build(Recipe, config.parse(text, "recipe.yaml")), text

@@ -5,10 +5,10 @@ import pytest
 import torch
 from audio_core import config
 from audio_core.testing import check_bundle, close, refused
-from audio_gen.conditioners.base import Condition
-from audio_gen.conditioners.multi import MultiConditioner, assembled
-from audio_gen.conditioners.numbers import IntConditioner, ListConditioner, NumberConditioner
 from audio_gen.config.conditioners import ConditioningConfig, IntConfig, ListConfig, NumberConfig, PrecomputedConfig
+from audio_gen.models.conditioners.base import Condition
+from audio_gen.models.conditioners.multi import MultiConditioner, assembled
+from audio_gen.models.conditioners.numbers import IntConditioner, ListConditioner, NumberConditioner
 
 KINDS = {
     "number": (NumberConfig, NumberConditioner),

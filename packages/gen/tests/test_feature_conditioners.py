@@ -5,11 +5,6 @@ import pytest
 import torch
 from audio_core import codec as codecs
 from audio_core.testing import close, refused
-from audio_gen.conditioners import stored
-from audio_gen.conditioners.features import clap_audio, clap_text, precomputed
-from audio_gen.conditioners.latents import PretransformConditioner, SourceMixConditioner, with_channels
-from audio_gen.conditioners.multi import MultiConditioner
-from audio_gen.conditioners.stored import Features
 from audio_gen.config.conditioners import (
     CLAPAudioConfig,
     CLAPTextConfig,
@@ -20,6 +15,11 @@ from audio_gen.config.conditioners import (
     PretransformConfig,
     SourceMixConfig,
 )
+from audio_gen.models.conditioners import stored
+from audio_gen.models.conditioners.features import clap_audio, clap_text, precomputed
+from audio_gen.models.conditioners.latents import PretransformConditioner, SourceMixConditioner, with_channels
+from audio_gen.models.conditioners.multi import MultiConditioner
+from audio_gen.models.conditioners.stored import Features
 from torch import nn
 
 # --- features ----------------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ import pytest
 import torch
 from audio_core import bundle
 from audio_core.testing import check_bundle, check_gradients, close, refused
-from audio_gen.conditioners import pretrained, stored
-from audio_gen.conditioners.multi import MultiConditioner
-from audio_gen.conditioners.t5 import T5Conditioner
-from audio_gen.conditioners.texts import PHONEMES, BytesConditioner, LUTConditioner, PhonemeConditioner
 from audio_gen.config.conditioners import BytesConfig, ConditioningConfig, LUTConfig, PhonemeConfig, T5Config
+from audio_gen.models.conditioners import pretrained, stored
+from audio_gen.models.conditioners.multi import MultiConditioner
+from audio_gen.models.conditioners.t5 import T5Conditioner
+from audio_gen.models.conditioners.texts import PHONEMES, BytesConditioner, LUTConditioner, PhonemeConditioner
 from torch import nn
 
 TEXTS = ["a slow drum loop", "a fast piano", "warm pads and a slow piano"]

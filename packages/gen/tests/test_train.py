@@ -10,7 +10,8 @@ from audio_core import config, latents
 from audio_core.files import InputError
 from audio_core.latents import Latents
 from audio_gen import load
-from audio_gen.finetune import adapt, merged, network, recipe_for
+from audio_gen.adapters import adapt, network
+from audio_gen.finetune import merged, recipe_for
 from audio_gen.recipe import Recipe
 from audio_gen.train import release, train, trained
 

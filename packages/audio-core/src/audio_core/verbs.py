@@ -17,7 +17,7 @@ The work is done by functions that every package has in the same chapters. A cha
     cost.describe(config), cost.table(facts)                -> facts as plain values, and as text
     original.convert(path, settings)                        -> a model
     original.summary(model)                                 -> title and summary of its card
-    original_recipe.migrated(path, settings)                -> the recipe of an original as YAML of ours
+    original_recipe.migrated(path, settings)                -> the recipe of an original as YAML of ours, or elsewhere
     export.write.export(model, out, format, calibration, force), export.write.table(facts)
     export.calibrate.recordings(config, inputs)             -> calibration sounds
 """
@@ -36,6 +36,9 @@ from .package import Package
 
 if TYPE_CHECKING:
     from .report import Report
+
+
+_CONFIGS = (".json", ".yaml", ".yml")  # what files of configurations end in; all others are checkpoints
 
 
 class Outcome(Protocol):
@@ -250,15 +253,27 @@ def add_calibrate(parser: command.Parser) -> None:
     )
 
 
-def convert(verbs: Any, package: Package, summary: str, original: str, recipe_title: str = "") -> command.Parser:
+def convert(
+    verbs: Any,
+    package: Package,
+    summary: str,
+    original: str,
+    recipe_title: str = "",
+    reader: str = "original_recipe",
+) -> command.Parser:
     """`original` says which files of the original programs are read. With a `recipe_title`, such as "Bytesep's
-    recipe", their recipes are among them, and become recipes of the package."""
+    recipe", their recipes are among them, and become recipes of the package by its chapter `reader`. One that is given
+    together with a checkpoint says how the network of that is built."""
 
     def run(args: argparse.Namespace) -> int:
-        if recipe_title and args.original.suffix.lower() in (".yaml", ".yml"):
-            command.check_out(args, (".yaml",), [args.original])
-            write_text(args.out, package.chapter("original_recipe").migrated(args.original, args.settings))
-            return written(args, "Recipe", recipe_title, f"train by it: {package.name} train {args.out}")
+        if recipe_title and args.original.suffix.lower() in _CONFIGS:
+            files = [text for text in args.settings if "=" not in text]
+            if not files:
+                command.check_out(args, (".yaml",), [args.original])
+                write_text(args.out, package.chapter(reader).migrated(args.original, args.settings))
+                return written(args, "Recipe", recipe_title, f"train by it: {package.name} train {args.out}")
+            others = [text for text in args.settings if text != files[0]]
+            args.original, args.settings = Path(files[0]), [f"config={args.original}", *others]
         originals = package.chapter("original")
         model = originals.convert(args.original, args.settings)
         title, text = originals.summary(model)
@@ -280,6 +295,35 @@ def convert(verbs: Any, package: Package, summary: str, original: str, recipe_ti
     command.add_out(parser, "the bundle's folder", required=True)
     command.add_json(parser)
     return parser
+
+
+def unwrap(verbs: Any, package: Package, summary: str, convert: command.Parser, original: str) -> None:
+    """`convert` is the verb for checkpoints; `original` says whose trainings are read."""
+
+    def run(args: argparse.Namespace) -> int | None:
+        source: Path = args.source
+        if not (source / "recipe.yaml").exists():
+            if source.is_dir():
+                raise InputError(f"{source}: holds no training run (no recipe.yaml); give a run or a checkpoint")
+            if args.best:
+                raise InputError("--best chooses between the weights of a run; of a checkpoint averaged ones are taken")
+            args.original = source
+            return convert.get_default("verb")(args)
+        if args.settings:
+            raise InputError(f"{source}: is a run, which has its settings in itself; leave out {args.settings[0]}")
+        package.chapter("train").release(source, args.out, args.best, args.force)
+        note(f"wrote {args.out}")
+        command.show({"path": str(args.out)}, args.json, str(args.out))
+        return 0
+
+    parser = command.verb(verbs, "unwrap", run, summary)
+    parser.add_argument("source", type=Path, metavar="RUN|CKPT", help=f"a run's folder, or {original}")
+    add_settings(parser, "of a checkpoint its configuration, and what neither holds, as rate=48000")
+    parser.add_argument(
+        "--best", action="store_true", help="of a run, the weights of its best evaluation, not the last"
+    )
+    command.add_out(parser, "the bundle's folder", required=True)
+    command.add_json(parser)
 
 
 def describe(verbs: Any, package: Package, summary: str) -> None:

@@ -10,14 +10,18 @@ from typing import Any
 from audio_core import command, verbs
 from audio_core.files import note
 
-from . import PACKAGE, making
+from . import PACKAGE
 
 
 def parser() -> command.Parser:
+    from . import making
+
     parser, add = verbs.program(PACKAGE)
     verbs.train(add, PACKAGE, "Train a model by a recipe, from latents or codes that a codec made, or from audio.")
     making.add(add)
     _finetuning(add)
+    verbs.export(add, PACKAGE, "Make a bundle of a run.", "it is the only one")
+    _originals(add)
     verbs.describe(add, PACKAGE, "Show parameters, work, length and conditions of a model.")
     verbs.recipes(add, PACKAGE)
     verbs.scan(add)
@@ -26,6 +30,17 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     return command.main(parser(), arguments)
+
+
+def _originals(add: Any) -> None:
+    files = (
+        "a checkpoint of stable-audio-tools, with its model_config.json before or behind it or within it; or such a "
+        "configuration alone, for a recipe"
+    )
+    summary = "Make a bundle of an original checkpoint, or a recipe of its settings."
+    convert = verbs.convert(add, PACKAGE, summary, files, "a recipe", "model_config")
+    whose = "the checkpoint of a stable-audio-tools training"
+    verbs.unwrap(add, PACKAGE, "Take the model out of a training.", convert, whose)
 
 
 def _finetuning(add: Any) -> None:

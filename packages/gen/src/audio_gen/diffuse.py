@@ -12,12 +12,12 @@ import torch
 from audio_core.files import InputError, reason
 from torch import Tensor
 
-from .conditioners.multi import Item
 from .config import DiffusionConfig
 from .config.guidance import Guidance
 from .config.sampling import FlowSampler, FlowSampling, VSampler, VSampling
 from .diffusion import Step, sample
 from .diffusion.noise import Fresh
+from .models.conditioners.multi import Item
 from .models.diffusion import Diffusion, inpainting
 from .models.guidance import TOKENS, Guided
 

@@ -15,11 +15,11 @@ from audio_core.files import InputError
 from torch import Tensor
 
 from . import diffuse, generate_codes
-from .conditioners.base import device_of
-from .conditioners.multi import Item
 from .diffuse import Given
 from .diffusion import ItemNoise, Step, item_seeds
 from .generate import described, expect_guidance, generate, samples_of
+from .models.conditioners.base import device_of
+from .models.conditioners.multi import Item
 from .models.decoding import CodeStep
 from .models.diffusion import Diffusion
 from .models.lm import LM

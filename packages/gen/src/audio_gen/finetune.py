@@ -10,8 +10,7 @@ from audio_core import config
 from torch import nn
 
 from . import PACKAGE
-from .adapters import load_adapter, merge
-from .models.lm import LM
+from .adapters import adapt, divided, merge, network
 from .recipe import Recipe
 
 # Unlike those of a training from the beginning.
@@ -21,28 +20,6 @@ _PLAN: dict[str, Any] = {
     "save_every": 500,
     "schedule": {"kind": "Constant", "warmup": 50},
 }
-
-
-def network(model: nn.Module) -> nn.Module:
-    """The part of a model that adapters are for."""
-    return model.lm if isinstance(model, LM) else model.get_submodule("backbone")
-
-
-def adapt(model: nn.Module, adapters: Sequence[str | Path]) -> None:
-    """Load files of adapters into a model, each with its strength behind a colon or with 1."""
-    for number, text in enumerate(map(str, adapters)):
-        path, strength = _divided(text)
-        load_adapter(path, network(model), strength, f"{number}-{Path(path).stem}")
-
-
-def _divided(text: str) -> tuple[str, float]:
-    path, found, strength = text.rpartition(":")
-    if not found or Path(text).exists():
-        return text, 1.0
-    try:
-        return path, float(strength)
-    except ValueError:
-        return text, 1.0
 
 
 def recipe_for(path: str, settings: Sequence[str], rank: int | None = None, method: str = "lora") -> Recipe:
@@ -65,7 +42,7 @@ def merged(path: str, adapters: Sequence[str], out: Path, force: bool = False) -
     model = PACKAGE.model(path)
     adapt(model, adapters)
     merge(network(model))
-    names = ", ".join(Path(_divided(text)[0]).name for text in adapters)
+    names = ", ".join(Path(divided(text)[0]).name for text in adapters)
     card = PACKAGE.card(
         "Fine-tuned model", f"The model {path} with the adapters {names}.", "As of the model and of the adapters."
     )

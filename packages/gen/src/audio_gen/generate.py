@@ -15,13 +15,13 @@ from audio_core.files import InputError
 from torch import Tensor
 
 from . import diffuse, generate_codes
-from .conditioners.base import device_of
-from .conditioners.multi import Item
 from .config import AudioConfig, DiffusionConfig, LMConfig
 from .config.guidance import Guidance
 from .config.language import CodeSampling
 from .diffuse import Given, Sampling
 from .diffusion import ItemNoise, item_seeds
+from .models.conditioners.base import device_of
+from .models.conditioners.multi import Item
 from .models.diffusion import Diffusion
 from .models.lm import LM
 

@@ -10,10 +10,10 @@ import torch
 from audio_core.files import InputError, reason
 from torch import Tensor
 
-from .conditioners.base import device_of
-from .conditioners.multi import Item
 from .config import LMConfig
 from .config.language import CodeSampling
+from .models.conditioners.base import device_of
+from .models.conditioners.multi import Item
 from .models.decoding import CodeStep, generate_codes
 from .models.lm import LM
 

@@ -127,7 +127,7 @@ def _values(args: argparse.Namespace) -> dict[str, Any]:
 def _loaded(args: argparse.Namespace) -> Any:
     model = PACKAGE.model(args.model)
     if args.adapter:
-        from .finetune import adapt
+        from .adapters import adapt
 
         adapt(model, args.adapter)
     return model.to(command.device(args.device))

@@ -15,11 +15,10 @@ from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Log, Save
 
 from . import PACKAGE
-from .adapters import attach, base_fingerprint, merge, save_adapter
+from .adapters import attach, base_fingerprint, merge, network, save_adapter
 from .config import DiffusionConfig, LMConfig
 from .config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from .data.corpus import Corpus
-from .finetune import network
 from .models.with_codec import open_codec
 from .recipe import Recipe
 from .task import Model, build, learning

@@ -31,15 +31,15 @@ def read(path: str | Path) -> ModelConfig:
         raise InputError(f"{path}: {error}") from None
 
 
-def migrated(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, str]:
-    """The recipe to train as the configuration in a file says, with further `settings`; and it as YAML with remarks."""
+def migrated(path: str | Path, settings: Sequence[str] = ()) -> str:
+    """The recipe to train as the configuration in a file says, with further `settings`: YAML with remarks."""
     stated = read(path)
     try:
         recipe = config.build(Recipe, {**stated.training, "model": config.plain(stated.model)}, settings)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     head = [f"From {Path(path).name}, a configuration of {stated.origin}", *stated.remarks]
-    return recipe, "".join(f"# {line}\n" for line in head) + config.dump(recipe)
+    return "".join(f"# {line}\n" for line in head) + config.dump(recipe)
 
 
 def understood(data: Any) -> ModelConfig:

@@ -93,7 +93,7 @@ class PrecomputedConfig:
     length: int | None = None
     """To which zeros fill the features of an item; None: to the longest of a batch."""
     file: str | None = None
-    """Features of texts, as `audio_gen.conditioners.stored.save` writes them."""
+    """Features of texts, as `audio_gen.models.conditioners.stored.save` writes them."""
     output_dim: int | None = None
     project_out: bool = False
 

@@ -73,9 +73,9 @@ class DiffusionAutoencoderConfig(AudioConfig):
             raise ValueError("backbone has further conditions; the code is the only one")
 
     @property
-    def frames(self) -> int:
-        """Of audio, that hold `samples`."""
-        return self.frames_for(self.samples)
+    def width(self) -> int:
+        """Channels of the code."""
+        return self.code_channels
 
     def frames_for(self, samples: int) -> int:
         """A length from `samples` on that the backbone can have."""

@@ -55,6 +55,20 @@ class AudioConfig:
         return max((self.conditioning.output_dim(key) for key in keys), default=0)
 
     @property
+    def width(self) -> int:
+        """Channels, or codebooks, of what the codec makes of audio."""
+        raise NotImplementedError
+
+    @property
+    def frames(self) -> int:
+        """That hold `samples`."""
+        return self.frames_for(self.samples)
+
+    def frames_for(self, samples: int) -> int:
+        """Frames that hold so many samples, and that the network can have."""
+        raise NotImplementedError
+
+    @property
     def guides(self) -> bool:
         """Whether there are tokens that guidance can leave out."""
         return bool(self.cross_attention_cond_ids or self.prepend_cond_ids)
@@ -127,11 +141,6 @@ class DiffusionConfig(AudioConfig):
         backbone = self.backbone
         return backbone.in_channels if isinstance(backbone, ADPConfig) else backbone.io_channels
 
-    @property
-    def frames(self) -> int:
-        """That hold `samples`."""
-        return self.frames_for(self.samples)
-
     def frames_for(self, samples: int) -> int:
         """Frames that hold so many samples, and that the backbone can have."""
         backbone = self.backbone
@@ -176,11 +185,6 @@ class LMConfig(AudioConfig):
     def width(self) -> int:
         """Codebooks."""
         return self.lm.codebooks
-
-    @property
-    def frames(self) -> int:
-        """That hold `samples`."""
-        return self.frames_for(self.samples)
 
     def frames_for(self, samples: int) -> int:
         """Frames that hold so many samples."""

@@ -42,8 +42,8 @@ def read(path: str | Path) -> ModelConfig:
         raise InputError(f"{path}: {error}") from None
 
 
-def migrated(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, str]:
-    """The recipe to train as a model_config.json says, with further `settings`; and it as YAML with remarks."""
+def migrated(path: str | Path, settings: Sequence[str] = ()) -> str:
+    """The recipe to train as a model_config.json says, with further `settings`: YAML with remarks."""
     stated = read(path)
     try:
         recipe = config.build(Recipe, {**stated.training, "model": stated.model}, settings)
@@ -52,7 +52,7 @@ def migrated(path: str | Path, settings: Sequence[str] = ()) -> tuple[Recipe, st
     head = [f"From {Path(path).name}, a configuration of stable-audio-tools", *stated.remarks]
     if stated.has_codec and recipe.model.codec is None:
         head.append("its latents become audio by a codec, which model.codec.name and model.codec.path name")
-    return recipe, "".join(f"# {line}\n" for line in head) + config.dump(recipe)
+    return "".join(f"# {line}\n" for line in head) + config.dump(recipe)
 
 
 def understood(data: Any) -> ModelConfig:

@@ -7,18 +7,16 @@ from typing import Any
 
 import torch
 from audio_core.files import InputError
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..conditioners.base import Condition
-from ..conditioners.multi import Item, MultiConditioner, assembled
 from ..config import DiffusionConfig
-from ..config.backbones import DiTConfig
 from ..config.models import INPAINT_IDS
-from ..config.unets import DanceDiffusionUNetConfig
 from ..diffusion import objectives
+from . import backbones
 from .adp import ADPUNet
-from .dance_diffusion import DanceDiffusionUNet
-from .dit import DiT
+from .conditioners.base import Condition
+from .conditioners.latents import LatentConditioner
+from .conditioners.multi import Item, MultiConditioner, assembled
 from .guidance import Conditions, dropped
 from .with_codec import WithCodec
 
@@ -30,14 +28,7 @@ class Diffusion(WithCodec):
 
     def __init__(self, config: DiffusionConfig):
         super().__init__(config)
-        backbone = config.backbone
-        self.backbone: nn.Module
-        if isinstance(backbone, DiTConfig):
-            self.backbone = DiT(backbone)
-        elif isinstance(backbone, DanceDiffusionUNetConfig):
-            self.backbone = DanceDiffusionUNet(backbone)
-        else:
-            self.backbone = ADPUNet(backbone)
+        self.backbone = backbones.build(config.backbone)
         self.conditioner = MultiConditioner(config.conditioning)
         self.objective = objectives.build(config.objective)
 
@@ -71,6 +62,8 @@ class Diffusion(WithCodec):
     ) -> Conditions:
         """The arguments of the backbone that describe the items."""
         config = self.config
+        if any(isinstance(each, LatentConditioner) for each in self.conditioner.modules()):
+            self.load_codec(device)
         values = {**self.conditioner(items, device)}
         values |= {key: Condition(value, None) for key, value in (extra or {}).items()}
         given: dict[str, Any] = assembled(

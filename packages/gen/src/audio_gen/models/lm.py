@@ -8,8 +8,8 @@ import torch
 from audio_core.files import InputError
 from torch import Tensor
 
-from ..conditioners.multi import Item, MultiConditioner, assembled
 from ..config import LMConfig
+from .conditioners.multi import Item, MultiConditioner, assembled
 from .guidance import Conditions
 from .language import LanguageModel, Loss
 from .with_codec import WithCodec

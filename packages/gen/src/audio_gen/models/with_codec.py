@@ -8,8 +8,9 @@ from audio_core.codec import Codec
 from audio_core.files import InputError
 from torch import nn
 
-from ..conditioners.base import held_outside
-from ..config import AudioConfig
+from ..config import AudioConfig, LMConfig
+from .conditioners.base import held_outside
+from .conditioners.latents import LatentConditioner
 
 
 class WithCodec(nn.Module):
@@ -27,6 +28,9 @@ class WithCodec(nn.Module):
         source = self.config.codec
         if self.codec is None and source is not None:
             held_outside(self, "codec", open_codec(self.config))
+            for module in self.modules():  # conditioners of audio that take the model's own codec
+                if isinstance(module, LatentConditioner) and module.source is None:
+                    held_outside(module, "codec", self.codec)
         if device is not None and isinstance(self.codec, nn.Module):
             self.codec.to(device)
         return self.codec
@@ -43,6 +47,13 @@ def open_codec(config: AudioConfig) -> Codec:
     for attribute, value in {"sample_rate": config.rate, "channels": config.channels, "hop": config.hop}.items():
         if (found := getattr(codec, attribute)) != value:
             raise InputError(f"{name}: has a {attribute} of {found}, and the model needs {value}")
+    if isinstance(config, LMConfig):
+        sizes = codec.codebooks[: config.lm.codebooks]
+        if len(sizes) < config.lm.codebooks or {*sizes} != {config.lm.codebook_size}:
+            needed = f"{config.lm.codebooks} of {config.lm.codebook_size} codes"
+            raise InputError(f"{name}: has codebooks of {[*codec.codebooks]} codes, and the model needs {needed}")
+    elif codec.width != config.width:
+        raise InputError(f"{name}: has a width of {codec.width}, and the model needs {config.width}")
     if source.fingerprint and codec.fingerprint().hex() != source.fingerprint:
         found = codec.fingerprint().hex()
         raise InputError(

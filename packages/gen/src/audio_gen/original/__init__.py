@@ -127,15 +127,6 @@ def _settled(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequence[str
     if settled.codec is None:
         return settled
     codec = open_codec(settled)
-    if isinstance(settled, LMConfig):
-        given, wanted = {*codec.codebooks[: settled.lm.codebooks]}, {settled.lm.codebook_size}
-        fits, what = len(codec.codebooks) >= settled.lm.codebooks and given == wanted, f"codebooks {[*codec.codebooks]}"
-        needed = f"{settled.lm.codebooks} of {settled.lm.codebook_size} codes"
-    else:
-        fits, what, needed = codec.width == settled.width, f"a width of {codec.width}", str(settled.width)
-    if not fits:
-        name = f"codec {settled.codec.name} {settled.codec.path}"
-        raise InputError(f"{name}: has {what}, and the model needs {needed}")
     source = dataclasses.replace(settled.codec, fingerprint=codec.fingerprint().hex())
     return dataclasses.replace(settled, codec=source)
 

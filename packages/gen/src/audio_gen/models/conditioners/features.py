@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from audio_core.files import InputError
 from torch import Tensor
 
-from ..config.conditioners import CLAPAudioConfig, CLAPTextConfig, PrecomputedConfig
+from ...config.conditioners import CLAPAudioConfig, CLAPTextConfig, PrecomputedConfig
 from . import stored
 from .base import Condition, Conditioner, held_outside, projected, projection
 from .stored import Features

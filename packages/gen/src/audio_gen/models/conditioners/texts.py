@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from audio_core.files import InputError, reason
 from torch import Tensor, nn
 
-from ..config.conditioners import BytesConfig, LUTConfig, PhonemeConfig
-from ..models.positions import PositionTable
+from ...config.conditioners import BytesConfig, LUTConfig, PhonemeConfig
+from ..positions import PositionTable
 from . import pretrained
 from .base import Condition, Conditioner, held_outside, projection
 

@@ -15,7 +15,7 @@ from audio_core.codec import Codec
 from audio_core.files import InputError
 from torch import Tensor, nn
 
-from ..config.conditioners import CodecSource, PretransformConfig, SourceMixConfig
+from ...config.conditioners import CodecSource, PretransformConfig, SourceMixConfig
 from .base import Condition, Conditioner, held_outside, projected
 
 

@@ -11,8 +11,8 @@ import torch
 from audio_core.files import InputError
 from torch import Tensor, nn
 
-from ..config.conditioners import IntConfig, ListConfig, NumberConfig
-from ..models.fourier import number_embedding
+from ...config.conditioners import IntConfig, ListConfig, NumberConfig
+from ..fourier import number_embedding
 from .base import Condition, Conditioner
 
 _FREQUENCIES = 128

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..config.conditioners import T5Config
+from ...config.conditioners import T5Config
 from . import pretrained
 from .base import Condition, held_outside
 from .features import FeatureConditioner

@@ -11,7 +11,7 @@ from audio_core.codec import Codec
 from audio_core.files import InputError
 from torch import Tensor, nn
 
-from ..config.conditioners import (
+from ...config.conditioners import (
     BytesConfig,
     CLAPAudioConfig,
     CLAPTextConfig,
