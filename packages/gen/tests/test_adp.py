@@ -248,7 +248,7 @@ def test_a_bundle_keeps_the_model(tmp_path):
         ({"use_xattn_time": True}, "needs context_embedding_features"),
         ({"patch_size": 5}, "patch_size must divide 32"),
         ({"context_features": 0}, "context_features must be at least 1"),
-        ({"multipliers": (1,), "factors": (), "num_blocks": (), "attentions": (0,)}, "factors needs one"),
+        ({"multipliers": (1,), "factors": (), "num_blocks": (), "attentions": (0,)}, "factors must be at least 1"),
         ({"stft_window_length": 2000}, "at most 1023"),
     ],
 )
