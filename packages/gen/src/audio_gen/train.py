@@ -85,8 +85,12 @@ def beginning(recipe: Recipe) -> tuple[Model, bytes]:
     model = build(recipe.model)
     if recipe.start:
         start = PACKAGE.model(recipe.start)
-        if start.config != recipe.model:
-            names = ", ".join(config.differences(start.config, recipe.model))
+        begun = start.config
+        if begun.codec and recipe.model.codec and not begun.codec.fingerprint:  # as bundles from elsewhere may be
+            mark = recipe.model.codec.fingerprint
+            begun = dataclasses.replace(begun, codec=dataclasses.replace(begun.codec, fingerprint=mark))
+        if begun != recipe.model:
+            names = ", ".join(config.differences(begun, recipe.model))
             raise InputError(f"{recipe.start}: is another model than that of the recipe (different: {names})")
         model.load_state_dict(start.state_dict())
     if not recipe.adapter:
