@@ -1,7 +1,10 @@
-"""What the tests of all packages share: the seed, one thread each, stored cases, when to run in parallel, and
-checkpoints."""
+"""What the tests of all packages share: the seed, one thread each, stored cases, when to run in parallel,
+torchaudio and checkpoints."""
 
+import importlib
 import os
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,26 @@ def _same_start() -> None:
 def stored_case(request: pytest.FixtureRequest) -> Callable[[str], Case]:
     """A stored case by its name in the folder `fixtures` beside the test."""
     return lambda name: Case.load(request.path.parent / "fixtures" / name)
+
+
+@pytest.fixture(scope="session")
+def torchaudio() -> types.ModuleType:
+    """An oracle for filters and resampling; what is written in Python works with any torch.
+
+    Its compiled part loads only beside the CUDA build it was made for, so it is replaced by a stub where it does not.
+    """
+    try:
+        return importlib.import_module("torchaudio")
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, OSError, RuntimeError):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        extension = types.ModuleType("torchaudio._extension")
+        extension._IS_TORCHAUDIO_EXT_AVAILABLE = extension._IS_ALIGN_AVAILABLE = False
+        extension.fail_if_no_align = lambda function: function
+        sys.modules[extension.__name__] = extension
+        return importlib.import_module("torchaudio")
 
 
 @pytest.fixture

@@ -85,14 +85,16 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "original": ("original_recipe",),  # it says what a checkpoint does not
     },
     "audio_codec_vae": {
-        "discriminators": ("recipe",),
+        "resampling": (),  # models, discriminators and prepared tensors depend on one filter
+        "models": ("resampling",),
+        "discriminators": ("recipe", "resampling"),
         "weighting": (),
         "spectral": ("recipe", "weighting"),
         "loss": ("recipe", "models", "spectral"),
         "task": ("discriminators", "loss"),
         "model_config": ("recipe", "models"),
         "original": ("model_config",),  # it says what a checkpoint does not
-        "prepare": (),  # tensors as the original conditions them
+        "prepare": ("resampling",),  # tensors as the original conditions them
         "items": ("models",),  # latents for training, on disk
         "codec": ("items",),
         "preencode": ("codec",),

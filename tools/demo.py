@@ -25,7 +25,6 @@ from audio_core import audio, bundle, chunk, metrics
 from audio_core import latents as stored
 from audio_core.data.manifest import Manifest, scan
 from audio_core.data.segments import Segments
-from audio_core.dsp.pqmf import PQMF
 from audio_core.files import note
 from audio_core.nn.conv import Conv1d
 from audio_core.nn.residual import ResidualUnit
@@ -78,9 +77,6 @@ def signals(page: Report) -> None:
     page.heading("Signals")
     x = torch.from_numpy(tune(2, 4))[None]
     rows: list[tuple[str, str, object]] = []
-    for name, bank in (("bytesep's 4 bands", PQMF.bytesep()), ("8 bands by design", PQMF.design(8))):
-        back = bank.synthesis(bank.analysis(x), length=x.shape[-1])
-        rows.append((f"Filter bank (PQMF), {name}", "round trip", f"{db(x.numpy(), back.numpy()):.1f} dB"))
     t = np.arange(5 * 44_100) / 44_100
     sweep = np.sin(2 * np.pi * (20 * t + (7_200 - 20) * t**2 / 10)).astype(np.float32)[None]
     t = np.arange(5 * RATE) / RATE

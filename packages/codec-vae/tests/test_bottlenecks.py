@@ -5,9 +5,9 @@ import torch
 from audio_codec_vae import config as configs
 from audio_codec_vae.models import bottleneck, quantise
 from audio_codec_vae.models.discrepancy import mean_discrepancy
+from audio_codec_vae.models.weight_norm import fit_weight_norm
 from audio_core.config import build as build_config
 from audio_core.files import InputError
-from audio_core.nn.norm import fit_weight_norm
 from audio_core.testing import close
 
 # One of each kind that fits an encoder of 12 channels. The discrete ones have one and several codebooks.

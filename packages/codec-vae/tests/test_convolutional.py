@@ -16,7 +16,7 @@ from audio_codec_vae.models import blocks, lyra
 from audio_codec_vae.models.dac import DACDecoder, DACEncoder
 from audio_codec_vae.models.lyra import LyraDecoder, LyraEncoder
 from audio_codec_vae.models.oobleck import OobleckDecoder, OobleckEncoder
-from audio_core.nn.norm import fit_weight_norm
+from audio_codec_vae.models.weight_norm import fit_weight_norm
 from audio_core.nn.snake import SnakeBeta
 from audio_core.testing import Case, close
 from audio_core.weights import no_values

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from audio_codec_vae import discriminators, loss
+from audio_codec_vae.models.weight_norm import fit_weight_norm
 from audio_codec_vae.recipe import DACDiscriminator, EncodecDiscriminator, LyraDiscriminator, OobleckDiscriminator
 from audio_core.nn.discriminate import DiscriminatorOutput
-from audio_core.nn.norm import fit_weight_norm
 from audio_core.testing import Case, check_gradients, close, noise
 from torch import Tensor, nn
 

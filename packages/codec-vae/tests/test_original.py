@@ -9,9 +9,9 @@ import torch
 from audio_codec_vae import model_config, original
 from audio_codec_vae.config import LyraDecoderConfig, LyraEncoderConfig
 from audio_codec_vae.models.autoencoder import Autoencoder
+from audio_codec_vae.models.weight_norm import NEW, OLD
 from audio_codec_vae.original.names import our_name
 from audio_core.files import InputError
-from audio_core.nn.norm import NEW, OLD
 from audio_core.testing import MANGLED, close, refuses_mangled
 from audio_core.weights import no_values
 from safetensors.torch import save_file

@@ -8,7 +8,7 @@ from audio_codec_vae.config import SEANetDecoderConfig, SEANetEncoderConfig, TAA
 from audio_codec_vae.models.seanet import ReflectConv1d, SEANetDecoder, SEANetEncoder
 from audio_codec_vae.models.taae import TAAEDecoder, TAAEEncoder
 from audio_codec_vae.models.transformer import near_attention, rotate
-from audio_core.nn.norm import fit_weight_norm
+from audio_codec_vae.models.weight_norm import fit_weight_norm
 from audio_core.testing import check_gradients, check_repeats, close
 
 # Where the originals nest a module once more.

@@ -11,9 +11,9 @@ from audio_codec_vae import task
 from audio_codec_vae.config import AutoencoderConfig
 from audio_codec_vae.models import bottleneck
 from audio_codec_vae.models.autoencoder import Autoencoder
+from audio_codec_vae.models.weight_norm import fit_weight_norm
 from audio_codec_vae.recipe import KL, Recipe
 from audio_core import config
-from audio_core.nn.norm import fit_weight_norm
 from audio_core.testing import Case, close, noise, tone
 
 from .toys import CONFIGS, autoencoder

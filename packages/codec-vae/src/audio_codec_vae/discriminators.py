@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from audio_core.dsp.resample import resample
 from audio_core.dsp.stft import STFT, hann, stft
 from audio_core.nn.discriminate import (
     DiscriminatorOutput,
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from .recipe import Adversary, DACDiscriminator, EncodecDiscriminator, LyraDiscriminator, OobleckDiscriminator
+from .resampling import resample
 
 
 def build(settings: Adversary, channels: int, rate: int) -> nn.Module:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from audio_core.audio import batch
-from audio_core.dsp.resample import resample
 from audio_core.files import InputError
 from torch import Tensor
+
+from .resampling import resample
 
 
 def prepared(recordings: Sequence[Tensor], rates: int | Sequence[int], model: Any) -> Tensor:

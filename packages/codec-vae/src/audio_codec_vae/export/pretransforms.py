@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from audio_core.dsp.resample import kernel
 from audio_core.export.onnx import Graph
 from torch import Tensor
 
 from ..models.pretransform import FilterBank, Patched, Pretransform, Wavelet
+from ..resampling import kernel
 from .layers import length, longer, shorter
 
 _END = 2**62  # beyond any length

@@ -15,7 +15,6 @@ from audio_core import codec
 from audio_core.audio import batch as checked
 from audio_core.dsp.precision import Precision, computed_in
 from audio_core.files import InputError
-from audio_core.nn.norm import fit_weight_norm, remove_weight_norm
 from audio_core.weights import no_values
 from torch import Generator, Tensor, nn
 
@@ -43,6 +42,7 @@ from .lyra import LyraDecoder, LyraEncoder
 from .oobleck import OobleckDecoder, OobleckEncoder
 from .seanet import SEANetDecoder, SEANetEncoder
 from .taae import TAAEDecoder, TAAEEncoder
+from .weight_norm import fit_weight_norm, remove_weight_norm
 
 _CODERS: dict[type, Any] = {
     LyraEncoderConfig: LyraEncoder,

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from audio_core.nn.conv import Conv1d, ConvTranspose1d
-from audio_core.nn.norm import remove_weight_norm
 from audio_core.nn.residual import ResidualUnit
 from torch import Tensor, nn
 
 from .pieces import in_pieces, margin
 from .reach import decoder_field, encoder_field
+from .weight_norm import remove_weight_norm
 
 Activation = Callable[[int], nn.Module]  # of a number of channels
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from audio_core.dsp.pqmf import modulated
 
 # --- wavelets ----------------------------------------------------------------------------------------------
 
@@ -56,9 +55,17 @@ def bank_filters(bands: int, attenuation: int) -> np.ndarray:
     """
     cutoff = _simplex_search(lambda cutoff: _leakage(_prototype(cutoff, attenuation), bands), 1 / bands)
     taps = len(_prototype(cutoff, attenuation))
-    filters = modulated(bands, taps, _beta(attenuation), cutoff / math.pi)
+    filters = _modulated(bands, taps, _beta(attenuation), cutoff / math.pi)
     spare = (1 << (taps - 1).bit_length()) - taps
     return np.pad(filters, ((0, 0), (spare // 2, spare - spare // 2)))
+
+
+def _modulated(bands: int, taps: int, beta: float, cutoff: float) -> np.ndarray:
+    """A Kaiser-windowed sinc modulated to the centre of each band: (bands, taps); cutoff 1 is Nyquist."""
+    time = np.arange(taps) - (taps - 1) / 2
+    prototype = cutoff * np.sinc(cutoff * time) * np.kaiser(taps, beta)
+    band = np.arange(bands)[:, None]
+    return 2 * prototype * np.cos((band + 0.5) * np.pi / bands * time + (-1.0) ** band * np.pi / 4)
 
 
 def _prototype(cutoff: float, attenuation: int) -> np.ndarray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
-from audio_core.dsp.resample import resample
 from audio_core.files import InputError
 from torch import Tensor, nn
 
 from ..config import FilterBankConfig, PatchedConfig, PretransformConfig, WaveletConfig
+from ..resampling import resample
 from .filters import bank_filters, wavelet_filters
 
 

@@ -15,7 +15,6 @@ from typing import Any
 from audio_core import config
 from audio_core.bundle import at_most
 from audio_core.files import InputError, note
-from audio_core.nn.norm import fit_weight_norm
 from audio_core.weights import Undrawn, no_values, shortened
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from .. import model_config
 from ..config import AutoencoderConfig, SEANetEncoderConfig
 from ..model_config import ModelConfig, descript, lyra
 from ..models.autoencoder import Autoencoder
+from ..models.weight_norm import fit_weight_norm
 from .files import Checkpoint, checkpoint_of, read
 from .names import CONSTANT, SHIFT, joined, our_name
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from audio_core.dsp.pqmf import PQMF
 from audio_core.dsp.stft import STFT, magnitude_phase
 from audio_core.files import InputError
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from ..config import SeparatorConfig
 from .body import UNetBody
 from .head import Mixture, SourcePlanes, estimates
+from .pqmf import PQMF
 
 
 class FrequencyNorm(nn.BatchNorm2d):
@@ -41,7 +41,7 @@ class SpectrogramSeparator(nn.Module):
         super().__init__()
         self.config = config
         self.shortest = config.shortest
-        self.bank = PQMF.bytesep() if config.bands > 1 else None
+        self.bank = PQMF() if config.bands > 1 else None
         if self.bank is not None:
             for name, filters in [*self.bank.named_buffers()]:  # saved as well: the weights were learnt with them
                 self.bank.register_buffer(name, filters)

@@ -10,9 +10,8 @@ from math import ceil, gcd
 import numpy as np
 import torch
 import torch.nn.functional as F
+from audio_core.dsp.precision import full_precision
 from torch import Tensor
-
-from .precision import full_precision
 
 _CROSSINGS = 6  # zero crossings of the sinc on either side, under a Hann window
 _ROLLOFF = 0.99  # the cutoff, as a part of the lower Nyquist frequency
