@@ -105,6 +105,11 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "masks": ("config",),
         "adapters": ("config",),  # training adds them, and generation uses them
         "conditioners": ("config", "models"),
+        "losses": ("diffusion",),  # training and evaluation measure alike
+        "task": ("losses",),
+        "measures": (),
+        "held_out": ("conditioners", "data", "measures"),  # items are found as for training
+        "evaluate": ("held_out", "losses"),
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
