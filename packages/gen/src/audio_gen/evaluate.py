@@ -107,7 +107,7 @@ class Result:
 
     def _comparisons(self) -> list[tuple[str, str, str]]:
         rows = (("Fréchet distance", self.distance), ("nearest class is the prompt's", self.accuracy))
-        return [(name, *map(_shown, pair)) for name, pair in rows if pair is not None]
+        return [(name, _shown(pair.generated), _shown(pair.real)) for name, pair in rows if pair is not None]
 
     def _facts(self) -> list[tuple[str, float]]:
         rows = [(f"{self.loss_name}, mean", self.loss), ("CPU s for a second, generation", self.generation)]
@@ -235,7 +235,8 @@ def _compare(result: Result, values: Tensor, generated: Tensor, labels: Sequence
 @torch.no_grad()
 def _losses(model: Diffusion | LM, held: Sequence[Item], quiet: bool) -> dict[str, float]:
     """All real frames weigh the same."""
-    config, sums, frames = model.config, {}, 0
+    config, frames = model.config, 0
+    sums: dict[str, float] = {}
     for first in tqdm(range(0, len(held), BATCH), "loss", unit="batch", disable=quiet or None, leave=False):
         items = held[first : first + BATCH]
         real = torch.zeros(len(items), config.frames, dtype=torch.bool)
@@ -245,19 +246,18 @@ def _losses(model: Diffusion | LM, held: Sequence[Item], quiet: bool) -> dict[st
             x[row, :, : item.values.shape[1]] = item.values
         x, real = x.to(device_of(model)), real.to(device_of(model))
         if isinstance(model, LM):
-            losses = dict(enumerate(model(x, [item.facts for item in items], real).codebooks.tolist(), 1))
+            codebooks = model(x, [item.facts for item in items], real).codebooks.tolist()
+            losses = {str(at): value for at, value in enumerate(codebooks, 1)}
         else:
             losses = _diffusion_losses(model, x / model.config.scale, items, real, first)
         count = int(real.sum())
         frames += count
         for name, value in losses.items():
-            sums[str(name)] = sums.get(str(name), 0.0) + value * count
+            sums[name] = sums.get(name, 0.0) + value * count
     return {name: value / frames for name, value in sums.items()}
 
 
-def _diffusion_losses(
-    model: Diffusion, x: Tensor, items: Sequence[Item], real: Tensor, first: int
-) -> dict[float, float]:
+def _diffusion_losses(model: Diffusion, x: Tensor, items: Sequence[Item], real: Tensor, first: int) -> dict[str, float]:
     """At each time; an inpainting model is given nothing."""
     extra = inpainting(x, torch.zeros_like(x[:, :1])) if model.config.inpaints else None
     facts, indices = [item.facts for item in items], range(first, first + len(items))
@@ -265,7 +265,7 @@ def _diffusion_losses(
     for at, level in enumerate(TIMES):
         t, noise = torch.full((len(x),), level, device=x.device), fixed_noise(indices, x, at)
         loss = diffusion_loss(model, model.objective, x, t, noise, facts, real, extra, counted=real)
-        losses[level] = float(loss)
+        losses[str(level)] = float(loss)
     return losses
 
 
