@@ -112,11 +112,15 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "editing": ("generate",),  # recordings, by the same sampling
         "files": ("diffusion",),  # lists of prompts, and what results are called
         "making": ("adapters", "editing", "files"),  # the arguments of these verbs
-        "task": ("data", "masks"),
+        "task": ("data", "losses", "masks"),
         "finetune": ("adapters", "recipe"),
         "train": ("adapters",),
         "model_config": ("recipe", "models"),
         "original": ("model_config",),  # it says what a checkpoint does not
+        "losses": ("diffusion",),  # training and evaluation measure alike
+        "measures": (),
+        "held_out": ("models", "data", "measures"),  # items are found as for training
+        "evaluate": ("held_out", "losses"),
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

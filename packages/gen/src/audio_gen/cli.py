@@ -18,6 +18,7 @@ def parser() -> command.Parser:
 
     parser, add = verbs.program(PACKAGE)
     verbs.train(add, PACKAGE, "Train a model by a recipe, from latents or codes that a codec made, or from audio.")
+    _evaluating(add)
     making.add(add)
     _finetuning(add)
     verbs.export(add, PACKAGE, "Make a bundle of a run.", "it is the only one")
@@ -30,6 +31,27 @@ def parser() -> command.Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     return command.main(parser(), arguments)
+
+
+def _evaluating(add: Any) -> None:
+    from .making import number
+
+    what = "Measure how well a model has learnt a folder of latents or codes."
+    parser = verbs.evaluate(add, PACKAGE, what, _evaluate)
+    parser.add_argument("data", type=Path, metavar="DATA", help="a folder of latents or codes, or .tar shards")
+    table = "describes the items: .csv or .jsonl with a column `file` and one for each key"
+    parser.add_argument("--metadata", type=Path, metavar="TABLE", help=table)
+    number(parser, "--clips", "items to generate at most", int, 64)
+    number(parser, "--listen", "of them to hear in the report", int, 4)
+    number(parser, "--seed", "of the generated items", int, 0)
+
+
+def _evaluate(args: argparse.Namespace) -> Any:
+    from .evaluate import evaluate
+
+    model = PACKAGE.model(args.bundle).to(command.device(args.device))
+    listen = args.listen if args.out else 0
+    return evaluate(model, args.data, args.metadata, args.clips, listen, args.seed, args.quiet)
 
 
 def _originals(add: Any) -> None:

@@ -22,6 +22,7 @@ from .models.conditioners.base import device_of
 from .models.conditioners.multi import Item
 from .models.decoding import CodeStep
 from .models.diffusion import Diffusion
+from .models.diffusion_autoencoder import DiffusionAutoencoder
 from .models.lm import LM
 
 BLEND = 0.01
@@ -197,7 +198,21 @@ def varied(
     return _back(decoded, model, recording, rate)
 
 
+def reconstructed(model: DiffusionAutoencoder, recording: np.ndarray, rate: int, seed: int = -1) -> np.ndarray:
+    """What a diffusion autoencoder makes of a recording's code."""
+    if not isinstance(model, DiffusionAutoencoder):
+        raise InputError("reconstruct: only a diffusion autoencoder encodes and decodes; of others try `vary`")
+    recording = audio.samples(recording)
+    own = converted(recording, rate, model.config.channels, model.config.rate)
+    tensor = torch.from_numpy(np.ascontiguousarray(own))[None].to(device_of(model))
+    with torch.no_grad():
+        decoded = model.decode(model.encode(tensor), own.shape[1], item_seeds(seed, 1))[0]
+    return _back(decoded, model, recording, rate)
+
+
 def _expect_diffusion(model: Any, verb: str) -> None:
+    if isinstance(model, DiffusionAutoencoder):
+        raise InputError(f"{verb}: this is a diffusion autoencoder; it can `reconstruct`")
     if isinstance(model, LM):
         raise InputError(f"{verb}: a language model goes on where audio ends, and cannot change it; try `continue`")
 
@@ -250,7 +265,7 @@ def regions_of(keep: Sequence[tuple[float, float]], samples: int, rate: int) -> 
     return regions
 
 
-def _back(result: Tensor, model: Diffusion | LM, recording: np.ndarray, rate: int) -> np.ndarray:
+def _back(result: Tensor, model: Diffusion | DiffusionAutoencoder | LM, recording: np.ndarray, rate: int) -> np.ndarray:
     """What a model made (C, T), with channels, rate and length of the recording."""
     made = converted(result.float().cpu().numpy(), model.config.rate, len(recording), rate)
     spare = max(0, recording.shape[1] - made.shape[1])

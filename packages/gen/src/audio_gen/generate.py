@@ -42,7 +42,8 @@ def chosen(config: AudioConfig, **settings: Any) -> Plan:
     """
     if isinstance(config, LMConfig):
         return generate_codes.chosen(config, **settings)
-    assert isinstance(config, DiffusionConfig)
+    if not isinstance(config, DiffusionConfig):
+        raise InputError("generate: this is a diffusion autoencoder, which makes audio of audio; try `reconstruct`")
     return diffuse.chosen(config, **settings)
 
 

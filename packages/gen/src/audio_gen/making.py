@@ -45,6 +45,15 @@ def add(verbs_: Any) -> None:
     number(continued, "--context", "how much of the end the model hears (default: half of its length)", float)
     _common(continued)
 
+    back = command.verb(verbs_, "reconstruct", _reconstruct, "Encode and decode by a diffusion autoencoder.")
+    back.add_argument("inputs", nargs="+", metavar="INPUT", help="audio files, folders or patterns")
+    back.add_argument("--model", metavar="BUNDLE", required=True, help="a bundle's or a run's folder, or a Hub id")
+    number(back, "--seed", "gives the same result again; -1 draws one and prints it", int, -1)
+    command.add_out(back, "an audio file, or a folder for many", required=True)
+    command.add_device(back)
+    command.add_json(back)
+    command.add_quiet(back)
+
     vary = command.verb(verbs_, "vary", _vary, "Make recordings that are like a given one.")
     _recordings(vary)
     number(vary, "--strength", "how unlike, from 0 to 1", float, 0.5)
@@ -198,6 +207,25 @@ def _vary(args: argparse.Namespace) -> int:
     from .editing import varied
 
     return _edited(args, lambda *given, **settings: varied(*given, args.strength, **settings))
+
+
+def _reconstruct(args: argparse.Namespace) -> int:
+    from audio_core import audio
+
+    from . import files
+    from .editing import reconstructed
+
+    model, seed = PACKAGE.model(args.model).to(command.device(args.device)), _seed(args)
+    jobs = batch.targets(batch.find(args.inputs), args.out)
+    seeds = {job.source: seed + at for at, job in enumerate(jobs)}
+
+    def work(source: Path, target: Path) -> None:
+        recording = audio.read(source)
+        result = reconstructed(model, recording.samples, recording.rate, seeds[source])
+        files.write(target, result, recording.rate, force=args.force)
+        _told(args, file=str(target), seed=seeds[source], seconds=round(result.shape[1] / recording.rate, 3))
+
+    return batch.run(jobs, work, args.force, args.quiet).code
 
 
 def _edited(args: argparse.Namespace, edit: Callable[..., Any]) -> int:

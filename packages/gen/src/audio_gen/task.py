@@ -25,6 +25,7 @@ from .config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from .data import Batch
 from .diffusion.objectives import mse, noised
 from .diffusion.timesteps import Timesteps, shift
+from .losses import diffusion_loss, fixed_noise
 from .masks import inpainting_masks
 from .models.diffusion import Diffusion, inpainting
 from .models.diffusion_autoencoder import DiffusionAutoencoder
@@ -74,9 +75,8 @@ class Diffusing:
         if settings.distribution_shift and at is not None:
             t = shift(t, x.shape[-1], settings.distribution_shift)
         extra = inpainting(x, self._masks(batch, x)) if settings.inpaints else None
-        output = network(noised(model.objective, x, noise, t), t, batch.facts, extra, chosen, batch.real)
-        target = model.objective.target(x, noise, t)
-        return mse(output.float(), target, batch.real if self._counts_real(at) else None)
+        counted = batch.real if self._counts_real(at) else None
+        return diffusion_loss(network, model.objective, x, t, noise, batch.facts, batch.real, extra, chosen, counted)
 
     def _counts_real(self, at: int | None) -> bool:
         """Whether only real frames count in a step."""
@@ -105,12 +105,9 @@ class Diffusing:
         x, model = self._latents(batch), self.release()
         losses = {}
         for at, level in enumerate(LEVELS):
-            noise = [
-                torch.randn(item.shape, generator=Generator().manual_seed(mix(int(index), at)))
-                for index, item in zip(batch.index.tolist(), x, strict=True)
-            ]
+            noise = fixed_noise(batch.index.tolist(), x, at)
             t = torch.full((len(x),), level, device=x.device)
-            losses[f"loss_{level}"] = self._loss(model, x, t, torch.stack(noise).to(x.device), batch)
+            losses[f"loss_{level}"] = self._loss(model, x, t, noise, batch)
         return {"loss": torch.stack([*losses.values()]).mean(), **losses}
 
     def release(self) -> Diffusion:

@@ -25,6 +25,7 @@ class Diffusion(WithCodec):
     """Unconditional, conditioned and inpainting models alike. Latents (B, C, T) are those of the codec over `scale`."""
 
     Config = DiffusionConfig
+    config: DiffusionConfig
 
     def __init__(self, config: DiffusionConfig):
         super().__init__(config)
