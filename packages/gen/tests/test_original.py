@@ -297,7 +297,7 @@ def test_the_codec_of_a_language_model_has_its_codebooks(save, monkeypatch):
     named = ["codec.name=codec-vae", "codec.path=some/folder"]
     assert original.convert(path, named).config.codec.fingerprint
     monkeypatch.setattr(Codec, "codebooks", (6, 7))
-    refused(path, "some/folder: has codebooks [6, 7], and the model needs 2 of 6 codes", *named)
+    refused(path, "some/folder: has codebooks of [6, 7] codes, and the model needs 2 of 6 codes", *named)
     monkeypatch.setattr(Codec, "codebooks", (6,))
     refused(path, "some/folder: has codebooks [6], and the model needs 2 of 6 codes", *named)
 
