@@ -105,6 +105,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "masks": ("config",),
         "adapters": ("config",),  # training adds them, and generation uses them
         "conditioners": ("config", "models"),
+        "ui": ("config", "diffusion", "editing", "files", "generate", "models"),
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.
