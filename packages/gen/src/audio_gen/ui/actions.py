@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ class Result:
     prompt: str
     name: str
     """Of its files, without an ending."""
-    keep: Regions = field(default=())
+    keep: Regions = ()
+    """What stayed of the input, in seconds."""
 
     @property
     def seconds(self) -> float:
@@ -148,14 +149,15 @@ def perform(model: Diffusion | LM, asked: Request, callback: Callable[[Any], obj
     if asked.way == "generate":
         made = generate(model, asked.item, asked.seconds, **common).audio
         assert made is not None
-        samples, rate = made[0].float().cpu().numpy(), model.config.rate
+        samples, rate, keep = made[0].float().cpu().numpy(), model.config.rate, asked.keep
     else:
         assert asked.source
         given = recording(asked.source)
         samples, rate = _edited(model, asked, given, common), given.rate
+        keep = ((0.0, given.samples.shape[1] / rate),) if asked.way == "continue" else asked.keep
     prompt = str(asked.item.get("prompt", ""))
     name = f"{files.Prompt(asked.item).stem}-{asked.seed}"
-    return Result(np.ascontiguousarray(samples), rate, asked.seed, asked.way, prompt, name, asked.keep)
+    return Result(np.ascontiguousarray(samples), rate, asked.seed, asked.way, prompt, name, keep)
 
 
 def _edited(model: Any, asked: Request, given: audio.Audio, common: Mapping[str, Any]) -> np.ndarray:

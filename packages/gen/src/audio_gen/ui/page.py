@@ -67,21 +67,26 @@ class _Page:
             key, common = f"condition.{each.key}", {"label": each.label, "info": each.hint or None}
             place: dict[str, Any] = {"elem_id": each.key, **common}
             if each.kind == "text":
-                values[key] = gr.Textbox(lines=2, **place)
+                values[key] = gr.Textbox("", lines=2, **place)
             elif each.kind == "choice":
                 values[key] = gr.Dropdown([*each.options], value=each.value, **place)
             else:
                 values[key] = gr.Number(each.value, precision=0 if each.kind == "whole" else None, **place)
         if asked.negative:
             hint = "What the result shall be unlike; needs a CFG other than 1."
-            values["negative"] = gr.Textbox(label="Negative prompt", info=hint, lines=1, elem_id="negative")
+            values["negative"] = gr.Textbox("", label="Negative prompt", info=hint, lines=1, elem_id="negative")
         with gr.Group(visible=False) as self.source_box:
             values["source"] = gr.Audio(
-                label="Audio", type="filepath", sources=["upload", "microphone"], editable=False, elem_id="source"
+                label="Audio",
+                type="filepath",
+                sources=["upload", "microphone"],
+                editable=False,
+                buttons=[],
+                elem_id="source",
             )
             self.waveform = gr.HTML(js_on_load=style.DRAWING, elem_id="waveform", visible=False, padding=True)
             hint = "Regions in seconds, such as 0:4 8:12; drag over the waveform to add one. All else is made anew."
-            values["keep"] = gr.Textbox(label="Keep", info=hint, visible=False, elem_id="keep")
+            values["keep"] = gr.Textbox("", label="Keep", info=hint, visible=False, elem_id="keep")
             values["strength"] = gr.Slider(
                 0.01, 1, 0.5, step=0.01, label="Strength", info="how unlike", visible=False, elem_id="strength"
             )
@@ -95,7 +100,12 @@ class _Page:
             self._settings(asked.main)
             if asked.samplers:
                 values["sampler"] = gr.Dropdown(
-                    [*asked.samplers], value=asked.sampler, label="Sampler", info="how noise is taken away", min_width=140, elem_id="sampler"
+                    [*asked.samplers],
+                    value=asked.sampler,
+                    label="Sampler",
+                    info="how noise is taken away",
+                    min_width=140,
+                    elem_id="sampler",
                 )
         if asked.guidance:
             with gr.Accordion("Further guidance", open=False), gr.Row():
@@ -124,7 +134,7 @@ class _Page:
         )
         self.picture = gr.HTML(elem_id="picture")
         with gr.Row(visible=False) as self.result_box:
-            self.format = gr.Dropdown([*actions.FORMATS], value="wav", show_label=False, min_width=90, elem_id="format")
+            self.format = gr.Radio([*actions.FORMATS], value="wav", show_label=False, min_width=280, elem_id="format")
             self.download = gr.DownloadButton("Download", size="md", min_width=120, elem_id="download")
             self.use = gr.Button("Use as input", size="md", min_width=120, elem_id="use")
         self.history = gr.Radio([], label="Results of this session", visible=False, elem_id="history")
@@ -134,17 +144,18 @@ class _Page:
     def _events(self) -> None:
         values, hidden = self.values, {"api_visibility": "private", "show_progress": "hidden"}
         shown = [self.player, self.picture, self.download, self.result_box, self.status]
+        waiting = f"() => `{status('Waiting for the model.')}`"  # others may be before us
+        self.go.click(None, None, self.status, js=waiting, **hidden)
         start = self.go.click(
             self._go,
             [self.results, self.format, *values.values()],
             [self.results, self.history, *shown],
-            api_visibility="private",
-            show_progress="minimal",
-            show_progress_on=self.status,
             concurrency_limit=1,
             trigger_mode="once",
+            **hidden,
         )
-        self.stop.click(lambda: status("Stopped."), None, self.status, cancels=start, queue=False, **hidden)
+        stopped = self.stop.click(None, cancels=start, queue=False, **hidden)
+        stopped.then(lambda: status("Stopped."), None, self.status, queue=False, **hidden)
         self.history.input(self._show, [self.results, self.history, self.format], shown, **hidden)
         self.format.input(
             self._download, [self.results, self.history, self.format], [self.download, self.status], **hidden
@@ -159,7 +170,6 @@ class _Page:
 
     def _go(self, results: list[Result], ending: str, *values: Any) -> Iterator[dict[Any, Any]]:
         begun = time.monotonic()
-        yield {self.status: status("Starting."), self.player: gr.skip()}
         try:
             asked = actions.request(self.form, dict(zip(self.values, values, strict=True)))
             for report in actions.run(self.model, asked, self.lock):

@@ -20,6 +20,9 @@ background:var(--border-color-primary)}
 #history .wrap{flex-direction:column;flex-wrap:nowrap}
 #history span{overflow-wrap:anywhere}
 #player audio{width:100%}
+#source{border:0}
+#waveform{background:var(--block-background-fill)}
+#format{padding:0;border:0;background:none}
 .plot{display:grid;grid-template-columns:3.4rem minmax(0,1fr) 3.8rem;grid-template-rows:11rem 1.6rem;margin-top:.75rem;
 font-size:.75rem;line-height:1;color:var(--body-text-color-subdued);font-variant-numeric:tabular-nums}
 .plot.wave{grid-template-rows:6rem 1.6rem}
