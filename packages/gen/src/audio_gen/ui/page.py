@@ -123,7 +123,7 @@ class _Page:
             self.values[each.name] = self._number(each.name, each.label, each.value, each.hint, each.whole)
 
     def _outputs(self) -> None:
-        self.status = gr.HTML(status(_START), elem_id="status")
+        self.status = gr.HTML(status(_START), elem_id="status", elem_classes="told")
         self.player = gr.Audio(
             label="Result",
             interactive=False,
