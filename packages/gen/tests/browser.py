@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -19,6 +20,15 @@ _OPTIONS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+
+# Chromium's pipes are its files 3 and 4. They are moved away first, since one may have the other's number.
+_EXEC = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in enumerate(ends, 3):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -107,16 +117,16 @@ def browser():
     program = next(filter(None, map(shutil.which, NAMES)), None)
     assert program, f"the page is tested in a browser: install one of {', '.join(NAMES)}"
     (commands_out, commands_in), (events_out, events_in) = os.pipe(), os.pipe()
-    pipes = f'exec "$@" 3<&{commands_out} 4>&{events_in}'
+    ends = (commands_out, events_in)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process = subprocess.Popen(
-            ["sh", "-c", pipes, "sh", program, *_OPTIONS, f"--user-data-dir={folder}"],
-            pass_fds=(commands_out, events_in),
+            [sys.executable, "-c", _EXEC, *map(str, ends), program, *_OPTIONS, f"--user-data-dir={folder}"],
+            pass_fds=ends,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(commands_out)
-        os.close(events_in)
+        for end in ends:
+            os.close(end)
         try:
             yield Browser(commands_in, events_out)
         finally:

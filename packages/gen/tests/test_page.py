@@ -1,124 +1,165 @@
 """The page in a real browser: what a person types, presses, sees and hears."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
-from audio_gen.ui import page
-from audio_gen.ui.serve import serving
 
-from . import ui_toys
 from .browser import browser
 
 HEARD = "document.querySelector('#player audio')?.readyState > 0"
 SEEN = "document.querySelector('#picture img')?.naturalWidth > 0"
 
 
-@pytest.fixture(autouse=True)
-def toy_codec(monkeypatch, tmp_path):
-    monkeypatch.setattr("audio_core.codec.find", lambda name: ui_toys.Codec)
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """What `page_server` prints, and the folder of its files."""
+    cache = tmp_path_factory.mktemp("cache")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GRADIO_TEMP_DIR": str(cache)}
+    log = cache.parent / "page_server.log"
+    with log.open("w") as errors:
+        server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("page_server.py"))],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        with server:
+            facts = server.stdout.readline()
+            assert facts, log.read_text()
+            yield {"cache": cache, **json.loads(facts)}
+            server.stdin.close()
+            assert server.wait(60) == 0, log.read_text()
+    assert not [path for path in cache.rglob("*") if path.is_file()]  # all files are deleted
+    assert log.read_text().count("Traceback") == log.read_text().count("ZeroDivisionError: on purpose") == 1
+
+
+@pytest.fixture(scope="module")
+def tab(served):
+    with browser() as opened:
+        opened.open(served["open"])
+        yield opened
 
 
 def said(text):
     return f"document.querySelector('#status').innerText.includes({text!r})"
 
 
-def test_a_person_generates_and_goes_on(tmp_path):
-    built = page.build(ui_toys.diffusion(inpaints=True), "tiny")
-    with serving(built, "127.0.0.1", None) as addresses, browser() as tab:
-        tab.open(addresses[0])
-        tab.type("#prompt textarea", "rain <b>")
-        tab.type("#steps input", "6")
-        tab.click("#go")
-        tab.wait(HEARD)
-        tab.wait(SEEN)
-        assert abs(tab.ask("document.querySelector('#player audio').duration") - 0.5) < 0.01
-        line = tab.ask("document.querySelector('#status').innerText")
-        assert re.match(r"rain <b> · generate · 0.5 s · seed \d+ · made in", line)
-
-        tab.type("#seconds input", "99")
-        tab.click("#go")
-        tab.wait(said("seconds: this model generates up to 0.5 s, got 99"))
-        assert tab.ask("document.querySelectorAll('#status .error').length") == 1
-        tab.type("#seconds input", "0.5")
-
-        tab.click("#format input[value=flac]")
-        tab.wait("document.querySelector('#download').innerText.includes('flac')")
-
-        tab.click("#use")
-        tab.wait("document.querySelector('#go').innerText === 'Vary'")
-        tab.click("#way input[value=inpaint]")
-        left, top, width = tab.wait(
-            "(box => box && [box.left, box.top, box.width])"
-            "(document.querySelector('#waveform .area')?.getBoundingClientRect())"
-        )
-        tab.ask("document.querySelector('#waveform').scrollIntoView()")
-        left, top = tab.ask(
-            "(box => [box.left, box.top])(document.querySelector('#waveform .area').getBoundingClientRect())"
-        )
-        tab.drag((left + 0.2 * width, top + 20), (left + 0.6 * width, top + 20))
-        tab.wait("document.querySelectorAll('#waveform .kept').length === 1")
-        drawn = tab.ask("document.querySelector('#keep textarea, #keep input').value")
-        start, end = map(float, drawn.split(":"))
-        assert abs(start - 0.1) < 0.02 and abs(end - 0.3) < 0.02
-        tab.click("#go")
-        tab.wait("document.querySelectorAll('#history input').length === 2")
-        tab.wait(said("inpaint · 0.5 s"))
-        assert tab.ask("document.querySelectorAll('#picture .kept').length") == 1
-        tab.click("#history label:nth-of-type(2) input")
-        tab.wait(said("generate · 0.5 s"))
-
-        tab.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
-        assert tab.ask("document.documentElement.scrollWidth") == 390
-        hosts = {address.split("/")[2] for address in tab.requests if address.startswith("http")}
-        assert hosts == {addresses[0].split("/")[2]}
-        assert [*Path(tmp_path / "cache").rglob("rain*.wav")]
-        with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(f"{addresses[0]}gradio_api/file={Path(__file__).resolve()}")
-    assert not [path for path in Path(tmp_path / "cache").rglob("*") if path.is_file()]
+def place(selector):
+    """Left, top and width of an element, once it is there."""
+    box = "box => box.width && [box.left, box.top, box.width]"
+    return f"({box})((document.querySelector({selector!r}) ?? document.body).getBoundingClientRect())"
 
 
-def test_a_defect_is_one_line_and_the_page_goes_on(monkeypatch, capsys):
-    model = ui_toys.language()
-    built = page.build(model, "tiny")
-    with serving(built, "127.0.0.1", None) as addresses, browser() as tab:
-        tab.open(addresses[0])
-        tab.type("#prompt textarea", "rain")
-        with monkeypatch.context() as broken:
-            broken.setattr("audio_gen.ui.actions.perform", lambda *given: 1 / 0)
-            tab.click("#go")
-            tab.wait(said("ZeroDivisionError: division by zero (a fault of ours"))
-        assert "ZeroDivisionError" in capsys.readouterr().err
-        tab.click("#go")
-        tab.wait(HEARD)
-        assert tab.ask("document.querySelectorAll('#status .error').length") == 0
+def test_a_person_generates_and_goes_on(tab, served):
+    tab.type("#prompt textarea", "rain <b>")
+    tab.type("#steps input", "6")
+    tab.click("#go")
+    tab.wait(HEARD)
+    tab.wait(SEEN)
+    assert abs(tab.ask("document.querySelector('#player audio').duration") - 0.5) < 0.01
+    line = tab.ask("document.querySelector('#status').innerText")
+    assert re.match(r"rain <b> · generate · 0.5 s · seed \d+ · made in", line)
+    assert [*served["cache"].rglob("rain-b-*.wav")]
+
+    tab.click("#format input[value=flac]")
+    tab.wait("document.querySelector('#download').innerText.includes('flac')")
+
+    tab.click("#use")
+    tab.wait("document.querySelector('#go').innerText === 'Vary'")
+    tab.click("#way input[value=inpaint]")
+    tab.wait("document.querySelector('#waveform .area') !== null")
+    tab.ask("document.querySelector('#waveform').scrollIntoView()")
+    left, top, width = tab.wait(place("#waveform .area"))
+    tab.drag((left + 0.2 * width, top + 20), (left + 0.6 * width, top + 20))
+    tab.wait("document.querySelectorAll('#waveform .kept').length === 1")
+    start, end = map(float, tab.ask("document.querySelector('#keep textarea, #keep input').value").split(":"))
+    assert abs(start - 0.1) < 0.02 and abs(end - 0.3) < 0.02
+    tab.click("#go")
+    tab.wait(said("inpaint · 0.5 s"))
+    assert tab.ask("document.querySelectorAll('#picture .kept').length") == 1
+    tab.wait("document.querySelectorAll('#history input').length === 2")
+    tab.click("#history label:nth-of-type(2) input")
+    tab.wait(said("generate · 0.5 s"))
+    tab.click("#way input[value=generate]")
+    tab.wait("document.querySelector('#go').innerText === 'Generate'")
 
 
-def test_a_password_is_asked_for():
-    built = page.build(ui_toys.diffusion(conditioned=False), "tiny")
-    with serving(built, "127.0.0.1", None, ("audio", "secret")) as addresses:
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(f"{addresses[0]}config")
-        for password, code in (("wrong", 400), ("secret", 200)):
-            form = f"username=audio&password={password}".encode()
-            try:
-                got = urllib.request.urlopen(f"{addresses[0]}login", form).status
-            except urllib.error.HTTPError as error:
-                got = error.code
-            assert got == code
+def test_wrong_input_is_one_clear_line(tab):
+    tab.type("#seconds input", "99")
+    tab.click("#go")
+    tab.wait(said("seconds: this model generates up to 0.5 s, got 99"))
+    assert tab.ask("document.querySelectorAll('#status .error').length") == 1
+    tab.type("#seconds input", "0.5")
+
+
+def test_a_defect_is_one_line_and_the_page_goes_on(tab):
+    tab.type("#prompt textarea", "defect")
+    tab.click("#go")
+    tab.wait(said("ZeroDivisionError: on purpose (a fault of ours"))
+    tab.type("#prompt textarea", "wind")
+    tab.click("#go")
+    tab.wait(said("wind · generate"))
+    assert tab.ask("document.querySelectorAll('#status .error').length") == 0
+
+
+def test_stop_ends_a_generation(tab):
+    tab.type("#steps input", "100000")
+    tab.click("#go")
+    tab.wait(said("Step "))
+    tab.click("#stop")
+    tab.wait(said("Stopped."))
+    tab.type("#steps input", "2")
+    tab.click("#go")
+    tab.wait(said("made in"))
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_nothing_is_wider_than_the_window(tab, width):
+    tab.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    tab.wait(f"innerWidth === {width}")
+    assert tab.ask("document.documentElement.scrollWidth") <= width
+
+
+def test_the_browser_asks_nobody_else(tab, served):
+    hosts = {address.split("/")[2] for address in tab.requests if address.startswith(("http", "ws"))}
+    assert hosts == {served["open"].split("/")[2]}
+
+
+def test_files_of_the_machine_stay_there(served):
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(f"{served['open']}gradio_api/file={Path(__file__).resolve()}")
+
+
+def test_a_password_is_asked_for(served):
+    address = served["closed"]
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{address}config")
+    for password, code in (("wrong", 400), ("secret", 200)):
+        form = f"username=audio&password={password}".encode()
+        try:
+            status = urllib.request.urlopen(f"{address}login", form).status
+        except urllib.error.HTTPError as error:
+            status = error.code
+        assert status == code
 
 
 @pytest.mark.parametrize(
-    ("model", "there", "absent"),
+    ("kind", "there", "absent"),
     [
-        (ui_toys.diffusion, {"prompt", "negative", "steps", "cfg", "sampler", "apg", "keep"}, {"temperature"}),
-        (lambda: ui_toys.diffusion(conditioned=False), {"steps", "sampler", "keep"}, {"prompt", "negative", "cfg"}),
-        (ui_toys.language, {"prompt", "temperature", "top_k", "top_p", "cfg"}, {"steps", "sampler"}),
+        ("inpainting", {"prompt", "negative", "steps", "cfg", "sampler", "apg", "keep"}, {"temperature"}),
+        ("unconditional", {"steps", "sampler", "keep"}, {"prompt", "negative", "cfg"}),
+        ("language", {"prompt", "temperature", "top_k", "top_p", "cfg"}, {"steps", "sampler"}),
     ],
 )
-def test_fields_of_each_kind_of_model(model, there, absent):
-    ids = {getattr(block, "elem_id", None) for block in page.build(model(), "tiny").blocks.values()}
-    assert there <= ids and not absent & ids
+def test_fields_of_each_kind_of_model(served, kind, there, absent):
+    fields = {*served["fields"][kind]}
+    assert there <= fields and not absent & fields
