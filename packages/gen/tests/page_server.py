@@ -6,14 +6,17 @@ event loops open. A prompt `defect` raises an error.
 
 import json
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # ours are read as tests.page_server and so on
+LOCAL = ("127.0.0.1", "localhost", None, "")
 
-import audio_core.codec
-from audio_gen.ui import actions, page
-from audio_gen.ui.serve import serving
-from tests import ui_toys
+
+def note_strangers(event, args):
+    """Say whom this process asks for anything, besides this machine."""
+    host = {"socket.getaddrinfo": lambda: args[0], "socket.connect": lambda: args[1]}.get(event, lambda: None)()
+    host = host[0] if isinstance(host, tuple) else host
+    if host not in LOCAL:
+        print(f"stranger: {host}", file=sys.stderr)
+
 
 PASSWORD = "secret"
 
@@ -31,7 +34,14 @@ def fields_of(built):
     return [block.elem_id for block in built.blocks.values() if getattr(block, "elem_id", None)]
 
 
-if __name__ == "__main__":
+def main():
+    sys.addaudithook(note_strangers)
+    import audio_core.codec
+    from audio_gen.ui import actions, page
+    from audio_gen.ui.serve import serving
+
+    from . import ui_toys
+
     audio_core.codec.find = lambda name: ui_toys.Codec
     actions.perform = failing(actions.perform)
     models = {
@@ -47,3 +57,7 @@ if __name__ == "__main__":
         fields = {name: fields_of(each) for name, each in pages.items()}
         print(json.dumps({"open": addresses[0], "closed": others[0], "fields": fields}), flush=True)
         sys.stdin.read()  # until the test closes it
+
+
+if __name__ == "__main__":
+    main()

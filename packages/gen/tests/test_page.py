@@ -21,11 +21,12 @@ SEEN = "document.querySelector('#picture img')?.naturalWidth > 0"
 def served(tmp_path_factory):
     """What `page_server` prints, and the folder of its files."""
     cache = tmp_path_factory.mktemp("cache")
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "GRADIO_TEMP_DIR": str(cache)}
+    folders = [str(Path(__file__).parents[2]), *sys.path]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "GRADIO_TEMP_DIR": str(cache)}
     log = cache.parent / "page_server.log"
     with log.open("w") as errors:
         server = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("page_server.py"))],
+            [sys.executable, "-m", "gen.tests.page_server"],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -39,7 +40,9 @@ def served(tmp_path_factory):
             server.stdin.close()
             assert server.wait(60) == 0, log.read_text()
     assert not [path for path in cache.rglob("*") if path.is_file()]  # all files are deleted
-    assert log.read_text().count("Traceback") == log.read_text().count("ZeroDivisionError: on purpose") == 1
+    assert "stranger" not in log.read_text()  # the server asks nobody for anything
+    errors = {*re.findall(r"^([\w.]+Error): ", log.read_text(), re.M)}
+    assert errors == {"ZeroDivisionError", "gradio.exceptions.InvalidPathError"}  # those that tests ask for
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +132,15 @@ def test_nothing_is_wider_than_the_window(tab, width):
     assert tab.ask("document.documentElement.scrollWidth") <= width
 
 
+def test_each_session_has_its_own_results(tab, served):
+    assert tab.ask("document.querySelectorAll('#history input').length") > 1
+    tab.open(served["open"])
+    tab.wait("document.querySelector('#go') && !document.querySelector('#history input')")
+    tab.type("#steps input", "2")
+    tab.click("#go")
+    tab.wait("document.querySelectorAll('#history input').length === 1")
+
+
 def test_the_browser_asks_nobody_else(tab, served):
     hosts = {address.split("/")[2] for address in tab.requests if address.startswith(("http", "ws"))}
     assert hosts == {served["open"].split("/")[2]}
@@ -137,6 +149,42 @@ def test_the_browser_asks_nobody_else(tab, served):
 def test_files_of_the_machine_stay_there(served):
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{served['open']}gradio_api/file={Path(__file__).resolve()}")
+
+
+def test_a_browser_cannot_name_files_of_the_machine(served, tmp_path):
+    """The event behind the waveform takes what was uploaded, and no other path."""
+    (tmp_path / "sound.wav").write_bytes(WAV)
+    address, upload = (
+        f"{served['open']}gradio_api/",
+        "--x\r\nContent-Disposition: form-data; name=files; filename=a.wav",
+    )
+    body = upload.encode() + b"\r\n\r\n" + WAV + b"\r\n--x--\r\n"
+    asked = urllib.request.Request(f"{address}upload", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    (stored,) = json.load(urllib.request.urlopen(asked))
+    assert waveform_of(served["open"], stored)["success"]
+    refused = waveform_of(served["open"], str(tmp_path / "sound.wav"))
+    assert not refused["success"] and "wave" not in json.dumps(refused["output"])
+
+
+WAV = b"RIFF\x2c\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x08\0\0\0" + bytes(8)
+"""Four samples."""
+
+
+def waveform_of(address, path):
+    """What the page answers for a file, as its own script asks for it."""
+    config = json.load(urllib.request.urlopen(f"{address}config"))
+    ids = {each["props"].get("elem_id"): each["id"] for each in config["components"]}
+    event = next(each for each in config["dependencies"] if each["inputs"] == [ids["source"], ids["keep"]])
+    file = {"path": path, "orig_name": "sound.wav", "meta": {"_type": "gradio.FileData"}}
+    session = f"session{hash(path)}"
+    body = json.dumps({"data": [file, ""], "fn_index": event["id"], "session_hash": session}).encode()
+    join = urllib.request.Request(f"{address}gradio_api/queue/join", body, {"Content-Type": "application/json"})
+    urllib.request.urlopen(join)
+    with urllib.request.urlopen(f"{address}gradio_api/queue/data?session_hash={session}") as answers:
+        for line in answers:
+            if b"process_completed" in line:
+                return json.loads(line.removeprefix(b"data: "))
+    raise AssertionError("no answer")
 
 
 def test_a_password_is_asked_for(served):

@@ -35,7 +35,8 @@ class Field:
     key: str
     kind: Literal["text", "number", "whole", "choice"]
     options: tuple[str, ...] = ()
-    value: float | str | None = None
+    value: Any = None
+    """That the page begins with: a number or one of the options."""
     hint: str = ""
 
     @property
@@ -76,7 +77,7 @@ def form(config: AudioConfig) -> Form:
     fields = tuple(_field(config, key) for key in config.conditioning.conditioners)
     tokens = {*config.cross_attention_cond_ids, *config.prepend_cond_ids}
     texts = {field.key for field in fields if field.kind == "text"}
-    common = {
+    common: dict[str, Any] = {
         "fields": fields,
         "negative": config.guides and "prompt" in texts & tokens,
         "seconds": config.samples / config.rate,

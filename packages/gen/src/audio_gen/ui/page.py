@@ -142,7 +142,8 @@ class _Page:
     # --- what happens -----------------------------------------------------------------------------------------
 
     def _events(self) -> None:
-        values, hidden = self.values, {"api_visibility": "private", "show_progress": "hidden"}
+        values = self.values
+        hidden: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         shown = [self.player, self.picture, self.download, self.result_box, self.status]
         waiting = f"() => `{status('Waiting for the model.')}`"  # others may be before us
         self.go.click(None, None, self.status, js=waiting, **hidden)
