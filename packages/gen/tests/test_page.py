@@ -42,7 +42,7 @@ def served(tmp_path_factory):
     assert not [path for path in cache.rglob("*") if path.is_file()]  # all files are deleted
     assert "stranger" not in log.read_text()  # the server asks nobody for anything
     errors = {*re.findall(r"^([\w.]+Error): ", log.read_text(), re.M)}
-    assert errors == {"ZeroDivisionError", "gradio.exceptions.InvalidPathError"}  # those that tests ask for
+    assert errors <= {"ZeroDivisionError", "gradio.exceptions.InvalidPathError"}  # those that tests ask for
 
 
 @pytest.fixture(scope="module")
