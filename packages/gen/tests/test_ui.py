@@ -2,7 +2,10 @@
 
 import dataclasses
 import re
+import sys
 import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -304,6 +307,36 @@ def test_the_verb_refuses_before_it_loads_anything(capsys, monkeypatch):
     assert arguments("nowhere", "--host", "0.0.0.0") == 2
     assert "--host 0.0.0.0: others than you could reach the page" in capsys.readouterr().err
     assert arguments("nowhere", "--port", "70000") == 2
-    monkeypatch.setitem(__import__("sys").modules, "gradio", None)
+    monkeypatch.setitem(sys.modules, "gradio", None)
     assert arguments("nowhere") == 2
     assert 'pip install "audio-gen[ui]"' in capsys.readouterr().err
+
+
+def test_the_verb_serves_the_model_to_whom_it_may(capsys, monkeypatch):
+    served = []
+
+    class Addresses(list):
+        def wait(self):
+            served.append("waited")
+
+    @contextmanager
+    def serving(*given):
+        served.append(given)
+        yield Addresses(["http://127.0.0.1:7860/"])
+
+    model = ui_toys.diffusion()
+    monkeypatch.setattr("audio_gen.ui.command.PACKAGE", SimpleNamespace(model=lambda path: model))
+    for name, parts in {"gradio": {}, "audio_gen.ui.page": {"build": lambda *given: given}}.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**parts))
+    monkeypatch.setitem(sys.modules, "audio_gen.ui.serve", SimpleNamespace(serving=serving))
+    assert arguments("me/model", "--host", "0.0.0.0", "--port", "80", "--password", "secret", "--device", "cpu") == 0
+    assert served == [((model, "me/model"), "0.0.0.0", 80, ("audio", "secret"), False), "waited"]
+    assert capsys.readouterr().out == "http://127.0.0.1:7860/\n"
+
+    def missing(name):
+        raise InputError("codec 'toy' is not installed")
+
+    model = ui_toys.diffusion()
+    monkeypatch.setattr("audio_core.codec.find", missing)
+    assert arguments("me/model", "--device", "cpu") == 2 and len(served) == 2
+    assert "codec 'toy' is not installed" in capsys.readouterr().err

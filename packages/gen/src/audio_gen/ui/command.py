@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from audio_core import command
@@ -18,8 +19,8 @@ def add(verbs_list: Any) -> None:
     parser = command.verb(verbs_list, "ui", _run, "Show a web page that generates, on this machine only.", alone=True)
     what = "the model: a bundle's or a run's folder, a Hub id, or `default` from the package (default: %(default)s)"
     parser.add_argument("bundle", nargs="?", default="default", help=what)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; others than %(default)s need "
-                        "--password")  # fmt: skip
+    where = "the address to listen at; others than this machine's own need --password (default: %(default)s)"
+    parser.add_argument("--host", default=LOCAL[0], help=where)
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
     parser.add_argument("--share", action="store_true", help="a public address through gradio.live; needs --password")
     parser.add_argument("--user", metavar="NAME", help=f"who signs in with the password (default: {USER})")
@@ -54,7 +55,8 @@ def _run(args: argparse.Namespace) -> int:
 
     model = PACKAGE.model(args.bundle).to(command.device(args.device)).eval()
     model.load_codec()  # what is wrong with it is told before the page is there
-    with serving(page.build(model, str(args.bundle)), args.host, args.port, auth, args.share) as addresses:
+    name = Path(args.bundle).resolve().name if Path(args.bundle).is_dir() else args.bundle
+    with serving(page.build(model, name), args.host, args.port, auth, args.share) as addresses:
         for address in addresses:
             print(address, flush=True)
         note("Ctrl-C ends it")

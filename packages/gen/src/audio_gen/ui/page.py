@@ -103,7 +103,7 @@ class _Page:
                     [*asked.samplers],
                     value=asked.sampler,
                     label="Sampler",
-                    info="how noise is taken away",
+                    info="the solver",
                     min_width=140,
                     elem_id="sampler",
                 )
@@ -133,10 +133,11 @@ class _Page:
             waveform_options=gr.WaveformOptions(show_recording_waveform=False),
         )
         self.picture = gr.HTML(elem_id="picture")
-        with gr.Row(visible=False) as self.result_box:
-            self.format = gr.Radio([*actions.FORMATS], value="wav", show_label=False, min_width=280, elem_id="format")
-            self.download = gr.DownloadButton("Download", size="md", min_width=120, elem_id="download")
-            self.use = gr.Button("Use as input", size="md", min_width=120, elem_id="use")
+        with gr.Column(visible=False) as self.result_box:
+            self.format = gr.Radio([*actions.FORMATS], value="wav", label="Download as", elem_id="format")
+            with gr.Row():
+                self.download = gr.DownloadButton("Download", size="md", min_width=120, elem_id="download")
+                self.use = gr.Button("Use as input", size="md", min_width=120, elem_id="use")
         self.history = gr.Radio([], label="Results of this session", visible=False, elem_id="history")
 
     # --- what happens -----------------------------------------------------------------------------------------

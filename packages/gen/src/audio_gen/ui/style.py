@@ -22,7 +22,6 @@ background:var(--border-color-primary)}
 #player audio{width:100%}
 #source{border:0}
 #waveform{background:var(--block-background-fill)}
-#format{padding:0;border:0;background:var(--body-background-fill)}
 .told [data-testid=status-tracker]{display:none}
 .plot{display:grid;grid-template-columns:3.4rem minmax(0,1fr) 3.8rem;grid-template-rows:11rem 1.6rem;margin-top:.75rem;
 font-size:.75rem;line-height:1;color:var(--body-text-color-subdued);font-variant-numeric:tabular-nums}
