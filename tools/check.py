@@ -43,6 +43,7 @@ OWNERS = {
     "pesq": "audio_core.metrics",
     "pystoi": "audio_core.metrics",
     "vector_quantize_pytorch": "audio_core.nn.quantize",
+    "gradio": "audio_gen.ui",
     "torchaudio": "tests only, since its wheels do not load beside every torch",
 }
 FROM_CORE = {"torch", "numpy", "tqdm"}  # what whoever depends on audio-core has

@@ -121,6 +121,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "measures": (),
         "held_out": ("models", "data", "measures"),  # items are found as for training
         "evaluate": ("held_out", "losses"),
+        "ui": ("editing", "files"),  # the same by a web page
     },
 }
 # What a model or a verb never loads; of these the recipe is the only one that is plain enough to be missed.

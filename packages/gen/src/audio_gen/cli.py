@@ -15,6 +15,7 @@ from . import PACKAGE
 
 def parser() -> command.Parser:
     from . import making
+    from .ui import command as page
 
     parser, add = verbs.program(PACKAGE)
     verbs.train(add, PACKAGE, "Train a model by a recipe, from latents or codes that a codec made, or from audio.")
@@ -23,6 +24,7 @@ def parser() -> command.Parser:
     _finetuning(add)
     verbs.export(add, PACKAGE, "Make a bundle of a run.", "it is the only one")
     _originals(add)
+    page.add(add)
     verbs.describe(add, PACKAGE, "Show parameters, work, length and conditions of a model.")
     verbs.recipes(add, PACKAGE)
     verbs.scan(add)
@@ -66,15 +68,15 @@ def _originals(add: Any) -> None:
 
 
 def _finetuning(add: Any) -> None:
-    finetune = command.verb(
-        add,
-        "finetune",
-        _finetune,
-        "Train a bundle further, or adapters for it.",
-        lambda: command.fields(PACKAGE.chapter("recipe").Recipe),
-    )
+    finetune = command.verb(add, "finetune", _finetune, "Train a bundle further, or adapters for it.")
     finetune.add_argument("bundle", help="the model: a bundle's or a run's folder, a Hub id, or `default`")
-    finetune.add_argument("settings", nargs="*", default=[], metavar="key=value", help="such as data.root=latents")
+    finetune.add_argument(
+        "settings",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="such as data.root=latents steps=500; `train --help` lists all",
+    )
     kinds = finetune.add_mutually_exclusive_group()
     kinds.add_argument("--lora", type=int, metavar="RANK", help="train low-rank adapters of this rank alone")
     kinds.add_argument("--dora", type=int, metavar="RANK", help="adapters that learn lengths and directions apart")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -52,7 +53,7 @@ def chosen(config: DiffusionConfig, **settings: Any) -> tuple[Sampling, Guidance
         if strength is not None:
             sampling = dataclasses.replace(sampling, sigma_max=_level(sampling, strength))
     except ValueError as error:
-        raise InputError(reason(error).replace("scale", "cfg", 1)) from None
+        raise InputError(re.sub("^scale ", "cfg ", reason(error))) from None
     if guidance.scale != 1 and not config.guides:
         raise InputError("cfg: this model has no tokens that guidance could leave out; leave it 1")
     return sampling, guidance
