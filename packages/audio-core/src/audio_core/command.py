@@ -9,9 +9,7 @@ This module imports nothing heavy, since `--help` must answer at once: verbs imp
 from __future__ import annotations
 
 import argparse
-import ctypes
-import difflib
-import importlib.resources
+import importlib
 import json
 import os
 import re
@@ -57,6 +55,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if match := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
             choices = re.findall(r"[\w.-]+", match[2])
+            import difflib
+
             near = difflib.get_close_matches(match[1], choices, 1, 0.5)
             hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(choices)}"
             message = f"{match[1]!r} is not known here; {hint}"
@@ -241,6 +241,8 @@ def keep_memory(large: bool = True) -> None:
     Kept blocks scatter with time, so that a process of many tensors holds up to a third more at its end than after a
     minute. Without `large` what is kept never grows for a block of 32 MiB or more, the highest limit that glibc takes.
     """
+    import ctypes
+
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # musl has none
         trim_threshold, map_threshold, most_maps = -1, -3, -4
         mallopt(trim_threshold, 2**31 - 1)
@@ -272,12 +274,16 @@ def columns(rows: Iterable[Sequence[object]]) -> str:
 def recipes(package: str) -> dict[str, str]:
     """The recipes in a package's wheel, and the first comment line of each."""
     summaries = {}
-    for file in sorted((importlib.resources.files(package) / "recipes").iterdir(), key=lambda file: file.name):
+    for file in sorted(_recipes(package).iterdir(), key=lambda file: file.name):
         if file.name.endswith(".yaml"):
             first = file.read_text(encoding="utf-8").split("\n", 1)[0]
             summary = first.removeprefix("#").strip() if first.startswith("#") else ""
             summaries[file.name.removesuffix(".yaml")] = summary
     return summaries
+
+
+def _recipes(package: str) -> Path:
+    return Path(str(importlib.import_module(package).__file__)).with_name("recipes")
 
 
 def load_recipe(cls: type[T], package: str, name: str, overrides: Sequence[str] = (), kinds: str = "recipe") -> T:
@@ -289,10 +295,12 @@ def load_recipe(cls: type[T], package: str, name: str, overrides: Sequence[str] 
         return config.load(cls, name, overrides)
     names = recipes(package)
     if name not in names:
+        import difflib
+
         near = difflib.get_close_matches(name, names, 1, 0.5)
         hint = f"did you mean {near[0]}?" if near else f"recipes are {', '.join(names) or 'none'}"
         raise InputError(f"no {kinds} is called {name}; {hint} (or give the path of a .yaml file)")
-    text = (importlib.resources.files(package) / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (_recipes(package) / f"{name}.yaml").read_text(encoding="utf-8")
     return config.build(cls, config.parse(text, name) or {}, overrides)
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 import zlib
 from collections.abc import Iterator
@@ -82,7 +81,11 @@ def _machine() -> str:
         space = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (no real path, which is what Path would return)
     except OSError:
         space = ""
-    return f"{zlib.crc32(f'{socket.gethostname()} {space}'.encode()):08x}"
+    return f"{zlib.crc32(f'{_host()} {space}'.encode()):08x}"
+
+
+def _host() -> str:
+    return os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 
 
 def _runs(process: int) -> bool:

@@ -75,7 +75,7 @@ def _finetuning(add: Any) -> None:
         nargs="*",
         default=[],
         metavar="key=value",
-        help="such as data.root=latents steps=500; `train --help` lists all",
+        help="such as data.root=latents, as of `train`",
     )
     kinds = finetune.add_mutually_exclusive_group()
     kinds.add_argument("--lora", type=int, metavar="RANK", help="train low-rank adapters of this rank alone")
