@@ -12,6 +12,7 @@ import pytest
 import torch
 from audio_core import audio, command
 from audio_core.files import InputError
+from audio_gen.config import AudioConfig
 from audio_gen.config.conditioners import (
     ConditioningConfig,
     IntConfig,
@@ -102,6 +103,8 @@ def test_numbers_and_choices_have_fields_of_their_own():
 def test_a_model_that_nobody_can_hear_has_no_page():
     with pytest.raises(InputError, match="codec: this model has none"):
         form(toys.config(codec=False))
+    with pytest.raises(InputError, match="this model reconstructs audio and generates none"):
+        form(AudioConfig())
 
 
 # --- from fields to results ---------------------------------------------------------------------------------------

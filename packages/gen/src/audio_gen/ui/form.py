@@ -84,7 +84,8 @@ def form(config: AudioConfig) -> Form:
     }
     if isinstance(config, LMConfig):
         return Form(("generate", "continue"), any_length=True, **common, **_of_codes(config))
-    assert isinstance(config, DiffusionConfig)
+    if not isinstance(config, DiffusionConfig):
+        raise InputError("ui: this model reconstructs audio and generates none, so there is no page for it")
     return Form(("generate", "vary", "inpaint", "continue"), any_length=False, **common, **_of_diffusion(config))
 
 
