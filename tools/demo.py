@@ -11,8 +11,8 @@ from pathlib import Path
 
 import audio_acdnet
 import audio_codec_vae
-import audio_gen
 import audio_core
+import audio_gen
 import audio_semamba
 import audio_sep
 import audio_soundstream

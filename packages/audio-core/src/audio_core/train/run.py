@@ -18,7 +18,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, broadcast_object_list
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    GradientAccumulationPlugin,
+    broadcast_object_list,
+)
 
 from .. import command, config
 from ..files import InputError, note, read_json, reason, replacing, write_text
@@ -27,6 +32,8 @@ from .lock import lock, unlock
 from .plan import Plan
 from .player import Player
 from .results import stale, states
+
+_SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 class Run:
@@ -175,6 +182,9 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if accelerator.distributed_type in _SHARDED:
+        kind = accelerator.distributed_type.value
+        raise InputError(f"{kind}: shards weights, and states are saved whole; configure accelerate without it")
     if plan.precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("precision=fp16 needs a GPU; use bf16 or no on a CPU")
     return accelerator
