@@ -86,7 +86,19 @@ def test_lists_of_prompts(run, bundle, tmp_path):
         *("first.wav", "first-2.wav", "a-dog-3.wav", "a-dog-4.wav"),
     ]
     assert [row["seconds"] for row in rows] == [0.5] * 4 + [0.2] * 2 + [0.5] * 2
-    assert rows[4]["seed"] == 5 and rows[6]["seed"] == 7
+    assert [row["seed"] for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert (tmp_path / "out/first.wav").read_bytes() != (tmp_path / "out/first-2.wav").read_bytes()
+
+
+def test_names_of_results_never_meet(run, bundle, tmp_path):
+    code, out, err = run("generate", "a", "a", "a 2", "--model", bundle, "-o", tmp_path, "--seed", 1, *QUICK)
+    assert code == 0 and [line.rsplit("/")[-1] for line in out.splitlines()] == ["a.wav", "a-2.wav", "a-2-2.wav"], err
+
+
+def test_numbers_of_conditioners_come_from_tables(run, bundle, tmp_path):
+    (tmp_path / "table.csv").write_text('prompt,seconds_total\n"rain\nand wind",2\n')
+    code, out, err = run("generate", tmp_path / "table.csv", "--model", bundle, "-o", tmp_path, "--json", *QUICK)
+    assert code == 0 and json.loads(out)["prompt"] == "rain\nand wind", err
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,29 @@ def test_gaps_of_a_long_recording_are_filled_where_they_are():
         inpaint(toys.model(), sound, RATE, [(0, 1.0), (2.0, 3.0)], "rain", seed=1, steps=2)
 
 
+def test_a_gap_is_filled_without_what_is_to_be_filled_later(monkeypatch):
+    """Nor with the same noise."""
+    heard, seeds = [], []
+
+    def made(model, part, rate, regions, prompt, seed, **settings):
+        heard.append(regions)
+        seeds.append(seed)
+        return part
+
+    monkeypatch.setattr("audio_gen.editing._inpainted", made)
+    keep = [(0, 1.0), (1.1, 1.2), (1.3, 3.0)]
+    inpaint(toys.model(), recording(3.0), RATE, keep, "rain", seed=4)
+    first, second = heard
+    assert seeds == [4, 5] and len(first) == 2  # before and between; not the second gap
+    assert sum(end - start for start, end in first) == 800 - 320 and sum(end - start for start, end in second) == 640
+
+
+def test_a_short_gap_has_no_step():
+    sound, made = np.full((1, 400), 0.5, np.float32), np.zeros((1, 400), np.float32)
+    result = pasted(sound, made, [(0, 100), (110, 400)], 10_000)  # 10 samples, where a fade takes 100
+    assert np.abs(np.diff(result[0])).max() < 0.13
+
+
 def test_a_step_beside_a_kept_region_fades():
     sound, made = np.ones((1, 400), np.float32), np.zeros((1, 400), np.float32)
     result = pasted(sound, made, [(100, 200)], 1000)
@@ -85,6 +108,12 @@ def test_regions_that_cannot_be_are_refused(keep, message):
 
 def test_regions_are_joined_and_cut_at_the_end():
     assert regions_of([(0.3, 9.0), (0.0, 0.1), (0.05, 0.2)], 800, RATE) == [(0, 320), (480, 800)]
+
+
+def test_negative_prompts_keep_the_other_conditions():
+    item = {"prompt": "rain", "seconds_total": 2.0}
+    result = varied(toys.model(), recording(), RATE, 0.5, item, "wind", seed=1, steps=2)
+    assert np.isfinite(result).all()
 
 
 @pytest.mark.parametrize("settings", [{"seconds": 0}, {"seconds": 1, "context": 0.5}, {"seconds": 1, "context": 0}])

@@ -1,11 +1,17 @@
 """Generation: what a result depends on, its length, and what is refused."""
 
+import dataclasses
+
 import pytest
 import torch
 from audio_core.files import InputError
+from audio_gen.config.backbones import DiTConfig
+from audio_gen.config.conditioners import IntConfig
 from audio_gen.config.guidance import Guidance
 from audio_gen.diffuse import Given
 from audio_gen.generate import chosen, generate
+from audio_gen.models.conditioners.base import Condition
+from audio_gen.models.diffusion import Diffusion
 
 from . import toys
 
@@ -158,3 +164,53 @@ def test_a_strength_is_a_level_of_noise():
     for strength in (0.0, 1.1):
         with pytest.raises(InputError, match="strength: expected a number above 0 and up to 1"):
             chosen(v, strength=strength)
+
+
+# --- conditions ------------------------------------------------------------------------------------------------
+
+
+def test_seconds_that_are_counted_whole_are_rounded_up():
+    config = toys.config()
+    conditioners = {**config.conditioning.conditioners, "seconds_total": IntConfig(max_val=8)}
+    conditioning = dataclasses.replace(config.conditioning, conditioners=conditioners)
+    model = Diffusion(dataclasses.replace(config, conditioning=conditioning)).eval()
+    conditioner, seen = model.conditioner.conditioners["seconds_total"], []
+    embed = conditioner.embed
+    conditioner.embed = lambda items, device: (seen.append(items), embed(items, device))[1]
+    generate(model, "rain", 0.3, seed=1, steps=1)
+    assert seen == [[1]]
+
+
+def test_a_negative_prompt_keeps_all_else_of_the_item():
+    settings = {"seconds": 0.4, "seed": 1, "steps": 2, "cfg": 3.0}
+    item, negative = {"prompt": "rain", "seconds_total": 3.0}, {"prompt": "wind", "seconds_total": 3.0}
+    model = toys.model()
+    one, other = (generate(model, item, negative=each, **settings).latents for each in ("wind", negative))
+    assert torch.equal(one, other)
+
+
+def test_the_padding_of_a_negative_prompt_is_zero_in_every_model():
+    """As the original has it; features of CLAP have other values there."""
+    model = toys.model(masks=False)
+    conditioner, backbone, seen = model.conditioner.conditioners["prompt"], model.backbone.forward, []
+    embed = conditioner.embed
+
+    def with_padding(items, device):
+        value, mask = embed(items, device)
+        return Condition(value + 5.0 * ~mask[..., None], mask)
+
+    def watched(x, t, **conditions):
+        seen.append(conditions["cross_attn_cond"])
+        return backbone(x, t, **conditions)
+
+    conditioner.embed, model.backbone.forward = with_padding, watched
+    generate(model, "rain", seed=1, steps=1, cfg=2.0, negative="wind")
+    conditioned, unlike = seen[0]
+    assert (conditioned[len("rain") + 1 :] == 5).all() and (unlike[len("wind") + 1 :] == 0).all()
+
+
+def test_rescaling_needs_channels():
+    backbone = DiTConfig(io_channels=1, embed_dim=32, depth=1, num_heads=1)
+    config = dataclasses.replace(toys.config(conditioned=False), codec=None, hop=1, backbone=backbone)
+    with pytest.raises(InputError, match="rescale: compares the channels of a frame, and this model has one"):
+        chosen(config, rescale=0.5)

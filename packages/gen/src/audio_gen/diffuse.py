@@ -50,10 +50,12 @@ def chosen(config: DiffusionConfig, **settings: Any) -> tuple[Sampling, Guidance
     try:
         sampling = dataclasses.replace(sampling, **{name: values[name] for name in {*values} & names})
         guidance = dataclasses.replace(guidance, **{name: values[name] for name in {*values} - names})
-        if strength is not None:
-            sampling = dataclasses.replace(sampling, sigma_max=_level(sampling, strength))
     except ValueError as error:
         raise InputError(re.sub("^scale ", "cfg ", reason(error))) from None
+    if strength is not None:
+        sampling = _varying(sampling, strength)
+    if guidance.rescale and config.width < 2:
+        raise InputError("rescale: compares the channels of a frame, and this model has one")
     if guidance.scale != 1 and not config.guides:
         raise InputError("cfg: this model has no tokens that guidance could leave out; leave it 1")
     return sampling, guidance
@@ -65,6 +67,14 @@ def _expect_sampler(name: str, sampling: Sampling, config: DiffusionConfig) -> N
         close = difflib.get_close_matches(name, known, 1, 0.6)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
         raise InputError(f"sampler: {name!r} is none of a model of objective {config.objective}; {hint}")
+
+
+def _varying(sampling: Sampling, strength: float) -> Sampling:
+    """The settings of a variation, which begins at a lower noise level."""
+    try:
+        return dataclasses.replace(sampling, sigma_max=_level(sampling, strength))
+    except ValueError as error:
+        raise InputError(f"strength: {strength:g} is too little for this sampler: {reason(error)}") from None
 
 
 def _level(sampling: Sampling, strength: float) -> float:
@@ -108,7 +118,8 @@ def sampled(
     unlike = {}
     if negative is not None and guidance.scale != 1:
         names = {*TOKENS, *TOKENS.values()}
-        unlike = {name: value for name, value in model.conditions(negative, device, extra).items() if name in names}
+        others = model.conditions(negative, device, extra, masks=True)  # whose padding becomes zeros
+        unlike = {name: value for name, value in others.items() if name in names}
     kept = None if given is None or config.inpaints else _Kept(model, given)
     guided = Guided(model.backbone, conditions, guidance, model.objective, unlike, model.null)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from . import diffuse, generate_codes
 from .diffuse import Given
 from .diffusion import ItemNoise, Step, item_seeds
-from .generate import described, expect_guidance, generate, samples_of
+from .generate import described, expect_guidance, generate, samples_of, stated
 from .models.conditioners.base import device_of
 from .models.conditioners.multi import Item
 from .models.decoding import CodeStep
@@ -35,6 +35,7 @@ def inpaint(
     rate: int,
     keep: Sequence[tuple[float, float]],
     prompt: str | Item = "",
+    seed: int = -1,
     **settings: Any,
 ) -> np.ndarray:
     """The recording with all but the seconds of `keep` generated anew. Settings are those of `generate`.
@@ -46,19 +47,22 @@ def inpaint(
     regions = regions_of(keep, recording.shape[1], rate)
     window = model.config.samples * rate // model.config.rate
     if recording.shape[1] * model.config.rate <= model.config.most * rate:
-        return _inpainted(model, recording, rate, regions, prompt, **settings)
-    for start, end in _gaps(regions, recording.shape[1]):
+        return _inpainted(model, recording, rate, regions, prompt, seed=seed, **settings)
+    seed, result, kept = item_seeds(seed, 1)[0], recording.copy(), regions
+    for number, (start, end) in enumerate(_gaps(regions, recording.shape[1])):
         if end - start >= window:
             raise InputError(
                 f"keep: from {start / rate:g} to {end / rate:g} s nothing is kept, and this model generates up to "
                 f"{window / rate:.4g} s; keep more, or go on with `continue`"
             )
         first = min(max(0, (start + end - window) // 2), recording.shape[1] - window)
-        around = [(0, start - first), (end - first, window)]
-        part = recording[:, first : first + window]
-        filled = _inpainted(model, part, rate, [each for each in around if each[0] < each[1]], prompt, **settings)
-        recording = np.concatenate([recording[:, :first], filled, recording[:, first + window :]], 1)
-    return recording
+        part = result[:, first : first + window]
+        within = [(max(0, one - first), min(window, other - first)) for one, other in kept]
+        heard = [(one, other) for one, other in within if one < other]  # and not what is to be filled later
+        filled = _inpainted(model, part, rate, heard, prompt, seed=seed + number, **settings)
+        result[:, start:end] = filled[:, start - first : end - first]
+        kept = sorted([*kept, (start, end)])
+    return result
 
 
 def _gaps(regions: Sequence[tuple[int, int]], samples: int) -> list[tuple[int, int]]:
@@ -96,6 +100,8 @@ def continued(
 
     Where more is wanted than the model generates at once, it goes on from its own end.
     """
+    if isinstance(model, DiffusionAutoencoder):
+        _expect_diffusion(model, "continue")
     recording = audio.samples(recording)
     longest = model.config.samples / model.config.rate
     context = longest / 2 if context is None else context
@@ -108,7 +114,7 @@ def continued(
     if isinstance(model, LM):
         return _continued_codes(model, recording, rate, wanted, context, prompt, seed, **settings)
     while recording.shape[1] < wanted:
-        heard = recording[:, -round(context * rate) :]
+        heard = recording[:, -max(1, round(context * rate)) :]
         length = min(longest, (heard.shape[1] + wanted - recording.shape[1]) / rate)
         own = converted(heard, rate, model.config.channels, model.config.rate)
         samples = samples_of(model.config, length)
@@ -150,9 +156,9 @@ def _continued_codes(
     known = known[..., : own.shape[1] // config.hop]  # whole frames
     made = heard.shape[1] + wanted - recording.shape[1]
     samples = max(round(made * config.rate / rate), (known.shape[2] + 1) * config.hop)
-    items = [described(config, item, samples) for item in (prompt, negative or "")]
-    unlike = None if negative is None else [{**items[0], **items[1]}]
-    codes = generate_codes.codes_of(model, items[:1], samples, [seed], plan, unlike, known, callback)
+    item = described(config, prompt, samples)
+    unlike = None if negative is None else [{**item, **stated(negative)}]
+    codes = generate_codes.codes_of(model, [item], samples, [seed], plan, unlike, known, callback)
     with torch.no_grad():
         decoded = model.decode(codes, samples)[0]
     space = np.zeros((len(recording), made), np.float32)
@@ -180,16 +186,16 @@ def varied(
     own = converted(recording, rate, model.config.channels, model.config.rate)
     samples = samples_of(model.config, own.shape[1] / model.config.rate)
     init = _encoded(model, own)
-    items = [described(model.config, item, samples) for item in (prompt, negative or "")]
+    item = described(model.config, prompt, samples)
     noise = ItemNoise(item_seeds(seed, 1))
     result = diffuse.sampled(
         model,
-        items[:1],
+        [item],
         noise(init),
         noise,
         *plan,
         samples,
-        items[1:] if negative is not None else None,
+        None if negative is None else [{**item, **stated(negative)}],
         callback=callback,
         init=init,
     )
@@ -204,6 +210,7 @@ def reconstructed(model: DiffusionAutoencoder, recording: np.ndarray, rate: int,
         raise InputError("reconstruct: only a diffusion autoencoder encodes and decodes; of others try `vary`")
     recording = audio.samples(recording)
     own = converted(recording, rate, model.config.channels, model.config.rate)
+    samples_of(model.config, own.shape[1] / model.config.rate)  # whether it is as long as the model has learnt, at most
     tensor = torch.from_numpy(np.ascontiguousarray(own))[None].to(device_of(model))
     with torch.no_grad():
         decoded = model.decode(model.encode(tensor), own.shape[1], item_seeds(seed, 1))[0]
@@ -245,6 +252,7 @@ def known(model: Diffusion, own: np.ndarray, keep: Sequence[tuple[float, float]]
     latents, config = _encoded(model, own), model.config
     frames = torch.arange(latents.shape[2], device=latents.device)
     kept = frames * config.hop >= own.shape[1]
+    latents = latents.masked_fill(kept, 0.0)  # as behind the end of an item that a model learns from
     for start, end in keep:
         kept |= (frames * config.hop >= start * config.rate) & ((frames + 1) * config.hop <= end * config.rate)
     return Given(latents, kept[None, None].to(latents.dtype))
@@ -275,16 +283,18 @@ def _back(result: Tensor, model: Diffusion | DiffusionAutoencoder | LM, recordin
 def pasted(recording: np.ndarray, made: np.ndarray, regions: Sequence[tuple[int, int]], rate: int) -> np.ndarray:
     """`made` (C, T) with the regions of the recording in it. Around each, the step to its first and last sample fades,
     so that it cannot click."""
-    result = made.copy()
-    count = max(1, round(BLEND * rate))
-    fade = np.linspace(1, 0, count + 1, dtype=np.float32)[1:]
-    for start, end in regions:
-        for edge, inside, step in ((start - 1, start, -1), (end, end - 1, 1)):
-            places = edge + step * np.arange(count)
-            places = places[(places >= 0) & (places < made.shape[1])]
-            if len(places):
-                gap = recording[:, inside] - made[:, inside]
-                result[:, places] += gap[:, None] * fade[: len(places)]
+    result, length = made.copy(), made.shape[1]
+    edges = [0, *(edge for region in regions for edge in region), length]
+    for start, end in zip(edges[::2], edges[1::2], strict=True):  # the gaps between regions
+        if start == end:
+            continue
+        both = start > 0 and end < length
+        count = min(max(1, round(BLEND * rate)), max(1, (end - start) // 2) if both else end - start)
+        fade = np.linspace(1, 0, count + 1, dtype=np.float32)[1:]
+        if start > 0:
+            result[:, start : start + count] += (recording[:, start - 1] - made[:, start - 1])[:, None] * fade
+        if end < length:
+            result[:, end - count : end] += (recording[:, end] - made[:, end])[:, None] * fade[::-1]
     for start, end in regions:
         result[:, start:end] = recording[:, start:end]
     return result

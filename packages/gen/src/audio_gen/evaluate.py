@@ -176,6 +176,8 @@ def evaluate(
     At most `clips` items are generated, with the model's own settings. Of the first `listen` of them the sounds are
     kept, where the codec is installed.
     """
+    if not isinstance(model, Diffusion | LM):
+        raise InputError("evaluate: this is a diffusion autoencoder, which is measured as a codec; try `reconstruct`")
     if clips < 2:
         raise InputError(f"--clips: expected at least 2, got {clips}")
     settings = Data(Path(data), metadata=Path(metadata) if metadata else None, kind="latents", held_out=0)

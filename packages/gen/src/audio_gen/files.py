@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import io
+import itertools
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +59,15 @@ def prompts_of(texts: Sequence[str], more: Mapping[str, Any] | None = None) -> l
     return found
 
 
+def repeated(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """Each of them so many times; seeds of their own count up."""
+    return [
+        prompt if prompt.seed is None else dataclasses.replace(prompt, seed=prompt.seed + number)
+        for prompt in prompts
+        for number in range(count)
+    ]
+
+
 def _with(prompt: Prompt, more: Mapping[str, Any] | None) -> Prompt:
     return Prompt({**(more or {}), **prompt.values}, prompt.negative, prompt.seconds, prompt.seed, prompt.name)
 
@@ -68,7 +81,7 @@ def _lines(path: Path) -> list[Prompt]:
 
 def _rows(path: Path) -> list[Prompt]:
     """Columns: prompt; and if wanted negative, seconds, seed, name, and keys of conditioners."""
-    reader = csv.DictReader(read_text(path, _MOST).splitlines())
+    reader = csv.DictReader(io.StringIO(read_text(path, _MOST), newline=""))
     if "prompt" not in (reader.fieldnames or ()):
         raise InputError(f"{path}: needs a column `prompt`; it has {', '.join(reader.fieldnames or ()) or 'none'}")
     prompts = []
@@ -79,6 +92,8 @@ def _rows(path: Path) -> list[Prompt]:
         seconds, seed = (
             _number(own[key], kind, path, number, key) for key, kind in (("seconds", float), ("seed", int))
         )
+        if seed is not None and seed < 0:
+            raise InputError(f"{path}: row {number}: seed: expected a number from 0 on, got {seed}")
         prompts.append(Prompt(row, own["negative"] or None, seconds, seed, own["name"]))
     if not prompts:
         raise InputError(f"{path}: holds no prompts, one in a row")
@@ -101,11 +116,12 @@ def jobs(prompts: Sequence[Prompt], out: Path, ending: str) -> list[tuple[Job, P
         if len(prompts) > 1:
             raise InputError(f"{out}: is one file, but {len(prompts)} results are wanted; give a folder")
         return [(Job(Path(prompts[0].stem), out), prompts[0])]
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     result = []
     for prompt in prompts:
-        taken[prompt.stem] = count = taken.get(prompt.stem, 0) + 1
-        name = prompt.stem if count == 1 else f"{prompt.stem}-{count}"
+        names = itertools.chain([prompt.stem], (f"{prompt.stem}-{count}" for count in itertools.count(2)))
+        name = next(each for each in names if each not in taken)
+        taken.add(name)
         result.append((Job(Path(name), out / f"{name}{ending}"), prompt))
     return result
 
@@ -119,8 +135,6 @@ def write(path: Path, samples: np.ndarray, rate: int, encoding: str | None = Non
 @contextmanager
 def steps_shown(quiet: bool) -> Iterator[Callable[[Step], None]]:
     """A bar of sampling steps on standard error; gives the callback that moves it."""
-    import sys
-
     from tqdm import tqdm
 
     with tqdm(unit="step", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import diffuse, generate_codes
 from .config import AudioConfig, DiffusionConfig, LMConfig
+from .config.conditioners import IntConfig
 from .config.guidance import Guidance
 from .config.language import CodeSampling
 from .diffuse import Given, Sampling
@@ -87,12 +88,11 @@ def generate(
         raise InputError("prompts: there is none" if not texts else f"batch: expected a number from 1 on, got {batch}")
     expect_guidance(plan, negative)
     items = [described(config, text, samples) for text in texts]
-    others = None if negative is None else described(config, negative, samples)
     seeds = item_seeds(seed, len(items))
     latents, audio = [], []
     for first in range(0, len(items), batch):
         part, own = items[first : first + batch], seeds[first : first + batch]
-        unlike = None if others is None else [{**item, **others} for item in part]
+        unlike = None if negative is None else [{**item, **stated(negative)} for item in part]
         if isinstance(model, LM):
             assert isinstance(plan, CodeSampling)
             result = generate_codes.codes_of(model, part, samples, own, plan, unlike, callback=callback)
@@ -133,5 +133,12 @@ def expect_guidance(plan: Plan, negative: Any) -> None:
 
 def described(config: AudioConfig, prompt: str | Item, samples: int) -> Item:
     """The values of all conditioners of an item that lasts so many samples."""
-    values = {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)
-    return {"seconds_start": 0, "seconds_total": samples / config.rate, **values}
+    seconds: float = samples / config.rate
+    if isinstance(config.conditioning.conditioners.get("seconds_total"), IntConfig):
+        seconds = math.ceil(seconds)  # as in the items that such a model has learnt from
+    return {"seconds_start": 0, "seconds_total": seconds, **stated(prompt)}
+
+
+def stated(prompt: str | Item) -> Item:
+    """What a prompt says itself. Negative ones keep all else of the item."""
+    return {"prompt": prompt} if isinstance(prompt, str) else dict(prompt)

@@ -54,5 +54,5 @@ def codes_of(
         sampling = dataclasses.replace(sampling, window=config.frames, stride=config.frames // 2)
     with torch.no_grad():
         conditions = model.conditions(items, device)
-        unlike = None if negative is None else model.conditions(negative, device)
+        unlike = None if negative is None else model.conditions(negative, device, masks=True)
     return generate_codes(model.lm, frames, sampling, seeds, conditions, unlike, prompt, callback)

@@ -163,7 +163,7 @@ def _generate(args: argparse.Namespace) -> int:
     if args.count < 1:
         raise InputError(f"--count: expected a number from 1 on, got {args.count}")
     prompts: list[Prompt] = files.prompts_of(args.prompts, _values(args))
-    prompts = [prompt for prompt in prompts for _ in range(args.count)]
+    prompts = files.repeated(prompts, args.count)
     model, seed = _loaded(args), _seed(args)
     chosen(model.config, **_settings(args))  # what is wrong for all is told once
     samples_of(model.config, args.seconds)

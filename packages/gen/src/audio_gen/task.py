@@ -3,8 +3,9 @@
 From an item with noise a diffusion network estimates v, or a rectified flow's velocity; a language model predicts each
 code from those before.
 
-All draws of a step follow from the seed and the index of each item. So neither the size of a batch nor the number of
-processes changes what is learnt.
+All draws of a step follow from the seed and the index of each item, so they depend on neither the size of a batch nor
+the number of processes. A mean over real frames is one over those of a process: where padding does not count, and in
+language models, batches that are divided differ a little in what they learn.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from .models.diffusion_autoencoder import DiffusionAutoencoder
 from .models.guidance import TOKENS
 from .models.language import Loss
 from .models.lm import LM
+from .models.transformer import ContinuousTransformer
 from .recipe import Recipe
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -203,9 +205,27 @@ def build(config: AudioConfig) -> Model:
     return Diffusion(cast(DiffusionConfig, config))
 
 
+def _freeze_unused(model: Diffusion | LM) -> None:
+    """Conditioners that no condition comes from get no gradient, for which several processes would wait."""
+    config = model.config
+    used = {*config.cross_attention_cond_ids, *config.prepend_cond_ids}
+    if isinstance(config, DiffusionConfig):
+        used |= {*config.global_cond_ids, *config.input_concat_ids}
+    for key, conditioner in model.conditioner.conditioners.items():
+        if key not in used or key in config.conditioning.pre_encoded_keys:
+            conditioner.requires_grad_(False)
+
+
 def learning(recipe: Recipe, model: Model, encodes: bool = False) -> Task:
     """The task of a recipe; with `encodes` its items are audio."""
-    average = Average(model, delayed(recipe.average)) if recipe.average else None
+    for module in model.modules():
+        if isinstance(module, ContinuousTransformer):
+            module.checkpointing = recipe.checkpointing
+    if not isinstance(model, DiffusionAutoencoder):
+        _freeze_unused(model)
+    # stable-audio-tools averages language models less often, and later.
+    decay = delayed(recipe.average, 2 / 3, 10, 100) if isinstance(model, LM) else delayed(recipe.average)
+    average = Average(model, decay) if recipe.average else None
     weights: Sequence[Tensor] = [each for each in model.parameters() if each.requires_grad]
     player = Player(model, recipe.optimizer.build(weights), recipe.schedule, recipe.clip or None, average)
     if isinstance(model, LM):

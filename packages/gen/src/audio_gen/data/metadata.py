@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,7 +54,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     text = read_text(path, _LARGEST)
     if path.suffix.lower() == ".csv":
         try:
-            return [{key: value for key, value in row.items() if key} for row in csv.DictReader(text.splitlines())]
+            return [
+                {key: value for key, value in row.items() if key}
+                for row in csv.DictReader(io.StringIO(text, newline=""))
+            ]
         except csv.Error as error:
             raise InputError(f"{path}: is no table: {error}") from None
     rows = []

@@ -60,8 +60,9 @@ class Diffusion(WithCodec):
         device: torch.device,
         extra: Mapping[str, Tensor] | None = None,
         padding: Tensor | None = None,
+        masks: bool = False,
     ) -> Conditions:
-        """The arguments of the backbone that describe the items."""
+        """The arguments of the backbone that describe the items; with `masks` which tokens are real, in any model."""
         config = self.config
         if any(isinstance(each, LatentConditioner) for each in self.conditioner.modules()):
             self.load_codec(device)
@@ -73,7 +74,7 @@ class Diffusion(WithCodec):
             config.global_cond_ids,
             config.input_concat_ids,
             config.prepend_cond_ids,
-            config.masks,
+            config.masks or masks,
         )
         return given | ({"padding_mask": padding} if config.masks and padding is not None else {})
 

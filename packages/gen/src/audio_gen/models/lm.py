@@ -35,12 +35,13 @@ class LM(WithCodec):
         """
         return self.lm.loss(codes, valid, chosen, **self.conditions(items, codes.device))
 
-    def conditions(self, items: Sequence[Item], device: torch.device) -> Conditions:
-        """The arguments of the network that describe the items."""
+    def conditions(self, items: Sequence[Item], device: torch.device, masks: bool = False) -> Conditions:
+        """The arguments of the network that describe the items; with `masks` which tokens are real, in any model."""
         config = self.config
         values = self.conditioner(items, device)
+        masked = config.masks or masks
         return assembled(
-            values, config.cross_attention_cond_ids, prepend_cond_ids=config.prepend_cond_ids, masks=config.masks
+            values, config.cross_attention_cond_ids, prepend_cond_ids=config.prepend_cond_ids, masks=masked
         )
 
     # --- audio and codes -------------------------------------------------------------------------------------

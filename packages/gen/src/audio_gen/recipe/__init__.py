@@ -27,6 +27,8 @@ class Recipe(Plan):
     """The noise at which a diffusion model learns."""
     cfg_dropout: float = 0.1
     """How often each kind of tokens is left out, so that guidance knows the estimate without."""
+    checkpointing: bool = False
+    """Transformers compute their blocks again in the backward pass: less memory for more time."""
     start: str | None = None
     """A bundle of the same model, whose weights the training begins with: fine-tuning."""
     adapter: AdapterConfig | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def add(verbs_list: Any) -> None:
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
     parser.add_argument("--share", action="store_true", help="a public address through gradio.live; needs --password")
     parser.add_argument("--user", metavar="NAME", help=f"who signs in with the password (default: {USER})")
-    parser.add_argument("--password", metavar="TEXT", help="ask for it before the page is shown")
+    parser.add_argument(
+        "--password",
+        metavar="TEXT",
+        help="ask for it before the page is shown; or AUDIO_GEN_PASSWORD in the environment, which no other user sees",
+    )
     command.add_device(parser)
 
 
@@ -43,7 +48,7 @@ def credentials(host: str, share: bool, user: str | None, password: str | None) 
 
 
 def _run(args: argparse.Namespace) -> int:
-    auth = credentials(args.host, args.share, args.user, args.password)
+    auth = credentials(args.host, args.share, args.user, args.password or os.environ.get("AUDIO_GEN_PASSWORD"))
     if args.port is not None and not 0 < args.port < 65536:
         raise InputError(f"--port: expected a number from 1 to 65535, got {args.port}")
     try:

@@ -40,7 +40,12 @@ class LatentConditioner(Conditioner):
 
     def _codec(self) -> Codec:
         if self.codec is None and self.source is not None:
-            held_outside(self, "codec", codecs.find(self.source.name)(self.source.path))
+            codec = codecs.find(self.source.name)(self.source.path)
+            if self.source.fingerprint and codec.fingerprint().hex() != self.source.fingerprint:
+                raise InputError(
+                    f"codec {self.source.name} {self.source.path}: is not the one that the model learnt with"
+                )
+            held_outside(self, "codec", codec.eval().requires_grad_(False) if isinstance(codec, nn.Module) else codec)
         if self.codec is None:
             raise InputError("audio needs a codec; name one, or give the model one")
         if self.codec.width != self.width:
@@ -80,7 +85,9 @@ class SourceMixConditioner(LatentConditioner):
         return sources
 
     def embed(self, items: Sequence[dict[str, Tensor]], device: torch.device) -> Condition:
-        return _over_time(stacked([self._mixed(sources, device) for sources in items]))
+        mixed = stacked([self._mixed(sources, device) for sources in items])
+        # Of sources that no item has the gradient is zero and not missing, for which several processes would wait.
+        return _over_time(mixed + 0 * sum(parameter.sum() for parameter in self.parameters()))
 
     def _mixed(self, sources: dict[str, Tensor], device: torch.device) -> Tensor:
         """(D, F) of one item."""

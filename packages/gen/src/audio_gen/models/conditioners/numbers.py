@@ -68,6 +68,11 @@ class ListConditioner(Conditioner):
 
 def _number(value: Any) -> float:
     """A finite number from one of Python, numpy or torch."""
+    if isinstance(value, str):  # of a table
+        try:
+            value = float(value)
+        except ValueError:
+            raise InputError(f"expected a number, got {value!r:.60}") from None
     if isinstance(value, Tensor | np.ndarray | np.generic) and math.prod(value.shape) == 1:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float):
