@@ -5,6 +5,7 @@ Its language models' (2, 3) stand in test_language.py.
 
 import dataclasses
 import random
+import re
 from pathlib import Path
 
 import numpy as np
