@@ -271,8 +271,8 @@ def generated(page: Report) -> None:
         audio.write(FOLDER / f"generated/{prompt.replace(' ', '-')}-{seed}.wav", clip, rate)
     page.text(
         "Three prompts and what the model in the wheel makes of them: a small diffusion transformer on the latents of "
-        "audio-codec-vae, trained on a processor with ten kinds of sounds. Envelopes and spectra are right, and tones in "
-        "part."
+        "audio-codec-vae, trained on a processor with ten kinds of sounds. Envelopes and spectra are right, and tones "
+        "in part."
     )
     page.row([(prompt, clip, rate) for prompt, clip in zip(prompts, clips, strict=True)])
     filled = audio_gen.inpaint(model, clips[1], rate, [(0, 1.5), (3.5, 5)], "a dog barking", seed=4)
