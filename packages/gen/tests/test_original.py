@@ -299,7 +299,7 @@ def test_the_codec_of_a_language_model_has_its_codebooks(save, monkeypatch):
     monkeypatch.setattr(Codec, "codebooks", (6, 7))
     refused(path, "some/folder: has codebooks of [6, 7] codes, and the model needs 2 of 6 codes", *named)
     monkeypatch.setattr(Codec, "codebooks", (6,))
-    refused(path, "some/folder: has codebooks [6], and the model needs 2 of 6 codes", *named)
+    refused(path, "some/folder: has codebooks of [6] codes, and the model needs 2 of 6 codes", *named)
 
 
 # --- other files -------------------------------------------------------------------------------------------------
