@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -150,6 +151,12 @@ def test_several_sets_are_evaluated_by_name_with_any_number_of_workers(tmp_path)
     assert numbers[0] == numbers[1] and numbers[0]["dev/loss"] != numbers[0]["other/loss"]
     alone = evaluate(task, toys.Held(2), 4, run.accelerator)
     assert numbers[0]["other/loss"] == alone["loss"]
+
+
+def test_too_few_items_for_all_processes_are_told_before_the_first_step():
+    journal = SimpleNamespace(run=SimpleNamespace(accelerator=SimpleNamespace(num_processes=2)))
+    with pytest.raises(InputError, match="1 items to evaluate on are too few for 2 processes; hold out more"):
+        Evaluate(journal, {"dev": range(3), "other": range(1)}, 4)
 
 
 class Taught(toys.Supervised):

@@ -5,6 +5,7 @@ import http.server
 import io
 import json
 import shutil
+import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -169,9 +170,40 @@ def test_what_cannot_be_fetched_whole_leaves_nothing(tmp_path, web, name, messag
     assert not list((tmp_path / "run/shards").glob("*.tar"))
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/a.tar", "pipe:aws s3 cp s3://b/a.tar -"])
+@pytest.mark.parametrize("address", ["ftp://host/a.tar", "pipe:aws s3 cp s3://b/a.tar -"])
 def test_other_addresses_are_refused(tmp_path, address):
-    assert "copy them to a folder" in refused(corpus, Path(address), run=tmp_path)
+    assert "copy them to one of these" in refused(corpus, Path(address), run=tmp_path)
+
+
+def test_shards_of_an_object_store_are_fetched_once(tmp_path, monkeypatch):
+    """A store in memory takes the place of S3, whose library is another."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Store(MemoryFileSystem):
+        protocol, store = "s3", {}
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.replace("s3://", "memory://"))
+
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "s3", Store)
+    local = corpus(filled(tmp_path / "in", "npy")).training(0)
+    packed(tmp_path / "in", tmp_path / "out")
+    memory = Store()
+    for number in range(2):
+        memory.pipe(f"/bucket/shard-00{number}.tar", (tmp_path / f"out/shard-00{number}.tar").read_bytes())
+    data = Data(root=Path("s3://bucket/shard-{000..001}.tar"), held_out=0, cache=tmp_path / "cache")
+    for _ in range(2):  # the second time from the cache: the bucket is empty then
+        source = Corpus(data, Toy(), tmp_path / "run").training(0)
+        assert all(same(local[index], source[index]) for index in range(5))
+        memory.store.clear()
+    assert "cannot be fetched" in refused(corpus, Path("s3://bucket/none.tar"), run=tmp_path / "run")
+    assert not list((tmp_path / "run/shards").glob("*.tar"))
+
+
+def test_the_library_of_a_store_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    assert "needs gcsfs, which is not installed" in refused(corpus, Path("gs://bucket/a.tar"), run=tmp_path)
 
 
 def test_shards_of_the_hub(tmp_path, monkeypatch):

@@ -127,7 +127,7 @@ def test_audio_that_is_none_is_refused():
         varied(toys.model(), np.full((1, 100), np.nan, np.float32), RATE, seed=1)
     with pytest.raises(InputError, match="audio: holds int16"):
         inpaint(toys.model(), np.zeros((1, 100), np.int16), RATE, [(0, 0.01)], seed=1)
-    with pytest.raises(InputError, match=r"seconds: this model generates up to 0.5 s"):
+    with pytest.raises(InputError, match=r"audio: lasts 1 s, and this model takes up to 0.5 s; cut it"):
         varied(toys.model(), recording(1.0), RATE, seed=1)
 
 

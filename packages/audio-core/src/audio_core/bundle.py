@@ -309,7 +309,7 @@ def _unpickled(path: Path) -> Any:
     elif "TorchScript" in text:
         why = "is a TorchScript program, not a checkpoint; save its state_dict"
     else:
-        why = f"is damaged or no checkpoint of PyTorch: {text[:120]}"
+        why = f"is damaged or no checkpoint of PyTorch: {text.partition('. ')[0][:120]}"
     raise InputError(f"{path}: {why}")
 
 

@@ -79,17 +79,7 @@ def program(package: Package) -> tuple[command.Parser, Any]:
 def train(verbs: Any, package: Package, summary: str) -> None:
     def run(args: argparse.Namespace) -> int:
         recipe = command.load_recipe(package.chapter("recipe").Recipe, package.module, args.recipe, args.settings)
-        outcome: Outcome | None = package.chapter("train").train(recipe, args.out, args.device, args.quiet)
-        main = command.rank() == 0  # of several processes one talks
-        if outcome is None:
-            if main:
-                note(f"{args.out}: stopped; the same command goes on")
-            return 130
-        if main:
-            command.show(outcome.plain(), args.json, outcome.table())
-            for path in [] if args.quiet else outcome.bundles:
-                note(f"wrote {path}")
-        return 0
+        return ended(package.chapter("train").train(recipe, args.out, args.device, args.quiet), args)
 
     parser = command.verb(verbs, "train", run, summary, lambda: command.fields(package.chapter("recipe").Recipe))
     parser.add_argument("recipe", help="a name that `recipes` shows, or a .yaml file")
@@ -99,6 +89,17 @@ def train(verbs: Any, package: Package, summary: str) -> None:
     command.add_device(parser)
     command.add_json(parser)
     command.add_quiet(parser)
+
+
+def ended(outcome: Outcome | None, args: argparse.Namespace) -> int:
+    """Show what a training came to, None where it was stopped; gives the exit code. Of several processes one talks."""
+    if command.rank() == 0 and outcome is None:
+        note(f"{args.out}: stopped; the same command goes on")
+    elif command.rank() == 0 and outcome:
+        command.show(outcome.plain(), args.json, outcome.table())
+        for path in [] if args.quiet else outcome.bundles:
+            note(f"wrote {path}")
+    return 130 if outcome is None else 0
 
 
 def add_settings(parser: command.Parser, what: str = "what differs from the recipe") -> None:

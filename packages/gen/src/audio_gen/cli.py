@@ -99,15 +99,8 @@ def _finetune(args: argparse.Namespace) -> int:
 
     rank = args.lora if args.lora is not None else args.dora
     method = "dora" if args.dora is not None else "lora"
-    outcome = train(recipe_for(args.bundle, args.settings, rank, method), args.out, args.device, args.quiet)
-    if outcome is None:
-        note(f"{args.out}: stopped; the same command goes on")
-        return 130
-    if command.rank() == 0:
-        command.show(outcome.plain(), args.json, outcome.table())
-        for path in [] if args.quiet else outcome.bundles:
-            note(f"wrote {path}")
-    return 0
+    recipe = recipe_for(args.bundle, args.settings, rank, method)
+    return verbs.ended(train(recipe, args.out, args.device, args.quiet), args)
 
 
 def _merge(args: argparse.Namespace) -> int:

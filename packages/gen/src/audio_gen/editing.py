@@ -15,6 +15,7 @@ from audio_core.files import InputError
 from torch import Tensor
 
 from . import diffuse, generate_codes
+from .config import AudioConfig
 from .diffuse import Given
 from .diffusion import ItemNoise, Step, item_seeds
 from .generate import described, expect_guidance, generate, samples_of, stated
@@ -184,7 +185,7 @@ def varied(
     plan = diffuse.chosen(model.config, strength=strength, **settings)
     expect_guidance(plan, negative)
     own = converted(recording, rate, model.config.channels, model.config.rate)
-    samples = samples_of(model.config, own.shape[1] / model.config.rate)
+    samples = _expect_fitting(model.config, own)
     init = _encoded(model, own)
     item = described(model.config, prompt, samples)
     noise = ItemNoise(item_seeds(seed, 1))
@@ -210,7 +211,7 @@ def reconstructed(model: DiffusionAutoencoder, recording: np.ndarray, rate: int,
         raise InputError("reconstruct: only a diffusion autoencoder encodes and decodes; of others try `vary`")
     recording = audio.samples(recording)
     own = converted(recording, rate, model.config.channels, model.config.rate)
-    samples_of(model.config, own.shape[1] / model.config.rate)  # whether it is as long as the model has learnt, at most
+    _expect_fitting(model.config, own)
     tensor = torch.from_numpy(np.ascontiguousarray(own))[None].to(device_of(model))
     with torch.no_grad():
         decoded = model.decode(model.encode(tensor), own.shape[1], item_seeds(seed, 1))[0]
@@ -232,6 +233,14 @@ def converted(recording: np.ndarray, rate: int, channels: int, wanted: int) -> n
     if not audio.convertible(len(recording), channels):
         raise InputError(f"audio: has {len(recording)} channels, which cannot become {channels}")
     return audio.resample(audio.convert_channels(recording, channels), rate, wanted)
+
+
+def _expect_fitting(config: AudioConfig, own: np.ndarray) -> int:
+    """The length of a recording that the model takes whole."""
+    if own.shape[1] > config.most:
+        longest, seconds = config.samples / config.rate, own.shape[1] / config.rate
+        raise InputError(f"audio: lasts {seconds:.4g} s, and this model takes up to {longest:.4g} s; cut it")
+    return own.shape[1]
 
 
 def _encoded(model: Diffusion, own: np.ndarray) -> Tensor:

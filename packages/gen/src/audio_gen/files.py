@@ -9,9 +9,10 @@ import itertools
 import math
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +38,26 @@ class Prompt:
     seconds: float | None = None
     seed: int | None = None
     name: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stem(self) -> str:
+        """Words of the prompt; where it has none, a number that stands for it."""
         text = self.name or str(self.values.get("prompt", ""))
-        slug = re.sub(r"[^\w]+", "-", text.lower()).strip("-_")[:_LONGEST_NAME].strip("-_")
-        return slug or "audio"
+        words = re.sub(r"[^\w]+", "-", text.lower()).strip("-_")[:_LONGEST_NAME].strip("-_")
+        return words or (f"audio-{zlib.crc32(text.encode(errors='replace')):08x}" if text else "audio")
 
 
 def prompts_of(texts: Sequence[str], more: Mapping[str, Any] | None = None) -> list[Prompt]:
     """Texts, and the lines of .txt and rows of .csv files among them; `more` are values that all have."""
-    found: list[Prompt] = []
+    prompts: list[Prompt] = []
     for text in texts:
-        path = Path(text)
-        if path.suffix.lower() in LISTS and len(text) < 4096 and path.is_file():
+        if text.lower().endswith(LISTS) and "\n" not in text:
+            path = Path(text)  # reading it says so where there is none
             rows = _rows(path) if path.suffix.lower() == ".csv" else _lines(path)
-            found += [_with(row, more) for row in rows]
+            prompts += [_with(row, more) for row in rows]
         else:
-            found.append(Prompt({**(more or {}), "prompt": text}))
-    return found
+            prompts.append(Prompt({**(more or {}), "prompt": text}))
+    return prompts
 
 
 def repeated(prompts: Sequence[Prompt], count: int) -> list[Prompt]:

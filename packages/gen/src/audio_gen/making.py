@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_args
 
 from audio_core import batch, command, verbs
 from audio_core.files import InputError, note
 
 from . import PACKAGE
-
-if TYPE_CHECKING:
-    from .files import Prompt
-
 
 SETTINGS = (
     *("steps", "cfg", "sampler", "rescale", "interval", "apg", "norm_threshold"),
@@ -74,7 +71,7 @@ def _common(parser: command.Parser) -> None:
     number(how, "--steps", "sampling steps", int)
     number(how, "--cfg", "scale of classifier-free guidance; 1: none", float)
     names = "euler, rk4, dpmpp, pingpong of rectified flows; dpmpp-3m-sde, dpmpp-2m, v-ddim and more of v-models"
-    how.add_argument("--sampler", metavar="NAME", help=names)
+    how.add_argument("--sampler", type=_sampler, metavar="NAME", help=names)
     number(how, "--rescale", "of guidance, from 0 to 1", float)
     how.add_argument("--interval", type=_region, metavar="FROM:TO", help="noise levels at which guidance acts")
     number(how, "--apg", "adaptive projected guidance, from 0 to 1", float)
@@ -113,7 +110,21 @@ def _region(text: str) -> tuple[float, float]:
         start, end = (float(part) for part in text.split(":"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected FROM:TO such as 0:4, got {text[:20]!r}") from None
+    if not 0 <= start < end < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a start before an end, got {text[:20]!r}")
     return start, end
+
+
+def _sampler(text: str) -> str:
+    """One of any objective: that it is one of the model's is known when that is loaded."""
+    from .config.sampling import FlowSampler, VSampler
+
+    names = (*get_args(FlowSampler), *get_args(VSampler))
+    if text not in names:
+        close = difflib.get_close_matches(text, names, 1, 0.6)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is none; {hint}")
+    return text
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -123,8 +134,8 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 def _values(args: argparse.Namespace) -> dict[str, Any]:
     values = {}
     for text in args.set:
-        key, found, value = text.partition("=")
-        if not found:
+        key, equals, value = text.partition("=")
+        if not equals:
             raise InputError(f"--set: expected KEY=VALUE, got {text[:40]!r}")
         try:
             values[key] = float(value)
@@ -151,9 +162,22 @@ def _seed(args: argparse.Namespace) -> int:
     return seed
 
 
-def _told(args: argparse.Namespace, **facts: Any) -> None:
-    """One line of results: JSON, or the file's name."""
-    print(json.dumps(facts, ensure_ascii=False) if args.json else facts["file"], flush=True)
+def _remark_cut(args: argparse.Namespace, model: Any, items: Sequence[Mapping[str, Any]]) -> None:
+    """Tell of texts that are longer than what the model reads of them."""
+    from .models.conditioners.texts import BytesConditioner
+
+    for key, conditioner in model.conditioner.conditioners.items():
+        if args.quiet or not isinstance(conditioner, BytesConditioner):
+            continue
+        for text in {str(item[key]): None for item in items if key in item}:
+            if len(text.encode(errors="replace")) >= conditioner.length:
+                note(f"{key} {text[:24]!r}...: only the first {conditioner.length - 1} bytes count")
+
+
+def _print_result(args: argparse.Namespace, path: Path, seed: int, seconds: float, values: Mapping[str, Any]) -> None:
+    """One line: JSON, or the file's name."""
+    facts = {**values, "file": str(path), "seed": seed, "seconds": round(seconds, 3)}
+    print(json.dumps(facts, ensure_ascii=False) if args.json else path, flush=True)
 
 
 def _generate(args: argparse.Namespace) -> int:
@@ -162,12 +186,13 @@ def _generate(args: argparse.Namespace) -> int:
 
     if args.count < 1:
         raise InputError(f"--count: expected a number from 1 on, got {args.count}")
-    prompts: list[Prompt] = files.prompts_of(args.prompts, _values(args))
-    prompts = files.repeated(prompts, args.count)
-    model, seed = _loaded(args), _seed(args)
+    prompts = files.repeated(files.prompts_of(args.prompts, _values(args)), args.count)
+    pairs = files.jobs(prompts, args.out or Path(), ".wav")
+    model = _loaded(args)
     chosen(model.config, **_settings(args))  # what is wrong for all is told once
     samples_of(model.config, args.seconds)
-    pairs = files.jobs(prompts, args.out or Path(), ".wav")
+    seed = _seed(args)
+    _remark_cut(args, model, [prompt.values for prompt in prompts])
     numbered = {job.source: (seed + at, prompt) for at, (job, prompt) in enumerate(pairs)}
 
     def work(source: Path, target: Path) -> None:
@@ -185,8 +210,7 @@ def _generate(args: argparse.Namespace) -> int:
             )
         assert result.audio is not None
         files.write(target, result.audio[0].cpu().numpy(), model.config.rate, force=args.force)
-        seconds = result.audio.shape[2] / model.config.rate
-        _told(args, file=str(target), seed=number, seconds=round(seconds, 3), **prompt.values)
+        _print_result(args, target, number, result.audio.shape[2] / model.config.rate, prompt.values)
 
     return batch.run([job for job, _ in pairs], work, args.force, args.quiet).code
 
@@ -223,7 +247,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
         recording = audio.read(source)
         result = reconstructed(model, recording.samples, recording.rate, seeds[source])
         files.write(target, result, recording.rate, force=args.force)
-        _told(args, file=str(target), seed=seeds[source], seconds=round(result.shape[1] / recording.rate, 3))
+        _print_result(args, target, seeds[source], result.shape[1] / recording.rate, {})
 
     return batch.run(jobs, work, args.force, args.quiet).code
 
@@ -234,11 +258,13 @@ def _edited(args: argparse.Namespace, edit: Callable[..., Any]) -> int:
     from . import files
     from .generate import chosen
 
-    model, seed = _loaded(args), _seed(args)
-    chosen(model.config, **_settings(args))
     jobs = batch.targets(batch.find(args.inputs), args.out)
-    seeds = {job.source: seed + at for at, job in enumerate(jobs)}
     item = {"prompt": args.prompt, **_values(args)}
+    model = _loaded(args)
+    chosen(model.config, **_settings(args))
+    seed = _seed(args)
+    _remark_cut(args, model, [item])
+    seeds = {job.source: seed + at for at, job in enumerate(jobs)}
 
     def work(source: Path, target: Path) -> None:
         recording = audio.read(source)
@@ -255,6 +281,6 @@ def _edited(args: argparse.Namespace, edit: Callable[..., Any]) -> int:
             )
         encoding, _ = audio.encoding_like(audio.info(source).encoding, target.suffix)
         files.write(target, result, recording.rate, encoding, args.force)
-        _told(args, file=str(target), seed=seeds[source], seconds=round(result.shape[1] / recording.rate, 3))
+        _print_result(args, target, seeds[source], result.shape[1] / recording.rate, item)
 
     return batch.run(jobs, work, args.force, args.quiet).code

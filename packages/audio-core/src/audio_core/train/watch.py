@@ -153,8 +153,11 @@ class Evaluate:
         lower: bool = False,
         quiet: bool = False,
     ):
-        self.journal, self.data, self.batch, self.best, self.lower = journal, data, batch, best, lower
-        self.quiet = quiet
+        self.journal, self.batch, self.best, self.lower, self.quiet = journal, batch, best, lower, quiet
+        self.sets = data if isinstance(data, Mapping) else {"": data}
+        fewest, processes = min(map(len, self.sets.values())), journal.run.accelerator.num_processes
+        if fewest < processes:  # before the first step and not after the last
+            raise InputError(f"{fewest} items to evaluate on are too few for {processes} processes; hold out more")
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
         if run.step % run.plan.evaluate_every and not run.finished:
@@ -170,7 +173,7 @@ class Evaluate:
 
     def _values(self, task: Task, run: Run) -> dict[str, float]:
         values: dict[str, float] = {}
-        for name, data in (self.data if isinstance(self.data, Mapping) else {"": self.data}).items():
+        for name, data in self.sets.items():
             of_set = evaluate(task, data, self.batch, run.accelerator, run.plan.workers)
             values |= {f"{name}/{metric}" if name else metric: value for metric, value in of_set.items()}
         return values
@@ -203,8 +206,6 @@ def resting(task: Task) -> Iterator[None]:
 
 def evaluate(task: Task, data: Any, batch: int, accelerator: Accelerator, workers: int = 0) -> dict[str, float]:
     """Means of the metrics over all items of `data`. Each of n processes takes every n-th; NaN values are left out."""
-    if len(data) < accelerator.num_processes:
-        raise InputError(f"{len(data)} items to evaluate on are too few for {accelerator.num_processes} processes")
     mine: Any = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))
     sums: dict[str, Tensor] = {}  # of each metric, and how many items it is over
     batches = DataLoader(

@@ -93,7 +93,7 @@ def _read_head(path: Path) -> tuple[AdapterConfig, bytes]:
     """The settings of a file, and the fingerprint of its base weights."""
     text = metadata(path).get("adapter")
     if text is None:
-        raise InputError(f"{path}: is no adapter; expected a file that `save_adapter` has written")
+        raise InputError(f"{path}: is no adapter; give the adapter.safetensors of a `finetune` with --lora or --dora")
     try:
         head: Any = json.loads(text)
         version, base, settings = head["format"], bytes.fromhex(head["base"]), head["config"]

@@ -25,8 +25,8 @@ def adapt(model: nn.Module, adapters: Sequence[str | Path]) -> None:
 
 def divided(text: str) -> tuple[str, float]:
     """A file and its strength, from FILE or FILE:STRENGTH."""
-    path, found, strength = text.rpartition(":")
-    if not found or Path(text).exists():
+    path, colon, strength = text.rpartition(":")
+    if not colon or Path(text).exists():
         return text, 1.0
     try:
         return path, float(strength)

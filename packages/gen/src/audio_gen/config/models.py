@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ INPAINT_IDS = ("inpaint_mask", "inpaint_masked_input")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioConfig:
+class AudioConfig(ABC):
     """What all models have: the audio that they stand for, its codec, and what describes it."""
 
     rate: int = 44100
@@ -55,18 +56,18 @@ class AudioConfig:
         return max((self.conditioning.output_dim(key) for key in keys), default=0)
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Channels, or codebooks, of what the codec makes of audio."""
-        raise NotImplementedError
 
     @property
     def frames(self) -> int:
         """That hold `samples`."""
         return self.frames_for(self.samples)
 
+    @abstractmethod
     def frames_for(self, samples: int) -> int:
         """Frames that hold so many samples, and that the network can have."""
-        raise NotImplementedError
 
     @property
     def guides(self) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,26 +17,15 @@ from audio_core.files import InputError
 from . import Model, Sample
 from .facts import REJECT, cropped, facts_of
 from .metadata import Table
-from .places import Place
+from .places import AtPlace
 from .turns import Turns
 
 
-class Recording(NamedTuple):
-    place: Place
+@dataclass(frozen=True)
+class Recording(AtPlace):
     item: Item
     facts: Mapping[str, Any]
     """Of its row in a manifest."""
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def path(self) -> Path:
-        return self.place.path
-
-    @property
-    def name(self) -> str:
-        return str(self.place)
 
     @property
     def seconds(self) -> float:
@@ -71,13 +59,13 @@ def usable(channels: int, table: Table | None) -> Callable[[Recording], Recordin
     """What makes of a recording one with channels that fit, or None where its facts reject it."""
 
     def checked(recording: Recording) -> Recording | None:
-        place, item, facts = recording
-        if facts_of(place, facts, table).get(REJECT) is True:
+        place, item = recording.place, recording.item
+        if facts_of(place, recording.facts, table).get(REJECT) is True:
             return None
         if not audio.convertible(item.channels, channels):
             if item.channels < channels:
                 raise InputError(f"{place}: has {item.channels} channels, which cannot become {channels}")
-            return recording._replace(item=FirstChannels(item, channels))
+            return replace(recording, item=FirstChannels(item, channels))
         return recording
 
     return checked

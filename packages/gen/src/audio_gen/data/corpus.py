@@ -53,8 +53,8 @@ class Corpus:
                 raise InputError(f"{data.root}: holds audio; give model.codec, which makes latents of it")
             self.fingerprint = fingerprint
         else:
-            told = bytes.fromhex(model.codec.fingerprint) if model.codec else b""
-            agree(items, model, getattr(model, "width", 0), codebooks, fingerprint or told)
+            stated = bytes.fromhex(model.codec.fingerprint) if model.codec else b""
+            agree(items, model, getattr(model, "width", 0), codebooks, fingerprint or stated)
             self.fingerprint = next((item.header.fingerprint for item in items if item.header.fingerprint), b"")
         parts = [divided(each, data.held_out) for each in roots]
         self.learned, self.held = [learned for learned, _ in parts], [item for _, held in parts for item in held]

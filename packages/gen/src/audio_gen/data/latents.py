@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from audio_core.latents import Header, Latents
 from . import Model, Sample
 from .facts import REJECT, beside, cropped, described, facts_of
 from .metadata import Table
-from .places import Place
+from .places import AtPlace, Place
 from .turns import Turns
 
 ENDINGS = (".safetensors", ".npy")
@@ -30,19 +31,11 @@ DETAILS = "details.json"
 """In the root of a folder: the settings of all that was encoded into it."""
 
 
-class Encoded(NamedTuple):
+@dataclass(frozen=True)
+class Encoded(AtPlace):
     """An item, of which the header has been read."""
 
-    place: Place
     header: Header
-
-    @property
-    def path(self) -> Path:
-        return self.place.path
-
-    @property
-    def name(self) -> str:
-        return str(self.place)
 
     @property
     def seconds(self) -> float:

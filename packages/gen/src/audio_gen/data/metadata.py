@@ -36,9 +36,9 @@ class Table:
         for each in (name, *others):
             if isinstance(each, str):
                 key = _key(each)
-                found = self.rows.get(key, self.rows.get(Path(key).name))
-                if found is not None:
-                    return found
+                row = self.rows.get(key, self.rows.get(Path(key).name))
+                if row is not None:
+                    return row
         raise InputError(f"{name}: {self.path} does not describe it")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,3 +71,21 @@ class InShard(NamedTuple):
 
 
 Place = InFolder | InShard
+
+
+@dataclass(frozen=True)
+class AtPlace:
+    """What has been read of an item so far, and where it lies."""
+
+    place: Place
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def path(self) -> Path:
+        return self.place.path
+
+    @property
+    def name(self) -> str:
+        return str(self.place)

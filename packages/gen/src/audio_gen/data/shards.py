@@ -16,6 +16,8 @@ from audio_core.data.manifest import Unreadable
 from audio_core.data.shards import Sample, Shards
 from audio_core.files import InputError, note, reason, replacing
 
+_STORES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
+"""Object stores, and the library that knows the way to each."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+]+):/*")
 
 
@@ -28,19 +30,18 @@ def tars(root: Path, cache: Path, quiet: bool = False) -> list[Path]:
     text = root.as_posix()
     if scheme := _SCHEME.match(text):  # a path has one slash where an address has two
         text = f"{scheme[1]}://{text[scheme.end() :]}"
-        if scheme[1] not in ("http", "https", "hf"):
+        if scheme[1] not in (known := ("http", "https", "hf", *_STORES)):
             raise InputError(
-                f"{text}: shards come from folders, http, https and hf alone; copy them to a folder, or give an "
-                "address of https"
+                f"{text}: shards come from folders and {', '.join(known)} alone; copy them to one of these"
             )
         return [_fetched(each, cache, quiet) for each in expanded(text)]
     if not text.endswith(".tar"):
         return []
-    found = [Path(each) for each in expanded(text)]
-    for each in found:
-        if not each.exists():
-            raise InputError(f"{each}: no such file")
-    return found
+    paths = [Path(name) for name in expanded(text)]
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+    return paths
 
 
 def expanded(pattern: str) -> list[str]:
@@ -58,11 +59,11 @@ def expanded(pattern: str) -> list[str]:
     return [each for word in words for each in expanded(pattern[: match.start()] + word + pattern[match.end() :])]
 
 
-def samples(found: list[Path]) -> tuple[list[Sample], list[Unreadable]]:
+def samples(paths: list[Path]) -> tuple[list[Sample], list[Unreadable]]:
     """All samples of the tars, and what cannot be read: samples, or whole tars."""
     whole: list[Sample] = []
     damaged: list[Unreadable] = []
-    for tar in found:
+    for tar in paths:
         try:
             shards = Shards(tar)
         except InputError as error:
@@ -90,6 +91,9 @@ def _fetched(address: str, cache: Path, quiet: bool) -> Path:
 
 
 def _fetch(address: str, path: Path) -> None:
+    if (scheme := address.partition(":")[0]) in _STORES:
+        _fetch_from_store(address, path, _STORES[scheme])
+        return
     try:
         with urllib.request.urlopen(address, timeout=60) as answer, path.open("wb") as file:
             shutil.copyfileobj(answer, file)
@@ -98,6 +102,19 @@ def _fetch(address: str, path: Path) -> None:
                 raise InputError(f"{address}: is cut short: {promised} bytes promised, {file.tell()} received")
     except (OSError, ValueError) as error:
         raise InputError(f"{address}: cannot be fetched: {reason(error)}") from None
+
+
+def _fetch_from_store(address: str, path: Path, library: str) -> None:
+    """With the credentials that the library finds, in the environment or in its own files."""
+    import fsspec  # comes with huggingface_hub
+
+    try:
+        with fsspec.open(address, "rb") as remote, path.open("wb") as file:
+            shutil.copyfileobj(remote, file)
+    except ImportError:
+        raise InputError(f"{address}: needs {library}, which is not installed: pip install {library}") from None
+    except Exception as error:  # each store's library has errors of its own
+        raise InputError(f"{address}: cannot be fetched: {reason(error)[:200]}") from None
 
 
 def _from_hub(address: str) -> Path:

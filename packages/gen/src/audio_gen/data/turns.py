@@ -37,7 +37,7 @@ class Turns(ABC, Generic[T]):
 
     def __init__(self, items: Sequence[T], seed: int, once: bool):
         self.items, self.seed, self.once = items, seed, once
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
 
     @abstractmethod
     def take(self, item: T, index: int, rng: np.random.Generator) -> tuple[float, Sample]:
@@ -83,8 +83,8 @@ class Turns(ABC, Generic[T]):
 
     def _tell(self, problem: str) -> None:
         """Once for each item."""
-        if problem not in self.told:
-            self.told.add(problem)
+        if problem not in self.reported:
+            self.reported.add(problem)
             note(problem)
 
     collate = staticmethod(collate)

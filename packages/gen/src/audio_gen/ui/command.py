@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,5 +66,6 @@ def _run(args: argparse.Namespace) -> int:
         for address in addresses:
             print(address, flush=True)
         note("Ctrl-C ends it")
-        addresses.wait()
+        with suppress(KeyboardInterrupt):
+            addresses.wait()
     return 0

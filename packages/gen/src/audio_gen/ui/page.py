@@ -186,7 +186,7 @@ class _Page:
                 took = f"{report.line} · made in {time.monotonic() - begun:.1f} s"
                 yield from self._shown(report, ending, {self.results: results, self.history: chosen}, took)
         except Exception as error:
-            yield {self.status: _told(error)}
+            yield {self.status: _error_line(error)}
 
     def _show(self, results: list[Result], at: int, ending: str) -> Iterator[dict[Any, Any]]:
         yield from self._shown(results[at], ending, {}, results[at].line)
@@ -196,13 +196,13 @@ class _Page:
         drawn = pictures.waveform(result.samples, result.rate, result.keep)
         with tempfile.TemporaryDirectory() as folder:
             path = actions.write(result, Path(folder), "wav")
-            update, told = self._file(result, Path(folder), ending)
+            update, problem = self._file(result, Path(folder), ending)
             yield {
                 self.player: gr.update(value=str(path), visible=True),
                 self.picture: drawn + pictures.spectrogram(result.samples, result.rate),
                 self.download: update,
                 self.result_box: gr.update(visible=True),
-                self.status: told or status(line),
+                self.status: problem or status(line),
                 **more,
             }
 
@@ -211,13 +211,13 @@ class _Page:
         try:
             path = actions.write(result, folder, ending)
         except InputError as error:
-            return gr.update(value=None, interactive=False), _told(error)
+            return gr.update(value=None, interactive=False), _error_line(error)
         return gr.update(value=str(path), label=f"Download {ending}", interactive=True), ""
 
     def _download(self, results: list[Result], at: int, ending: str) -> Iterator[tuple[Any, str]]:
         with tempfile.TemporaryDirectory() as folder:
-            update, told = self._file(results[at], Path(folder), ending)
-            yield update, told or status(results[at].line)
+            update, problem = self._file(results[at], Path(folder), ending)
+            yield update, problem or status(results[at].line)
 
     def _use(self, results: list[Result], at: int, way: str) -> Iterator[tuple[str, str]]:
         other = next(each for each in self.form.ways if each != "generate")
@@ -243,7 +243,7 @@ def _drawn(keep: str, event: gr.EventData) -> str:
     return f"{keep} {float(event.start):.2f}:{float(event.end):.2f}".strip()
 
 
-def _told(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     if isinstance(error, InputError):
         return status(" ".join(str(error).split()), "error")
     traceback.print_exception(error)

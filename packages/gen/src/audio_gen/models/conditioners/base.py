@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,15 +17,15 @@ class Condition(NamedTuple):
     mask: Tensor | None
 
 
-class Conditioner(nn.Module):
+class Conditioner(nn.Module, ABC):
     """`read` checks and converts what one item holds, and `embed` makes the condition of a batch."""
 
+    @abstractmethod
     def read(self, value: Any) -> Any:
         """What `embed` takes of one item. An InputError says what is wrong, without naming key or item."""
-        raise NotImplementedError
 
-    def embed(self, items: Sequence[Any], device: torch.device) -> Condition:
-        raise NotImplementedError
+    @abstractmethod
+    def embed(self, items: Sequence[Any], device: torch.device) -> Condition: ...
 
     def forward(self, values: Sequence[Any]) -> Condition:
         return self.embed([self.read(value) for value in values], device_of(self))
