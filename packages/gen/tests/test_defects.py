@@ -170,6 +170,7 @@ def test_15_nothing_heavy_or_pinned_has_to_be_installed():
     (line,) = re.findall(r"^dependencies = \[(.*)\]$", text, re.MULTILINE)
     assert {re.split("[<>=]", each)[0] for each in re.findall(r'"(.*?)"', line)} == {
         "audio-core",
+        "fsspec",
         "huggingface_hub",
         "safetensors",
     }

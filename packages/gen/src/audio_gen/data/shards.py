@@ -106,7 +106,7 @@ def _fetch(address: str, path: Path) -> None:
 
 def _fetch_from_store(address: str, path: Path, library: str) -> None:
     """With the credentials that the library finds, in the environment or in its own files."""
-    import fsspec  # comes with huggingface_hub
+    import fsspec
 
     try:
         with fsspec.open(address, "rb") as remote, path.open("wb") as file:
