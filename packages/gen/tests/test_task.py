@@ -15,7 +15,7 @@ from audio_gen.data import Batch, Sample, collate
 from audio_gen.generate import generate
 from audio_gen.models.diffusion import Diffusion
 from audio_gen.recipe import Recipe
-from audio_gen.task import learning
+from audio_gen.task import build, learning
 from audio_gen.train import trained
 
 from . import toys
@@ -212,3 +212,29 @@ def test_the_configuration_names_what_does_not_fit():
     with pytest.raises(InputError, match=r"backbone\.cond_token_dim: conditions make 32, got 16"):
         backbone = {**plain["backbone"], "cond_token_dim": 16}
         config.build(DiffusionConfig, {**plain, "backbone": backbone})
+
+
+# --- autoencoders that decode by diffusion ---------------------------------------------------------------------
+
+
+def test_a_diffusion_autoencoder_learns_v_of_audio_under_its_code(monkeypatch):
+    monkeypatch.setattr("audio_core.codec.find", lambda name: toys.ToyCodec)
+    recipe = Recipe(model=toys.autoencoder_config(), average=0.0, batch=2)
+    torch.manual_seed(0)
+    model = build(recipe.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    task = learning(recipe, model, encodes=True)
+    task.player.join(Accelerator(cpu=True))
+    task.player.update = lambda loss: loss.backward()
+    audio = torch.randn(2, 1, toys.FRAMES * toys.HOP)
+    batch = Batch(torch.arange(2), audio, torch.ones(2, toys.FRAMES * toys.HOP, dtype=torch.bool), [{}, {}])
+    assert task.step(batch, 0)["loss"].isfinite()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    t, noise = torch.tensor([0.2, 0.7]), torch.randn_like(audio)
+    angle = (t * math.pi / 2)[:, None, None]
+    expected = (angle.cos() * noise - angle.sin() * audio).square().mean()
+    loss = task._loss(lambda x, t, code: torch.zeros_like(x), audio, t, noise, batch)
+    torch.testing.assert_close(loss, expected)

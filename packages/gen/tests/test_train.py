@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 import warm
-from audio_core import config, latents
+from audio_core import audio, config, latents
 from audio_core.files import InputError
 from audio_core.latents import Latents
+from audio_core.testing import noise
 from audio_gen import load
 from audio_gen.adapters import adapt, network
+from audio_gen.cli import main
 from audio_gen.finetune import merged, recipe_for
 from audio_gen.recipe import Recipe
 from audio_gen.train import release, train, trained
@@ -98,6 +100,29 @@ def test_a_stopped_training_ends_in_the_same_bytes(items, codes, tmp_path, kind)
     for name in ("bundle/model.safetensors", "state/step-00000004/model.safetensors"):
         assert weights(tmp_path / "once", name) == weights(tmp_path / "twice", name)
     assert load(tmp_path / "once").config == plan(root, **settings).model
+
+
+def test_a_diffusion_autoencoder_learns_from_audio_and_reconstructs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("audio_core.codec.find", lambda name: toys.ToyCodec)
+    for at in range(4):
+        audio.write(tmp_path / f"in/{at}.wav", 0.3 * noise(at, 0.7, toys.RATE).numpy(), toys.RATE)
+    model = {"kind": "DiffusionAutoencoder", **config.plain(toys.autoencoder_config())}
+    for folder, parts in (("once", (4,)), ("twice", (2, 4))):
+        for steps in parts:
+            run(plan(tmp_path / "in", model=model, steps=steps), tmp_path / folder)
+    assert weights(tmp_path / "once") == weights(tmp_path / "twice")
+    card = (tmp_path / "once/bundle/README.md").read_text()
+    assert "Autoencoder that decodes by diffusion" in card
+    audio.write(tmp_path / "short.wav", 0.3 * noise(9, 0.4, toys.RATE).numpy(), toys.RATE)
+    settings = ["--model", str(tmp_path / "once"), "--seed", "3", "--quiet"]
+    for name in ("out.wav", "again.wav"):
+        assert main(["reconstruct", str(tmp_path / "short.wav"), "-o", str(tmp_path / name), *settings]) == 0
+    assert main(["reconstruct", str(tmp_path / "in/0.wav"), "-o", str(tmp_path / "long.wav"), *settings]) == 2
+    assert "lasts 0.7 s, and this model takes up to 0.5 s; cut it" in capsys.readouterr().err
+    made = audio.read(tmp_path / "out.wav").samples
+    assert made.shape == (1, 320) and (tmp_path / "out.wav").read_bytes() == (tmp_path / "again.wav").read_bytes()
+    code = main(["generate", "rain", "--model", str(tmp_path / "once"), "-o", str(tmp_path / "x.wav")])
+    assert code == 2 and "try `reconstruct`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["diffusion", "lm"])

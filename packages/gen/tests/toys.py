@@ -4,7 +4,9 @@ import torch
 from audio_gen.config import DiffusionConfig
 from audio_gen.config.backbones import DiTConfig
 from audio_gen.config.conditioners import BytesConfig, CodecSource, ConditioningConfig, NumberConfig
+from audio_gen.config.diffusion_autoencoder import CodeDecoderConfig, DiffusionAutoencoderConfig
 from audio_gen.config.models import INPAINT_IDS
+from audio_gen.config.sampling import VSampling
 from audio_gen.config.transformer import AttentionConfig, TransformerConfig
 from audio_gen.models.diffusion import Diffusion
 
@@ -78,6 +80,22 @@ def config(inpaints=False, codec=True, masks=True, objective="rectified_flow", c
     )
 
 
+def autoencoder_config():
+    """Of audio, by a transformer that sees the code of the toy codec behind a decoder of its own."""
+    backbone = DiTConfig(io_channels=1, patch_size=10, embed_dim=32, depth=1, num_heads=1, input_concat_dim=6)
+    return DiffusionAutoencoderConfig(
+        rate=RATE,
+        channels=1,
+        samples=FRAMES * HOP,
+        hop=HOP,
+        codec=CodecSource(name="toy"),
+        code_channels=WIDTH,
+        decoder=CodeDecoderConfig(channels=6),
+        backbone=backbone,
+        sampling=VSampling(sampler="v-ddim", steps=3),
+    )
+
+
 def model(seed=0, **settings):
     """A model with weights that are not zero anywhere."""
     torch.manual_seed(seed)
@@ -88,4 +106,4 @@ def model(seed=0, **settings):
     return net
 
 
-__all__ = ["FRAMES", "HOP", "RATE", "WIDTH", "ToyCodec", "config", "model"]
+__all__ = ["FRAMES", "HOP", "RATE", "WIDTH", "ToyCodec", "autoencoder_config", "config", "model"]

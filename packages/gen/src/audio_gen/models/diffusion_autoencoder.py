@@ -36,11 +36,6 @@ class DiffusionAutoencoder(WithCodec):
         """v of audio x (B, C, T) with noise, at times t (B,)."""
         return self.backbone(x, t, input_concat_cond=self.condition(code, x.shape[-1]))
 
-    def loss(self, audio: Tensor, code: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """The squared error of v, for audio (B, C, T) and its code."""
-        output = self(objectives.noised(self.objective, audio, noise, t), t, code)
-        return objectives.mse(output.float(), self.objective.target(audio, noise, t))
-
     def condition(self, code: Tensor, length: int) -> Tensor:
         """What the network sees of a code: (B, W, length). Behind its end the last frame goes on."""
         decoded = code if self.decoder is None else self.decoder(code)
