@@ -103,6 +103,7 @@ def check_commands(root: Path) -> list[str]:
 
 def check_command(package: Package, lines: list[tuple[str, list[str]]]) -> list[str]:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, package.folder.parent.glob("*/src")))}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # with it every start compiles the sources, which is not a user's start
     python = [sys.executable, "-c"]
     child = subprocess.run(
         [*python, PARSE, package.module], input=json.dumps(lines), env=env, capture_output=True, text=True
