@@ -77,7 +77,7 @@ WRONG = {
     "missing": (lambda path: path.unlink(), "is missing"),
     "of a model": (
         lambda path: path.write_bytes(safetensors.torch.save({"weight": torch.zeros(2)})),
-        "is no adapter; expected a file that",
+        "is no adapter; give the adapter.safetensors of a `finetune`",
     ),
     "settings": (lambda path: rewritten(path, config=[1]), "expected keys and values"),
     "setting": (lambda path: rewritten(path, config={"ranks": 2}), "unknown key ranks; did you mean rank"),

@@ -12,14 +12,15 @@ import pytest
 import torch
 from audio_core import audio, command
 from audio_core.files import InputError
-from audio_gen.config import AudioConfig
 from audio_gen.config.conditioners import (
+    CodecSource,
     ConditioningConfig,
     IntConfig,
     ListConfig,
     NumberConfig,
     PrecomputedConfig,
 )
+from audio_gen.config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from audio_gen.generate import generate
 from audio_gen.ui import actions, pictures
 from audio_gen.ui.actions import Progress, Result, regions, run
@@ -104,7 +105,7 @@ def test_a_model_that_nobody_can_hear_has_no_page():
     with pytest.raises(InputError, match="codec: this model has none"):
         form(toys.config(codec=False))
     with pytest.raises(InputError, match="this model reconstructs audio and generates none"):
-        form(AudioConfig())
+        form(DiffusionAutoencoderConfig(codec=CodecSource(name="soundstream")))
 
 
 # --- from fields to results ---------------------------------------------------------------------------------------
