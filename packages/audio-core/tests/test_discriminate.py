@@ -1,117 +1,60 @@
-"""Properties of discriminators; the packages hold theirs to the stored outputs of their originals."""
+"""What discriminators are made of; the packages hold theirs to the stored outputs of their originals."""
 
 import pytest
 import torch
-from audio_core.nn.discriminate import (
-    Discriminators,
-    STFTDiscriminator,
-    WaveDiscriminator,
-)
-from audio_core.testing import check_gradients, close, noise
+from audio_core.nn.discriminate import DiscriminatorOutput, Discriminators, Stack, gathered, parts, wave_stack
+from audio_core.testing import close, noise
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-SMALL = {
-    "wave": lambda **settings: WaveDiscriminator(width=4, **settings),
-    "stft": lambda **settings: STFTDiscriminator(width=4, **settings),
-}
 
+class Halves(nn.Module):
+    """A stack on the audio as it is, and one on every second sample."""
 
-class Score(nn.Module):
-    """All that a discriminator says as (B, N), for checks that want one tensor."""
-
-    def __init__(self, discriminator: nn.Module):
+    def __init__(self):
         super().__init__()
-        self.discriminator = discriminator
+        self.stacks = nn.ModuleList([wave_stack(width=4) for _ in range(2)])
 
     def forward(self, audio):
-        logits, features = self.discriminator(audio)
-        return torch.cat([x.flatten(1) for x in [*logits, *(x for each in features for x in each)]], 1)
+        return gathered([stack(audio[..., :: place + 1]) for place, stack in enumerate(self.stacks)])
 
 
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("channels", [1, 2])
-def test_discriminators_see_each_item_alone_and_every_weight_learns(kind, channels):
-    discriminator = Score(SMALL[kind](channels=channels))
-    audio = torch.stack([noise(seed, 0.3, channels=channels) for seed in (1, 2)])
-    with torch.no_grad():
-        together = discriminator(audio)
-        for item, alone in enumerate(audio.split(1)):
-            close(discriminator(alone)[0], together[item], 1e-5)
-    check_gradients(discriminator, audio)
-
-
+@torch.no_grad()
 def test_several_discriminators_speak_in_their_order():
-    wave, spectral = SMALL["wave"](), SMALL["stft"]()
-    audio = noise(3, 0.3)[None]
-    with torch.no_grad():
-        joined, first, second = Discriminators(wave=wave, stft=spectral)(audio), wave(audio), spectral(audio)
-    assert [len(each) for each in joined.features] == [6, 6, 6, 6]
-    assert all(torch.equal(a, b) for a, b in zip(joined.logits, first.logits + second.logits, strict=True))
-    expected = [x for each in first.features + second.features for x in each]
-    maps = [x for each in joined.features for x in each]
-    assert all(torch.equal(a, b) for a, b in zip(maps, expected, strict=True))
+    one, other, audio = Halves(), Halves(), noise(3, 0.3)[None]
+    joined, first, second = Discriminators(one=one, other=other)(audio), one(audio), other(audio)
+    assert isinstance(joined, DiscriminatorOutput) and [len(each) for each in joined.features] == [6] * 4
+    for part in ("logits", "features"):
+        expected = [*getattr(first, part), *getattr(second, part)]
+        for a, b in zip(getattr(joined, part), expected, strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_the_stft_discriminator_takes_short_audio():
-    discriminator = STFTDiscriminator(width=4)
-    for length in (1792, 1792 + 255, 1792 + 8000):
-        (logits,) = discriminator(torch.randn(1, 1, length)).logits
-        assert logits.shape == (1, 1, (1 + length // 256) // 8)
-    with pytest.raises(ValueError, match="at least 1792 samples, got 1791"):
-        discriminator(torch.randn(1, 1, 1791))
+@torch.no_grad()
+def test_a_stack_keeps_what_each_layer_gave_behind_its_activation():
+    stack, x = Stack([nn.Linear(3, 4), nn.Linear(4, 5)], nn.Linear(5, 1), slope=0.5), torch.randn(2, 3)
+    logits, (first, second) = stack(x)
+    close(first, F.leaky_relu(stack.layers[0](x), 0.5))
+    close(second, F.leaky_relu(stack.layers[1](first), 0.5))
+    close(logits, stack.last(second))
 
 
-def test_the_stft_discriminator_says_when():
-    """A click moves the logits around it alone."""
-    calm = noise(4, 2.0)[None]
-    clicked = calm.clone()
-    clicked[..., 16000] += 1000
-    discriminator = STFTDiscriminator(width=4)
-    with torch.no_grad():
-        moved = (discriminator(clicked).logits[0] - discriminator(calm).logits[0])[0, 0].abs() > 1e-6
-    where = moved.nonzero() * 8 * 256  # logits -> samples
-    assert len(where) and where.min() > 16000 - 8000 and where.max() < 16000 + 8000
-    assert not moved.all()
-
-
-def test_a_quarter_of_the_width_costs_a_tenth_of_the_parameters_or_less():
-    def size(discriminator):
-        return sum(parameter.numel() for parameter in discriminator.parameters())
-
-    for kind, width in ((WaveDiscriminator, 16), (STFTDiscriminator, 32)):
-        assert size(kind(width=width)) == size(kind())
-        assert size(kind(width=width // 4)) < size(kind()) / 10
-    with pytest.raises(ValueError, match="multiple of 4, got 6"):
-        WaveDiscriminator(width=6)
-
-
+@torch.no_grad()
 def test_weight_norm_changes_no_verdict():
-    plain, normed = SMALL["wave"](), SMALL["wave"](weight_norm=True)
-    assert len(normed.state_dict()) > len(plain.state_dict())
-    folded = SMALL["wave"](weight_norm=True)
+    plain, normed, folded = wave_stack(width=4), *(wave_stack(width=4, weight_norm=True) for _ in range(2))
     folded.load_state_dict(normed.state_dict())
     for layer in [layer for layer in folded.modules() if is_parametrized(layer, "weight")]:
         remove_parametrizations(layer, "weight")
     plain.load_state_dict(folded.state_dict())
     audio = noise(5, 0.3)[None]
-    with torch.no_grad():
-        close(Score(normed)(audio), Score(plain)(audio))
+    close(normed(audio)[0], plain(audio)[0])
+    with pytest.raises(ValueError, match="multiple of 4, got 6"):
+        wave_stack(width=6)
 
 
-@pytest.mark.parametrize("kind", SMALL)
-def test_under_autocast_a_verdict_is_right_to_the_precision_of_bfloat16(kind):
-    discriminator, audio = Score(SMALL[kind]()), noise(8, 0.3)[None]
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        half = discriminator(audio)
-        rounded = discriminator(audio.bfloat16())  # as a codec under autocast hands its audio over
-    with torch.no_grad():
-        close(half.float(), discriminator(audio), 0.03)
-        close(rounded.float(), discriminator(audio), 0.03)
-
-
-def test_silence_has_a_verdict_and_a_finite_gradient():
-    for make in SMALL.values():
-        audio = torch.zeros(1, 1, 4800, requires_grad=True)
-        Score(make())(audio).square().mean().backward()
-        assert audio.grad.isfinite().all()
+def test_parts_are_the_real_ones_of_all_channels_and_then_the_imaginary_ones():
+    spectrum = torch.complex(*torch.randn(2, 1, 2, 5, 7))  # (B, C, F, frames)
+    seen = parts(spectrum)
+    assert seen.shape == (1, 4, 7, 5)
+    assert torch.equal(seen[0, 1], spectrum.real[0, 1].T) and torch.equal(seen[0, 2], spectrum.imag[0, 0].T)

@@ -23,6 +23,7 @@ from audio_core.train.plan import Plan
 from audio_core.train.player import Player
 from audio_core.train.run import Run
 from audio_core.train.watch import Evaluate, Journal, Log, Save
+from audio_core.weights import whole
 from torch import nn
 from torch.nn import functional as F
 
@@ -49,7 +50,7 @@ class Samples:
 
 class Held(Samples):
     def __len__(self) -> int:
-        return 7
+        return 9
 
 
 def mlp(inputs: int, outputs: int, dropout: float = 0.0) -> nn.Sequential:
@@ -194,13 +195,14 @@ class Recipe(Plan):
     evaluate_every: int = 4
     dropout: float = 0.2
     FREE = Plan.FREE
+    SHARDS = True
 
 
 def weights(task) -> str:
     """One hash of all parameters of all players."""
     digest = hashlib.sha256()
     for name, one in sorted(task.players.items()):
-        for key, value in one.raw.state_dict().items():
+        for key, value in whole(one.raw.state_dict()).items():
             digest.update(f"{name}.{key}".encode() + value.cpu().numpy().tobytes())
     return digest.hexdigest()
 
@@ -267,6 +269,7 @@ if __name__ == "__main__":
     result["processes"] = run.accelerator.num_processes
     states = {name: one.raw.state_dict() for name, one in task.players.items()}
     states |= {f"{name}.average": one.average.net.state_dict() for name, one in task.players.items() if one.average}
+    states = whole(states)
     torch.save(states, Path(folder) / f"rank-{rank}.pt")
     Path(folder, f"rank-{rank}.json").write_text(json.dumps(result))
     run.close()

@@ -125,8 +125,11 @@ def test_a_diffusion_autoencoder_learns_from_audio_and_reconstructs(tmp_path, mo
     assert code == 2 and "try `reconstruct`" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("fsdp", [False, True])
 @pytest.mark.parametrize("kind", ["diffusion", "lm"])
-def test_two_processes_train_as_one(items, codes, tmp_path, kind):
+def test_two_processes_train_as_one(items, codes, tmp_path, kind, fsdp, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(fsdp).lower())
+    monkeypatch.setenv("FSDP_VERSION", "2")
     root, settings = (codes, {"model": LM}) if kind == "lm" else (items, {})
     settings |= {"optimizer": {"kind": "SGD", "lr": 0.1}}  # Adam would hide a gradient of another length
     recipe = plan(root, steps=3, batch=2, **settings)

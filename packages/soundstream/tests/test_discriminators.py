@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from audio_core.loss.adversarial import feature_matching, hinge_discriminator, hinge_generator
-from audio_core.nn.discriminate import DiscriminatorOutput, Discriminators, WaveDiscriminator
+from audio_core.nn.discriminate import DiscriminatorOutput, Discriminators
 from audio_core.testing import Case, check_gradients, close, noise, tone
+from audio_soundstream.discriminators import WaveDiscriminator
 from audio_soundstream.original import PowerMelLoss, SwappedSTFTDiscriminator
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -37,14 +37,22 @@ _DTYPES = {
 _ORDER = list(_DTYPES)
 
 
-def save_weights(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+def save_weights(
+    model: nn.Module,
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write all parameters and buffers as safetensors, tied weights once; `metadata` goes to the file's header.
+
+    `state` is the `whole` state of a model that is divided among processes.
 
     Tensors are written one by one, since safetensors' own writer holds all of them in memory a second time. The bytes
     are the same: tensors of wide numbers first, then by name.
     """
     stored = _stored_names(model)
-    tensors = [(name, tensor) for name, tensor in model.state_dict().items() if stored[name] == name]
+    state = model.state_dict() if state is None else state
+    tensors = [(name, tensor) for name, tensor in state.items() if stored[name] == name]
     tensors.sort(key=lambda pair: (-_ORDER.index(pair[1].dtype), pair[0]))
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     end = 0
@@ -72,10 +80,34 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Load all weights of `model`. Names and shapes must agree, and are compared before a tensor is read."""
     check_shapes(path, model, read_shapes(path))
     try:
-        tensors = safetensors.torch.load_file(path)
-        model.load_state_dict({name: tensors[stored] for name, stored in _stored_names(model).items()})
+        tensors, own = safetensors.torch.load_file(path), model.state_dict()
+        stored = _stored_names(model)
+        model.load_state_dict({name: divided(tensors[stored[name]], like) for name, like in own.items()})
     except (SafetensorError, RuntimeError, KeyError) as error:  # numbers of 4 or 6 bits, which PyTorch has not
         raise InputError(f"{path}: holds weights that cannot be loaded: {reason(error)}") from None
+
+
+def whole(state: Any, keep: bool = True) -> Any:
+    """A state, whose tensors FSDP may have divided among processes, with whole ones on the CPU in place of those.
+
+    All processes have to call it, with `keep` for the one that needs the result; the others get None for a tensor.
+    """
+    if isinstance(state, Mapping):
+        return {name: whole(each, keep) for name, each in state.items()}
+    if not hasattr(state, "full_tensor"):
+        return state
+    gathered = state.full_tensor()
+    return gathered.cpu() if keep else None
+
+
+def divided(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, which all processes have, divided among them where `like` is."""
+    if not hasattr(like, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import DTensor, distribute_tensor  # takes a second to import
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def _stored_names(model: nn.Module) -> dict[str, str]:

@@ -19,12 +19,12 @@ from audio_core.dsp.mel import MelSpectrogram
 from audio_core.dsp.precision import full_precision
 from audio_core.files import InputError
 from audio_core.loss.spectral import same_shape
-from audio_core.nn.discriminate import STFTDiscriminator
 from audio_core.nn.quantize import Quantised, ResidualQuantizer
 from audio_core.weights import expect_values
 from torch import Tensor, nn
 
 from .config import SoundStreamConfig, TinyStreamConfig, bitrates
+from .discriminators import STFTDiscriminator
 from .model import NeuralCodec, SoundStream, TinyStream
 
 _BOOK = re.compile(r"quantizer\.quantizers\.(\d+)\.(embeddings\.weight|ema_cluster_size|ema_w)")

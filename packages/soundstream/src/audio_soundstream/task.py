@@ -8,11 +8,12 @@ import torch
 from audio_core import metrics
 from audio_core.loss import adversarial
 from audio_core.loss.spectral import MelLoss
-from audio_core.nn.discriminate import DiscriminatorOutput, Discriminators, STFTDiscriminator, WaveDiscriminator
+from audio_core.nn.discriminate import DiscriminatorOutput, Discriminators
 from audio_core.nn.quantize import usage
 from audio_core.train.player import Metrics, Player
 from torch import Tensor, nn
 
+from .discriminators import STFTDiscriminator, WaveDiscriminator
 from .model import NeuralCodec, Reconstruction
 from .original import PowerMelLoss, SwappedSTFTDiscriminator
 from .recipe import Recipe, Weights

@@ -40,6 +40,8 @@ class Plan:
     FREE: ClassVar[frozenset[str]] = frozenset(
         {"steps", "epochs", "workers", "log_every", "evaluate_every", "save_every", "keep", "tracker"}
     )
+    SHARDS: ClassVar[bool] = False
+    """Whether FSDP may divide the weights: the task runs its networks by `forward` alone, in all processes alike."""
 
     def __post_init__(self) -> None:
         within(self, 1, "steps", "batch", "accumulate", "log_every", "evaluate_every", "save_every", "keep")

@@ -9,9 +9,12 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import fsdp2_prepare_model
 from torch import Tensor, nn
 
+from ..weights import whole
 from .average import Average
+from .sharded import is_sharded
 
 Metrics = Mapping[str, Tensor]  # detached scalars; only the log reads their values
 
@@ -43,9 +46,12 @@ class Player:
         self.loss, self.norm = self.loss.to(accelerator.device), self.norm.to(accelerator.device)
         if self.average:
             self.average.net.to(accelerator.device)
+            if is_sharded(accelerator):
+                fsdp2_prepare_model(accelerator, self.average.net)
 
     def __call__(self, *inputs: Any) -> Any:
-        return self.net(*inputs)  # through the wrapper: gradients synchronise
+        with self.accelerator.autocast():  # FSDP's wrapper has none, unlike that of DistributedDataParallel
+            return self.net(*inputs)  # through the wrapper: gradients synchronise
 
     @contextmanager
     def judging(self) -> Iterator[nn.Module]:
@@ -69,7 +75,7 @@ class Player:
         if not self.accelerator.sync_gradients:  # still accumulating
             return
         if self.clip:
-            self.norm = self.accelerator.clip_grad_norm_(self.net.parameters(), self.clip).detach()
+            self.norm = whole(self.accelerator.clip_grad_norm_(self.net.parameters(), self.clip)).detach()
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule(self.updates)
         self.optimizer.step()

@@ -20,20 +20,18 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from accelerate.utils import (
     DistributedDataParallelKwargs,
-    DistributedType,
     GradientAccumulationPlugin,
     broadcast_object_list,
 )
 
 from .. import command, config
 from ..files import InputError, note, read_json, reason, replacing, write_text
-from ..weights import load_weights, save_weights
+from ..weights import divided, load_weights, save_weights, whole
 from .lock import lock, unlock
 from .plan import Plan
 from .player import Player
 from .results import stale, states
-
-_SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+from .sharded import expect_possible
 
 
 class Run:
@@ -105,16 +103,27 @@ class Run:
 
     def save(self, players: Mapping[str, Player]) -> None:
         """Save the state after `step` steps, and delete all but the newest `plan.keep`."""
+        gathered = {name: self._gathered(player) for name, player in players.items()}
         if self.main:
-            self._save(players)
+            self._save(players, gathered)
         self.accelerator.wait_for_everyone()
 
-    def _save(self, players: Mapping[str, Player]) -> None:
+    def _gathered(self, player: Player) -> dict[str, Any]:
+        """What a state holds of a player, in the main process with whole tensors."""
+        average = player.average.net.state_dict() if player.average else {}
+        parts = {
+            "weights": player.raw.state_dict(),
+            "average": average,
+            "optimizer": player.bare_optimizer.state_dict(),
+        }
+        return dict(whole(parts, self.main))
+
+    def _save(self, players: Mapping[str, Player], gathered: Mapping[str, dict[str, Any]]) -> None:
         saved = self.states()
-        whole = f"the state of step {max(saved)} is whole" if saved else "no earlier state exists"
-        for name, player in players.items():
-            if not all(x.isfinite().all() for x in player.raw.state_dict().values() if x.is_floating_point()):
-                raise InputError(f"{self.folder}: weights of {name} are not finite after step {self.step}; {whole}")
+        before = f"the state of step {max(saved)} is whole" if saved else "no earlier state exists"
+        for name, parts in gathered.items():
+            if not all(x.isfinite().all() for x in parts["weights"].values() if x.is_floating_point()):
+                raise InputError(f"{self.folder}: weights of {name} are not finite after step {self.step}; {before}")
         scaler = self.accelerator.scaler
         counts = {
             "scaler": scaler.state_dict() if scaler else None,
@@ -126,14 +135,16 @@ class Run:
             with replacing(self.folder / "state" / f"step-{self.step:08d}") as temporary:
                 temporary.mkdir()
                 for name, player in players.items():
-                    save_weights(player.raw, temporary / f"{name}.safetensors")
+                    parts = gathered[name]
+                    save_weights(player.raw, temporary / f"{name}.safetensors", state=parts["weights"])
                     if player.average:
-                        save_weights(player.average.net, temporary / f"{name}.average.safetensors")
+                        path = temporary / f"{name}.average.safetensors"
+                        save_weights(player.average.net, path, state=parts["average"])
                     with (temporary / f"{name}.optimizer.pt").open("wb") as file:
-                        _torch_save(player.bare_optimizer.state_dict(), file)
+                        _torch_save(parts["optimizer"], file)
                 (temporary / "run.json").write_text(json.dumps(counts))
         except InputError as error:
-            raise InputError(f"{error}; {whole}") from error
+            raise InputError(f"{error}; {before}") from error
         for step in stale(self.states(), self.plan.keep):
             shutil.rmtree(self.folder / "state" / f"step-{step:08d}", ignore_errors=True)
 
@@ -150,7 +161,7 @@ class Run:
                 if player.average:
                     load_weights(player.average.net, path / f"{name}.average.safetensors")
                 optimizer = torch.load(path / f"{name}.optimizer.pt", map_location="cpu", weights_only=True)
-                player.bare_optimizer.load_state_dict(optimizer)
+                player.bare_optimizer.load_state_dict(_divided(optimizer, player.bare_optimizer))
                 player.updates = int(counts["updates"][name])
             self.step, self.samples = int(counts["step"]), int(counts["samples"])
             if self.accelerator.scaler and counts.get("scaler"):
@@ -182,12 +193,20 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    if accelerator.distributed_type in _SHARDED:
-        kind = accelerator.distributed_type.value
-        raise InputError(f"{kind}: shards weights, and states are saved whole; configure accelerate without it")
+    expect_possible(accelerator, plan.SHARDS)
     if plan.precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("precision=fp16 needs a GPU; use bf16 or no on a CPU")
     return accelerator
+
+
+def _divided(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of an optimizer, whose moments are divided among processes as its parameters are."""
+    parameters = dict(enumerate(each for group in optimizer.param_groups for each in group["params"]))
+    moments = {
+        at: {name: divided(x, parameters[at]) if x.shape == parameters[at].shape else x for name, x in values.items()}
+        for at, values in state["state"].items()
+    }
+    return {**state, "state": moments}
 
 
 def _tracker(name: str) -> str | None:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import broadcast_object_list, send_to_device
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from .. import audio, config
 from ..data.segments import Fixed
 from ..files import InputError, note, reason, replacing, write_text
-from ..weights import save_weights
+from ..weights import save_weights, whole
 from .fit import start_worker
 from .player import Task, set_training
 from .results import BEST, best_results, journal
@@ -166,10 +166,9 @@ class Evaluate:
         if self.best not in (None, *values):  # known to all processes, so that all of them leave
             raise InputError(f"{self.best} is to decide which evaluation is best; there are {', '.join(values)}")
         self.journal.scalars("evaluate", values)
-        if run.main:
-            if not self.quiet:
-                note(f"step {run.step}  evaluation: " + "  ".join(f"{name} {x:.4g}" for name, x in values.items()))
-            self._keep_best(task, values, run)
+        if run.main and not self.quiet:
+            note(f"step {run.step}  evaluation: " + "  ".join(f"{name} {x:.4g}" for name, x in values.items()))
+        self._keep_best(task, values, run)
 
     def _values(self, task: Task, run: Run) -> dict[str, float]:
         values: dict[str, float] = {}
@@ -179,17 +178,26 @@ class Evaluate:
         return values
 
     def _keep_best(self, task: Task, values: Mapping[str, float], run: Run) -> None:
-        if self.best is None or not math.isfinite(values[self.best]):
+        (better,) = broadcast_object_list([run.main and self._is_best(values, run)])
+        if not better:
             return
+        released = task.release()
+        state = whole(released.state_dict(), run.main)
+        if not run.main:
+            return
+        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with replacing(run.folder / BEST) as temporary:  # weights and metrics in one file are never of two steps
+            header = {"evaluation": json.dumps({"step": run.step, **numbers})}
+            save_weights(released, temporary, header, state)
+
+    def _is_best(self, values: Mapping[str, float], run: Run) -> bool:
+        if self.best is None or not math.isfinite(values[self.best]):
+            return False
         earlier = best_results(run.folder)
         if earlier and earlier["step"] > run.step:  # from steps that were lost and are taken again
             earlier = None
         record, sign = earlier.get(self.best) if earlier else None, -1 if self.lower else 1
-        if record is not None and sign * values[self.best] <= sign * record:
-            return
-        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with replacing(run.folder / BEST) as temporary:  # weights and metrics in one file are never of two steps
-            save_weights(task.release(), temporary, {"evaluation": json.dumps({"step": run.step, **numbers})})
+        return record is None or sign * values[self.best] > sign * record
 
 
 @contextmanager
@@ -207,6 +215,7 @@ def resting(task: Task) -> Iterator[None]:
 def evaluate(task: Task, data: Any, batch: int, accelerator: Accelerator, workers: int = 0) -> dict[str, float]:
     """Means of the metrics over all items of `data`. Each of n processes takes every n-th; NaN values are left out."""
     mine: Any = Subset(data, range(accelerator.process_index, len(data), accelerator.num_processes))
+    most = math.ceil(math.ceil(len(data) / accelerator.num_processes) / batch)  # batches of any process
     sums: dict[str, Tensor] = {}  # of each metric, and how many items it is over
     batches = DataLoader(
         mine,
@@ -217,9 +226,12 @@ def evaluate(task: Task, data: Any, batch: int, accelerator: Accelerator, worker
         generator=torch.Generator(),  # its own, so that an evaluation draws nothing from the global one
     )
     with resting(task):
-        for items in batches:
+        left = iter(batches)
+        for at in range(most):
+            if fresh := at < len(batches):  # or else once more, for nothing: FSDP's processes run networks together
+                items = next(left)
             for name, value in task.evaluate(send_to_device(items, accelerator.device)).items():
-                size = _length(items) * value.detach().isfinite()
+                size = fresh * _length(items) * value.detach().isfinite()
                 pair = torch.stack([value.detach().nan_to_num(0.0, 0.0, 0.0) * size, size]).float()
                 sums[name] = sums.get(name, torch.zeros(2)) + pair.cpu()
     names = sorted(sums)

@@ -51,6 +51,7 @@ class Recipe(Plan):
         *("cfg_dropout", "timesteps.distribution", "average", "evaluate_every", "save_every", "workers"),
     )
     FREE: ClassVar[frozenset[str]] = Plan.FREE | {"data.root", "data.more", "data.metadata", "data.cache"}
+    SHARDS: ClassVar[bool] = True
 
     steps: int = 100_000
     batch: int = 4
