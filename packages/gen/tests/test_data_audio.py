@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
 from audio_core import audio
+from audio_core.data.manifest import scan
+from audio_core.data.pack import pack
 from audio_core.testing import close, refused
 from audio_gen.data import turns
 from audio_gen.data.audio import Recording, crop, usable
@@ -14,7 +17,7 @@ from audio_gen.data.places import InFolder
 from audio_gen.recipe.data import Data
 from torch import from_numpy
 
-from .data_toys import Toy, ramp, save, tone
+from .data_toys import Toy, ramp, same, save, tone
 
 
 @dataclasses.dataclass
@@ -220,3 +223,32 @@ def test_headers_are_remembered(tmp_path, monkeypatch):
     corpus(tmp_path / "in")
     monkeypatch.setattr(audio, "info", lambda path: pytest.fail(f"{path} was opened"))
     assert len(corpus(tmp_path / "in")) == 1
+
+
+def test_a_pack_gives_the_samples_of_its_folder(tmp_path):
+    for at in range(5):
+        (tmp_path / "in" / f"{at % 2}").mkdir(parents=True, exist_ok=True)
+        samples = np.linspace(0, 0.1 * (at + 1), 700 + 300 * at, dtype=np.float32)
+        audio.write(tmp_path / f"in/{at % 2}/{at}.wav", samples[None], 1000)
+    (tmp_path / "prompts.csv").write_text(
+        "".join(["file,prompt\n", *(f"{at % 2}/{at}.wav,tone {at}\n" for at in range(5))])
+    )
+    scan(tmp_path / "in", tmp_path / "in.jsonl", progress=False)
+    pack(tmp_path / "in.jsonl", tmp_path / "in.h5", 1000, 1, progress=False)
+    settings = {"metadata": tmp_path / "prompts.csv", "quiet_db": -200, "held_out": 3}
+    found, wanted = (corpus(tmp_path / name, **settings) for name in ("in.h5", "in"))
+    assert found.kind == "audio" and len(found) == len(wanted) == 3
+    one, other = (pickle.loads(pickle.dumps(each.training(4))) for each in (found, wanted))  # as a loader's workers do
+    assert all(same(one[index], other[index]) for index in range(9))
+    assert one.name(0) == f"{tmp_path / 'in.h5'}:{one[0].facts['relpath']}" and one[0].facts["prompt"].startswith(
+        "tone"
+    )
+    assert all(same(a, b) for a, b in zip(found.tests(), wanted.tests(), strict=True))
+
+
+def test_a_pack_that_is_none_is_refused(tmp_path):
+    (tmp_path / "in.h5").write_bytes(b"no HDF5")
+    assert (
+        refused(corpus, tmp_path / "in.h5")
+        == f"{tmp_path / 'in.h5'}: cannot be read as a pack: not an HDF5 file, or cut short"
+    )

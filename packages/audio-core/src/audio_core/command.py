@@ -72,12 +72,7 @@ def program(name: str, description: str, version: str) -> tuple[Parser, Any]:
 
 
 def verb(
-    verbs: Any,
-    name: str,
-    function: Verb,
-    summary: str,
-    epilog: Callable[[], str] | None = None,
-    alone: bool = False,
+    verbs: Any, name: str, function: Verb, summary: str, epilog: Callable[[], str] | None = None, alone: bool = False
 ) -> Parser:
     """A parser for one verb. Its help begins with `summary`, which also stands in the list of verbs, and ends with
     `epilog()`.

@@ -48,12 +48,7 @@ def spectral_convergence(estimate: Tensor, target: Tensor, n_fft: int = 1024, ho
 
 
 def log_spectral_distance(
-    estimate: Tensor,
-    target: Tensor,
-    n_fft: int = 1024,
-    hop: int = 256,
-    by_frame: bool = True,
-    eps: float = 1e-8,
+    estimate: Tensor, target: Tensor, n_fft: int = 1024, hop: int = 256, by_frame: bool = True, eps: float = 1e-8
 ) -> Tensor:
     """Root mean square difference of 10 log10(|X|² + eps) in dB: (..., T) -> (...).
 

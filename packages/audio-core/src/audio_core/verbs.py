@@ -255,12 +255,7 @@ def add_calibrate(parser: command.Parser) -> None:
 
 
 def convert(
-    verbs: Any,
-    package: Package,
-    summary: str,
-    original: str,
-    recipe_title: str = "",
-    reader: str = "original_recipe",
+    verbs: Any, package: Package, summary: str, original: str, recipe_title: str = "", reader: str = "original_recipe"
 ) -> command.Parser:
     """`original` says which files of the original programs are read. With a `recipe_title`, such as "Bytesep's
     recipe", their recipes are among them, and become recipes of the package by its chapter `reader`. One that is given

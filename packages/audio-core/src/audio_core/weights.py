@@ -38,10 +38,7 @@ _ORDER = list(_DTYPES)
 
 
 def save_weights(
-    model: nn.Module,
-    path: Path,
-    metadata: Mapping[str, str] | None = None,
-    state: Mapping[str, Tensor] | None = None,
+    model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None, state: Mapping[str, Tensor] | None = None
 ) -> None:
     """Write all parameters and buffers as safetensors, tied weights once; `metadata` goes to the file's header.
 

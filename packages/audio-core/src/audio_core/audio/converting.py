@@ -16,11 +16,7 @@ from .arrays import Samples, refuse_rate
 from .formats import BLOCK
 
 # The loudspeakers of n channels, in the order of WAV and FLAC. Other numbers may be anything: microphones, ambisonics.
-LAYOUTS = {
-    5: ("5.0", "L R C Ls Rs"),
-    6: ("5.1", "L R C LFE Ls Rs"),
-    8: ("7.1", "L R C LFE Lb Rb Ls Rs"),
-}
+LAYOUTS = {5: ("5.0", "L R C Ls Rs"), 6: ("5.1", "L R C LFE Ls Rs"), 8: ("7.1", "L R C LFE Lb Rb Ls Rs")}
 
 
 def convert_channels(samples: Samples, channels: int, name: str = "audio") -> Samples:

@@ -47,12 +47,7 @@ class Packed(NamedTuple):
 
 
 def pack(
-    manifest: str | Path,
-    out: str | Path,
-    rate: int,
-    channels: int,
-    progress: bool = True,
-    force: bool = False,
+    manifest: str | Path, out: str | Path, rate: int, channels: int, progress: bool = True, force: bool = False
 ) -> Packed:
     """Write the files that `manifest` lists to `out`, going on with `out`.part where an earlier call was stopped.
 

@@ -37,12 +37,7 @@ def stft(x: Tensor, n_fft: int, hop: int, window: Tensor | None = None, center: 
 
 @full_precision
 def istft(
-    spectrum: Tensor,
-    n_fft: int,
-    hop: int,
-    window: Tensor | None = None,
-    center: bool = True,
-    length: int | None = None,
+    spectrum: Tensor, n_fft: int, hop: int, window: Tensor | None = None, center: bool = True, length: int | None = None
 ) -> Tensor:
     """Complex (..., F, frames) -> (..., T): overlap-add over the summed squares of the window (>= 1e-11).
 

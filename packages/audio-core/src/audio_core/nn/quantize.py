@@ -44,13 +44,7 @@ class ResidualQuantizer(nn.Module):
     started: Tensor
 
     def __init__(
-        self,
-        width: int,
-        layers: int,
-        size: int,
-        decay: float = 0.99,
-        revive: float = 0.5,
-        learns: bool = True,
+        self, width: int, layers: int, size: int, decay: float = 0.99, revive: float = 0.5, learns: bool = True
     ):
         super().__init__()
         self.decay, self.revive, self.learns = decay, revive, learns

@@ -145,13 +145,7 @@ class Evaluate:
     """
 
     def __init__(
-        self,
-        journal: Journal,
-        data: Any,
-        batch: int,
-        best: str | None = None,
-        lower: bool = False,
-        quiet: bool = False,
+        self, journal: Journal, data: Any, batch: int, best: str | None = None, lower: bool = False, quiet: bool = False
     ):
         self.journal, self.batch, self.best, self.lower, self.quiet = journal, batch, best, lower, quiet
         self.sets = data if isinstance(data, Mapping) else {"": data}

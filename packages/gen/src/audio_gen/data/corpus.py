@@ -8,6 +8,7 @@ from typing import Any
 
 from audio_core.data.corpus import divided, listed
 from audio_core.data.manifest import find_audio
+from audio_core.data.pack import Pack
 from audio_core.data.seeds import mix
 from audio_core.files import InputError
 
@@ -18,7 +19,7 @@ from .audio import AudioItems, Recording, usable
 from .latents import ENDINGS, Encoded, Headers, LatentItems, agree
 from .listing import kept
 from .metadata import Table
-from .places import InFolder, InShard
+from .places import InFolder, InPack, InShard
 from .turns import Turns
 
 
@@ -81,10 +82,12 @@ class Corpus:
     def _items(self, root: Path) -> list[Any]:
         if tars := shards.tars(root, self.data.cache or self.folder / "shards", self.quiet):
             return self._of_shards(root, tars)
+        if root.suffix in (".h5", ".hdf5"):
+            return self._of_pack(root)
         if root.suffix == ".jsonl" or self.data.kind == "audio":
             return self._recordings(root)
         if not root.is_dir():
-            raise InputError(f"{root}: no such folder; give one with latents or audio, a manifest, or shards")
+            raise InputError(f"{root}: no such folder; give one with latents or audio, a manifest, a pack, or shards")
         paths = next((paths for ending in ENDINGS if (paths := find_audio(root, ending))), [])
         if not self._encoded(root, bool(paths), bool(find_audio(root))):
             return self._recordings(root)
@@ -104,8 +107,16 @@ class Corpus:
     def _recordings(self, root: Path) -> list[Recording]:
         top = root.parent if root.suffix == ".jsonl" else root
         files = listed(root, self.folder / "headers.jsonl", self.quiet)
-        recordings = [Recording(InFolder(file.path, top), file, file.facts) for file in files]
-        return kept(root, recordings, usable(self.model.channels, self.table), self.data, quiet=self.quiet)
+        return self._usable(root, [Recording(InFolder(file.path, top), file, file.facts) for file in files])
+
+    def _of_pack(self, root: Path) -> list[Recording]:
+        tracks = Pack(root).items
+        places = [InPack(root, track.name.removeprefix(f"{root}:")) for track in tracks]
+        recordings = [Recording(place, track, track.facts) for place, track in zip(places, tracks, strict=True)]
+        return self._usable(root, recordings)
+
+    def _usable(self, root: Path, recordings: list[Recording], damaged: Sequence[Any] = ()) -> list[Recording]:
+        return kept(root, recordings, usable(self.model.channels, self.table), self.data, damaged, self.quiet)
 
     def _of_shards(self, root: Path, tars: list[Path]) -> list[Any]:
         samples, damaged = shards.samples(tars)
@@ -119,5 +130,6 @@ class Corpus:
             raise InputError(f"{damaged[0].name}: {damaged[0].cause}; nothing in {root} can be read")
         if self._encoded(root, bool(places), bool(sounds)):
             return self._latents(root, places, damaged)
-        recordings = [Recording(InShard.of(each, f".{each.sound}", root), each, {}) for each in sounds]
-        return kept(root, recordings, usable(self.model.channels, self.table), self.data, damaged, self.quiet)
+        return self._usable(
+            root, [Recording(InShard.of(each, f".{each.sound}", root), each, {}) for each in sounds], damaged
+        )

@@ -1,4 +1,4 @@
-"""Where an item lies: its files in a folder, or in a shard."""
+"""Where an item lies: its files in a folder, in a shard, or in a pack."""
 
 from __future__ import annotations
 
@@ -70,7 +70,27 @@ class InShard(NamedTuple):
         return Section(self.tar, *self.members[ending], f"{self.key}{ending}")
 
 
-Place = InFolder | InShard
+class InPack(NamedTuple):
+    pack: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Its place among others, as if the pack were a folder."""
+        return self.pack / self.name
+
+    def __str__(self) -> str:
+        return f"{self.pack}:{self.name}"
+
+    @property
+    def folder(self) -> Path:
+        return self.pack.parent
+
+    def part(self, ending: str) -> None:
+        """A pack holds nothing beside the samples; the facts of an item are those of its row in the manifest."""
+
+
+Place = InFolder | InShard | InPack
 
 
 @dataclass(frozen=True)

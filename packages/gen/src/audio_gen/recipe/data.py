@@ -11,8 +11,8 @@ from typing import Literal
 class Data:
     root: Path = Path("data")
     """A folder of latents or codes that a codec's `preencode` wrote, in either layout, or of audio; a manifest of
-    audio; or .tar shards: their folder, or a pattern such as shards-{000..009}.tar, also below http, https, hf, s3, gs
-    or az."""
+    audio, or a pack (.h5) of it; or .tar shards: their folder, or a pattern such as shards-{000..009}.tar, also below
+    http, https, hf, s3, gs or az."""
     more: tuple[Path, ...] = ()
     """Further folders; each gives as many items as the first, however many files it has."""
     metadata: Path | None = None
