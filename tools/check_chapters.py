@@ -47,6 +47,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "export": ("codec", "sstr"),  # the device writes the same file
         "cost": ("live",),  # latency is that of the streams
         "model": ("original",),  # codebooks that learn as the originals' did
+        "discriminators": (),
+        "task": ("discriminators",),
+        "original": ("discriminators",),  # one of them with its axes swapped
     },
     "audio_semamba": {
         "scan": (),

@@ -86,9 +86,15 @@ def test_a_fingerprint_follows_the_weights_that_decoding_needs():
     assert len({mark, model.fingerprint(), Toy(2, seed=1).fingerprint(), Toy(1).fingerprint()}) == 4
 
 
-def test_bitrates_are_those_of_the_first_codebooks():
-    assert codec.bitrates((1024, 1024, 500), 24000, 320) == (0.75, 1.5, 2.175)
-    assert codec.bitrates((), 24000, 320) == ()
+def test_bitrates_and_the_codebooks_that_make_them():
+    rates = codec.bitrates((1024, 1024, 500), 24000, 320)
+    assert rates == (0.75, 1.5, 2.175)
+    assert [codec.layers_for(kbps, rates) for kbps in (0.75, 1.5, 2.17, None)] == [1, 2, 3, 3]
+    with pytest.raises(InputError, match=r"5 kbit/s is no bitrate of this codec; possible are 0.75, 1.5, 2.175"):
+        codec.layers_for(5, rates)
+    assert codec.bitrates((), 24000, 320) == () and codec.layers_for(None, ()) == 0
+    with pytest.raises(InputError, match="possible are none, since it has no codebooks"):
+        codec.layers_for(5, ())
 
 
 def test_installed_codecs_are_found_by_name(installed):

@@ -22,11 +22,11 @@ from . import toys
 MARK = b"toycodec"
 
 
-def write_items(folder, codes=False, count=6, rows=toys.WIDTH):
+def write_items(folder, codes=False, count=6, rows=toys.WIDTH, shortest=30):
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for at in range(count):
-        frames = 30 + 7 * at
+        frames = shortest + 7 * at
         values = rng.integers(0, 8, (rows, frames)) if codes else rng.standard_normal((rows, frames)).astype("f4")
         facts = {"prompt": ["rain", "a dog"][at % 2]}
         latents.save(
@@ -125,12 +125,17 @@ def test_a_diffusion_autoencoder_learns_from_audio_and_reconstructs(tmp_path, mo
     assert code == 2 and "try `reconstruct`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("fsdp", [False, True])
-@pytest.mark.parametrize("kind", ["diffusion", "lm"])
-def test_two_processes_train_as_one(items, codes, tmp_path, kind, fsdp, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "fsdp"),
+    [("diffusion", False), ("diffusion", True), ("masked", False), ("lm", False), ("lm", True)],
+)
+def test_two_processes_train_as_one(tmp_path, monkeypatch, kind, fsdp):
+    """Items are shorter than the model, some more than others: in the means all real frames weigh the same."""
     monkeypatch.setenv("ACCELERATE_USE_FSDP", str(fsdp).lower())
     monkeypatch.setenv("FSDP_VERSION", "2")
-    root, settings = (codes, {"model": LM}) if kind == "lm" else (items, {})
+    codes = kind == "lm"
+    root = write_items(tmp_path / "items", codes, rows=2 if codes else toys.WIDTH, shortest=3)
+    settings = {"model": LM, "average": 0.0} if codes else {"mask_padding": kind == "masked"}
     settings |= {"optimizer": {"kind": "SGD", "lr": 0.1}}  # Adam would hide a gradient of another length
     recipe = plan(root, steps=3, batch=2, **settings)
     (tmp_path / "toy.yaml").write_text(config.dump(recipe))

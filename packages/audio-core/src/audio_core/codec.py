@@ -121,3 +121,14 @@ def bitrates(codebooks: Sequence[int], rate: int, hop: int) -> tuple[float, ...]
     """The bitrates in kbit/s with the first 1, 2, ... of the codebooks, whose sizes `codebooks` gives."""
     bits = itertools.accumulate(max(1, math.ceil(math.log2(size))) for size in codebooks)
     return tuple(each * rate / hop / 1000 for each in bits)
+
+
+def layers_for(kbps: float | None, rates: Sequence[float]) -> int:
+    """How many codebooks make `kbps`, where `rates` are the `bitrates` of the codec; all of them for None."""
+    if kbps is None:
+        return len(rates)
+    for count, possible in enumerate(rates, 1):
+        if math.isclose(possible, kbps, rel_tol=0.005):
+            return count
+    listing = ", ".join(f"{possible:g}" for possible in rates) or "none, since it has no codebooks"
+    raise InputError(f"{kbps:g} kbit/s is no bitrate of this codec; possible are {listing}")

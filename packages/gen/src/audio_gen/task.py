@@ -4,8 +4,8 @@ From an item with noise a diffusion network estimates v, or a rectified flow's v
 code from those before.
 
 All draws of a step follow from the seed and the index of each item, so they depend on neither the size of a batch nor
-the number of processes. A mean over real frames is one over those of a process: where padding does not count, and in
-language models, batches that are divided differ a little in what they learn.
+the number of processes. A mean over real frames is one over those of all processes. It is one for each accumulated
+pass: where padding does not count, and in language models, `accumulate` differs a little from a larger batch.
 """
 
 from __future__ import annotations

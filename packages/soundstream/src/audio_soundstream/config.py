@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from audio_core.files import InputError
-
 Learning = Literal["moving", "none", "moving_original", "gradient_original"]
 """How codebooks learn. `moving`: as moving averages that begin with k-means and revive dead entries. `none`: not at
 all, as in released models. The others are the originals' ways, with their defects (see original.py)."""
@@ -89,11 +87,6 @@ def bitrates(config: CodecConfig) -> tuple[float, ...]:
 
 def layers_for(config: CodecConfig, kbps: float | None) -> int:
     """The number of layers whose bitrate is `kbps`; all of them for None. The error names the possible bitrates."""
-    if kbps is None:
-        return config.layers
-    rates = bitrates(config)
-    for count, possible in enumerate(rates, 1):
-        if math.isclose(possible, kbps, rel_tol=0.005):
-            return count
-    listing = ", ".join(f"{possible:g}" for possible in rates)
-    raise InputError(f"{kbps:g} kbit/s is no bitrate of this codec; possible are {listing}")
+    from audio_core import codec
+
+    return codec.layers_for(kbps, bitrates(config))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ..config import sampling
 
@@ -70,7 +70,20 @@ def mse(output: Tensor, target: Tensor, real: Tensor | None = None) -> Tensor:
     if real is None:
         return (output - target).square().mean()
     errors = (output - target).square().mean(1)  # (B, T)
-    return (errors * real).sum() / real.sum().clamp(min=1)
+    return (errors * real).sum() / least_one(real.sum())
+
+
+def least_one(counts: Tensor) -> Tensor:
+    """Counts of real frames, at least one, by which a sum over a batch is divided.
+
+    A training of several processes takes the mean of their losses. So in a training step each gets the mean count of
+    all: then that mean is one over all real frames, as one process would have it.
+    """
+    if not (torch.is_grad_enabled() and distributed.is_initialized()):
+        return counts.clamp(min=1)
+    total = counts.clone()
+    distributed.all_reduce(total)
+    return total.clamp(min=1) / distributed.get_world_size()
 
 
 def _wide(t: Tensor, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from audio_core.dsp.precision import full_precision
 from torch import Tensor, nn
 
 from ..config.language import LanguageModelConfig
+from ..diffusion.objectives import least_one
 from .conditions import expect, projection
 from .guidance import dropped
 from .linear import Linear
@@ -126,5 +127,5 @@ def cross_entropies(logits: Tensor, codes: Tensor, mask: Tensor) -> Loss:
     """
     targets = torch.where(mask, codes, -1)
     each = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), ignore_index=-1, reduction="none").view_as(codes)
-    codebooks = each.sum((0, 2)) / mask.sum((0, 2)).clamp(min=1)
+    codebooks = each.sum((0, 2)) / least_one(mask.sum((0, 2)))
     return Loss(codebooks.mean(), codebooks)
