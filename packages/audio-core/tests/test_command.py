@@ -103,8 +103,11 @@ class Info(ctypes.Structure):
 library = ctypes.CDLL(None)
 library.mallinfo2.restype = Info
 library.malloc.restype = ctypes.c_void_p
-command.keep_memory()
-command.keep_memory(large=sys.argv[1] == "large")
+if sys.argv[1] == "device":
+    command.device("cpu")
+else:
+    command.keep_memory()
+    command.keep_memory(large=sys.argv[1] == "large")
 for size in (16, 80):
     before = library.mallinfo2().field4  # bytes that the kernel takes back when they are freed
     block = ctypes.c_void_p(library.malloc(size * 2**20))
@@ -119,6 +122,14 @@ def test_freed_memory_stays_with_the_process(kept, mapped):
     """But for large blocks, where these shall not."""
     result = subprocess.run([sys.executable, "-c", MAPPED, kept], capture_output=True, text=True, check=True)
     assert result.stdout.split() == mapped
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="only glibc tells what is mapped")
+@pytest.mark.parametrize(("fsdp", "mapped"), [("false", ["False", "False"]), ("true", ["True", "True"])])
+def test_freed_memory_goes_back_where_fsdp_divides_weights(fsdp, mapped, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", fsdp)
+    command_line = [sys.executable, "-c", MAPPED, "device"]
+    assert subprocess.run(command_line, capture_output=True, text=True, check=True).stdout.split() == mapped
 
 
 ENDS = """

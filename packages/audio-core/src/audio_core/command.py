@@ -222,7 +222,7 @@ def device(name: str) -> str:
         name = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available[name]:
         raise InputError(f"--device {name}: not available here; use --device cpu")
-    if name == "cpu":
+    if name == "cpu" and os.environ.get("ACCELERATE_USE_FSDP") != "true":  # who divides weights wants memory, not speed
         keep_memory()
     if name == "cuda" and processes() > 1:
         return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
