@@ -97,6 +97,9 @@ def test_t5_gives_the_encoder_s_last_hidden_states(tiny_t5):
     ids = library.AutoTokenizer.from_pretrained(tiny_t5)(["a slow piano"], return_tensors="pt")["input_ids"]
     hidden = library.T5EncoderModel.from_pretrained(tiny_t5)(input_ids=ids).last_hidden_state
     close(tokens[:1, :4], conditioner.proj_out(hidden))
+    assert (
+        conditioner.limit("drum") == "" and conditioner.limit("a fast drum loop and warm pads") == "the first 6 tokens"
+    )
 
 
 def test_t5_is_projected_only_where_widths_differ(tiny_t5):
@@ -181,6 +184,7 @@ def test_tokens_have_vectors_of_their_own(tiny_t5):
     ids = pretrained.tokenizer(tiny_t5)(["a loop"])["input_ids"][0]
     assert torch.equal(tokens[0, :4], rows[[ids[0], size, ids[1], 1]])
     assert (tokens[~mask] == 0).all()
+    assert [conditioner.limit(text) for text in ("a loop a", "a loop a loop a")] == ["", "the first 5 tokens"]
     placed = LUTConditioner(LUTConfig(tokenizer_name=tiny_t5, vocab_size=size, max_length=5, use_abs_pos_emb=True), 4)
     tokens, mask = placed(["a"])
     close(tokens[0, 2:], placed.abs_pos_emb.emb.weight[2:] / 2)
@@ -205,6 +209,7 @@ def test_phonemes_have_vectors_of_their_own(monkeypatch):
     rows = torch.tensor([[hey, ey, 0, 0, 0, 0], [hey, ey, 1, 1, 1, hey], [0] * 6])
     assert torch.equal(tokens, conditioner.phoneme_embedder.weight[rows])
     assert torch.equal(mask, rows != 0)
+    assert [conditioner.limit(text) for text in ("hey", "hey, hi")] == ["", "the first 6 phonemes"]
 
 
 def test_the_missing_library_of_phonemes_is_named(monkeypatch):

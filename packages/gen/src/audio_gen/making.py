@@ -164,14 +164,10 @@ def _seed(args: argparse.Namespace) -> int:
 
 def _remark_cut(args: argparse.Namespace, model: Any, items: Sequence[Mapping[str, Any]]) -> None:
     """Tell of texts that are longer than what the model reads of them."""
-    from .models.conditioners.texts import BytesConditioner
-
-    for key, conditioner in model.conditioner.conditioners.items():
-        if args.quiet or not isinstance(conditioner, BytesConditioner):
-            continue
-        for text in {str(item[key]): None for item in items if key in item}:
-            if len(text.encode(errors="replace")) >= conditioner.length:
-                note(f"{key} {text[:24]!r}...: only the first {conditioner.length - 1} bytes count")
+    for key, conditioner in [] if args.quiet else model.conditioner.conditioners.items():
+        for text in {item[key]: None for item in items if isinstance(item.get(key), str)}:
+            if counts := conditioner.limit(text):
+                note(f"{key} {text[:24]!r}...: only {counts} count")
 
 
 def _print_result(args: argparse.Namespace, path: Path, seed: int, seconds: float, values: Mapping[str, Any]) -> None:

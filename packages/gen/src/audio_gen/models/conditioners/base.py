@@ -27,6 +27,10 @@ class Conditioner(nn.Module, ABC):
     @abstractmethod
     def embed(self, items: Sequence[Any], device: torch.device) -> Condition: ...
 
+    def limit(self, value: Any) -> str:
+        """What alone counts of a text that is too long, such as "the first 63 bytes"."""
+        return ""
+
     def forward(self, values: Sequence[Any]) -> Condition:
         return self.embed([self.read(value) for value in values], device_of(self))
 

@@ -63,6 +63,11 @@ def tokenized(tokenizer: Any, texts: list[str], length: int, device: torch.devic
     return encoded["input_ids"].to(device), encoded["attention_mask"].to(device, torch.bool)
 
 
+def token_limit(tokenizer: Any, text: str, length: int) -> str:
+    """What alone counts of a text with more than `length` tokens."""
+    return f"the first {length} tokens" if len(tokenizer(text, verbose=False)["input_ids"]) > length else ""
+
+
 def _loaded(name: str, load: Callable[[], Any]) -> Any:
     try:
         return load()

@@ -47,13 +47,20 @@ class T5Conditioner(FeatureConditioner):
     def encode(self, texts: Sequence[str], device: torch.device | str = "cpu") -> list[Features]:
         """The encoder's features, before any projection; `stored.save` writes them to a file."""
         device = torch.device(device)
-        if self.tokenizer is None:
-            self.tokenizer = pretrained.tokenizer(self.config.t5_model_name)
-        tokens, mask = pretrained.tokenized(self.tokenizer, [*texts], self.config.max_length, device)
+        tokens, mask = pretrained.tokenized(self._tokenizer(), [*texts], self.config.max_length, device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.enable_grad):
             hidden = self._encoder(device)(input_ids=tokens, attention_mask=mask).last_hidden_state
         lengths = mask.sum(1).tolist()  # padding follows a text
         return [Features(hidden[item, :length], mask[item, :length]) for item, length in enumerate(lengths)]
+
+    def limit(self, value: Any) -> str:
+        text = isinstance(value, str)
+        return pretrained.token_limit(self._tokenizer(), value, self.config.max_length) if text else ""
+
+    def _tokenizer(self) -> Any:
+        if self.tokenizer is None:
+            self.tokenizer = pretrained.tokenizer(self.config.t5_model_name)
+        return self.tokenizer
 
     def _encoder(self, device: torch.device) -> Any:
         """In half precision on a GPU, as the published models have learnt; processors are slow at it."""

@@ -49,6 +49,9 @@ class BytesConditioner(TextConditioner):
         spare = self.length - longest
         return Condition(F.pad(tokens, (0, 0, 0, spare)), F.pad(mask, (0, spare)))
 
+    def limit(self, value: str) -> str:
+        return f"the first {self.length - 1} bytes" if len(value.encode(errors="replace")) >= self.length else ""
+
 
 class _Block(nn.Module):
     """x + attention over what the mask (B, N) leaves, x + feed-forward, each normed before."""
@@ -82,20 +85,23 @@ class LUTConditioner(TextConditioner):
         held_outside(self, "tokenizer", None)
 
     def embed(self, items: Sequence[str], device: torch.device) -> Condition:
-        if self.tokenizer is None:
-            self.tokenizer = self._tokenizer()
-        codes, mask = pretrained.tokenized(self.tokenizer, [*items], self.config.max_length, device)
+        codes, mask = pretrained.tokenized(self._tokenizer(), [*items], self.config.max_length, device)
         tokens = self.proj_out(self.token_embedder(codes)) * mask[..., None]
         if self.abs_pos_emb is not None:
             tokens = tokens + self.abs_pos_emb(0, self.config.max_length)
         return Condition(tokens, mask)
 
+    def limit(self, value: str) -> str:
+        return pretrained.token_limit(self._tokenizer(), value, self.config.max_length)
+
     def _tokenizer(self) -> Any:
-        name, size = self.config.tokenizer_name, self.config.vocab_size
-        tokenizer = pretrained.tokenizer(name, self.config.special_tokens)
-        if len(tokenizer) != size:
-            raise InputError(f"tokenizer {name}: has {len(tokenizer)} tokens, and vocab_size is {size}")
-        return tokenizer
+        if self.tokenizer is None:
+            name, size = self.config.tokenizer_name, self.config.vocab_size
+            tokenizer = pretrained.tokenizer(name, self.config.special_tokens)
+            if len(tokenizer) != size:
+                raise InputError(f"tokenizer {name}: has {len(tokenizer)} tokens, and vocab_size is {size}")
+            self.tokenizer = tokenizer
+        return self.tokenizer
 
 
 class PhonemeConditioner(TextConditioner):
@@ -113,13 +119,19 @@ class PhonemeConditioner(TextConditioner):
         held_outside(self, "phonemes", None)
 
     def embed(self, items: Sequence[str], device: torch.device) -> Condition:
-        if self.phonemes is None:
-            self.phonemes = _phonemes()
-        spoken = [self.phonemes(text)[: self.length] for text in items]
+        spoken = [self._spoken(text)[: self.length] for text in items]
         rows = [[self.rows.get(phoneme, self.IGNORED) for phoneme in each] for each in spoken]
         longest = max(1, *map(len, rows))
         codes = torch.tensor([row + [self.PADDING] * (longest - len(row)) for row in rows], device=device)
         return Condition(self.proj_out(self.phoneme_embedder(codes)), codes != self.PADDING)
+
+    def limit(self, value: str) -> str:
+        return f"the first {self.length} phonemes" if len(self._spoken(value)) > self.length else ""
+
+    def _spoken(self, text: str) -> list[str]:
+        if self.phonemes is None:
+            self.phonemes = _phonemes()
+        return self.phonemes(text)
 
 
 _SPOKEN = (
