@@ -29,7 +29,7 @@ from .diffusion.timesteps import Timesteps, shift
 from .losses import diffusion_loss, fixed_noise
 from .masks import inpainting_masks
 from .models.diffusion import Diffusion, inpainting
-from .models.diffusion_autoencoder import DiffusionAutoencoder
+from .models.diffusion_autoencoder import DiffusionAutoencoder, Estimate
 from .models.guidance import TOKENS
 from .models.language import Loss
 from .models.lm import LM
@@ -50,11 +50,15 @@ class Diffusing:
 
     def step(self, batch: Batch, at: int) -> Metrics:
         x = self._latents(batch)
-        draws = [self._drawn(int(index), item) for index, item in zip(batch.index.tolist(), x, strict=True)]
-        t, noise, chosen = (torch.stack(each).to(x.device) for each in zip(*draws, strict=True))
+        t, noise, chosen = self._draws(batch, x)
         loss = self._loss(self.player, x, t, noise, batch, chosen, at)
         self.player.update(loss)
         return {"loss": loss.detach(), "latent_std": x.std()}
+
+    def _draws(self, batch: Batch, x: Tensor) -> tuple[Tensor, ...]:
+        """The times (B,), the noise (B, C, T) and which kinds of tokens are left out, of a batch."""
+        draws = [self._drawn(int(index), item) for index, item in zip(batch.index.tolist(), x, strict=True)]
+        return tuple(torch.stack(each).to(x.device) for each in zip(*draws, strict=True))
 
     def _drawn(self, index: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The time (), the noise (C, T) and which kinds of tokens are left out, of one item."""
@@ -117,26 +121,41 @@ class Diffusing:
 
 
 class Decoding(Diffusing):
-    """One player, a diffusion autoencoder: it learns audio under the condition of its code."""
+    """One player, a diffusion autoencoder: it learns audio under the condition of its code.
 
-    def _latents(self, batch: Batch) -> Tensor:
-        return batch.values
+    An encoder of its own learns with it, also by the losses of its bottleneck.
+    """
 
-    def _loss(
-        self,
-        network: Any,
-        x: Tensor,
-        t: Tensor,
-        noise: Tensor,
-        batch: Batch,
-        chosen: Tensor | None = None,
-        at: int | None = None,
-    ) -> Tensor:
-        model = self.player.raw
-        with torch.no_grad():
-            code = model.encode(x)
-        output = network(noised(model.objective, x, noise, t), t, code)
-        return mse(output.float(), model.objective.target(x, noise, t))
+    def step(self, batch: Batch, at: int) -> Metrics:
+        x = batch.values  # (B, C, T)
+        t, noise, _ = self._draws(batch, x)
+        seeds = [mix(self.recipe.seed, index, 2) for index in batch.index.tolist()]
+        error, estimate = self.estimated(self.player, x, t, noise, seeds)
+        weights = self.player.raw.loss_weights
+        loss = error + sum(weights[name] * each for name, each in estimate.losses.items())
+        self.player.update(loss)
+        losses = {"loss": loss, "mse": error, **estimate.losses}
+        return {name: each.detach() for name, each in losses.items()} | {"latent_std": estimate.code.detach().std()}
+
+    def estimated(
+        self, network: Any, x: Tensor, t: Tensor, noise: Tensor, seeds: Sequence[int] | None = None
+    ) -> tuple[Tensor, Estimate]:
+        """The mean squared error of v of audio x (B, C, T), and what it is one of."""
+        model, source = self.player.raw, x
+        if model.encoder is None:
+            with torch.no_grad():
+                source = model.encode(x)
+        estimate = network(noised(model.objective, x, noise, t), t, source, seeds)
+        return mse(estimate.v.float(), model.objective.target(x, noise, t)), estimate
+
+    def evaluate(self, batch: Batch) -> Metrics:
+        """The error at a few times, with noise that is the same in every evaluation and the mean of the code."""
+        x, model = batch.values, self.release()
+        losses, estimate = {}, None
+        for at, level in enumerate(LEVELS):
+            t = torch.full((len(x),), level, device=x.device)
+            losses[f"loss_{level}"], estimate = self.estimated(model, x, t, fixed_noise(batch.index.tolist(), x, at))
+        return {"loss": torch.stack([*losses.values()]).mean(), **losses, **estimate.losses}
 
 
 class Predicting:

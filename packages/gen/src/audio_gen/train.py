@@ -134,7 +134,8 @@ def _card(folder: Path, recipe: Recipe, model: Model, best: bool) -> str:
         title = f"Diffusion of {'audio' if settings.hop == 1 else f'latents{source}'}"
         how = f"objective {settings.objective}, backbone {config.kind(type(settings.backbone))}"
     else:
-        title, keys = "Autoencoder that decodes by diffusion", f"codes{source}"
+        title = "Autoencoder that decodes by diffusion"
+        keys = "the code of its own encoder" if settings.encoder else f"codes{source}"
         how = f"backbone {config.kind(type(settings.backbone))}"
     names = ", ".join(root.name for root in (data.root, *data.more))
     return PACKAGE.card(

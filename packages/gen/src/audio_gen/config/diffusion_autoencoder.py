@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from audio_core.checks import within
 
@@ -28,12 +30,32 @@ class CodeDecoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartConfig:
+    """Of an encoder: what a model_config.json of stable-audio-tools states of it."""
+
+    type: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """An encoder with its bottleneck, which an installed package builds."""
+
+    name: str
+    """Under which the package offers it, such as codec-vae."""
+    parts: Mapping[str, PartConfig]
+    """`encoder`, and where there is one `bottleneck`."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the bottleneck's losses, such as `kl`; others have the package's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffusionAutoencoderConfig(AudioConfig):
     """`diffusion_autoencoder` of stable-audio-tools: from a code a diffusion model makes the audio (v objective).
 
-    Its code is what an installed codec makes of audio, or was computed before. The original can also learn an encoder
-    and a bottleneck together with the diffusion; encoders that learn are the business of audio-codec-vae. Nor is a
-    second codec possible here, in whose latents the original can diffuse in place of audio.
+    Its code is what an encoder of its own makes of audio, which learns together with the diffusion; or what an
+    installed codec makes of it, which does not learn; or it was computed before. Not possible here is a second codec,
+    in whose latents the original can diffuse in place of audio.
     """
 
     hop: int = 2048
@@ -41,6 +63,8 @@ class DiffusionAutoencoderConfig(AudioConfig):
     code_channels: int = 64
     scale: float = 1.0
     """The codec's latents are divided by it."""
+    encoder: EncoderConfig | None = None
+    """A part of the model, in place of a codec."""
     decoder: CodeDecoderConfig | None = None
     """What a code passes first; None: it is taken as it is."""
     backbone: DiTConfig | DanceDiffusionUNetConfig | ADPConfig = field(
@@ -56,6 +80,8 @@ class DiffusionAutoencoderConfig(AudioConfig):
             raise ValueError("conditioning, masks: are for other models; the code is the only condition")
         if not 0 < self.scale < float("inf"):
             raise ValueError(f"scale must be above 0, got {self.scale}")
+        if self.encoder and (self.codec or self.scale != 1):
+            raise ValueError("encoder: learns with the model, so there is neither codec nor scale; leave these out")
         backbone, wanted = self.backbone, self.decoder.channels if self.decoder else self.code_channels
         if isinstance(backbone, ADPConfig):
             audio, beside = backbone.in_channels, sum(backbone.context_channels)
