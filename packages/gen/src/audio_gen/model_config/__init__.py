@@ -12,6 +12,7 @@ from audio_core.train.stated import build, unknown
 
 from ..recipe import Recipe
 from . import training
+from .autoencoder import decoding
 from .diffusion import conditioned, unconditioned
 from .file import File
 from .language import language
@@ -23,11 +24,13 @@ _KINDS: Mapping[str, Callable[[File], tuple[dict[str, Any], bool, list[str]]]] =
     "diffusion_uncond": unconditioned,
     "diffusion_cond": conditioned,
     "diffusion_cond_inpaint": conditioned,
+    "diffusion_autoencoder": decoding,
     "lm": language,
 }
+_AVERAGED = ("diffusion_uncond", "diffusion_autoencoder")
+"""Whose weights the original averages, whatever is stated."""
 _ELSEWHERE = {
     "autoencoder": "which audio-codec-vae reads",
-    "diffusion_autoencoder": "whose encoder learns with it",
     "diffusion_prior": "which later versions of the original do not have",
     "clap": "which generates nothing",
 }
@@ -69,6 +72,6 @@ def understood(data: Any) -> ModelConfig:
         if kind == "lm":
             settings, more = training.language_settings(file.training)
         else:
-            settings, more = training.settings(file.training, averages=kind == "diffusion_uncond")
+            settings, more = training.settings(file.training, averages=kind in _AVERAGED)
         remarks += more
     return ModelConfig(kind, model, has_codec, settings, tuple(remarks))
