@@ -126,8 +126,14 @@ class Decoding(Diffusing):
     An encoder of its own learns with it, also by the losses of its bottleneck.
     """
 
+    def _latents(self, batch: Batch) -> Tensor:
+        if not self.encodes:
+            return batch.values
+        with torch.no_grad():
+            return self.player.raw.signal(batch.values)
+
     def step(self, batch: Batch, at: int) -> Metrics:
-        x = batch.values  # (B, C, T)
+        x = self._latents(batch)  # (B, C, T), audio or latents
         t, noise, _ = self._draws(batch, x)
         seeds = [mix(self.recipe.seed, index, 2) for index in batch.index.tolist()]
         error, estimate = self.estimated(self.player, x, t, noise, seeds)
@@ -140,7 +146,7 @@ class Decoding(Diffusing):
     def estimated(
         self, network: Any, x: Tensor, t: Tensor, noise: Tensor, seeds: Sequence[int] | None = None
     ) -> tuple[Tensor, Estimate]:
-        """The mean squared error of v of audio x (B, C, T), and what it is one of."""
+        """The mean squared error of v of audio or latents x (B, C, T), and what it is one of."""
         model, source = self.player.raw, x
         if model.encoder is None:
             with torch.no_grad():
@@ -150,7 +156,7 @@ class Decoding(Diffusing):
 
     def evaluate(self, batch: Batch) -> Metrics:
         """The error at a few times, with noise that is the same in every evaluation and the mean of the code."""
-        x, model = batch.values, self.release()
+        x, model = self._latents(batch), self.release()
         losses, estimate = {}, None
         for at, level in enumerate(LEVELS):
             t = torch.full((len(x),), level, device=x.device)

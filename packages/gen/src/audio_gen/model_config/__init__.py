@@ -53,8 +53,9 @@ def migrated(path: str | Path, settings: Sequence[str] = ()) -> str:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     head = [f"From {Path(path).name}, a configuration of stable-audio-tools", *stated.remarks]
-    if stated.has_codec and recipe.model.codec is None:
-        head.append("its latents become audio by a codec, which model.codec.name and model.codec.path name")
+    if stated.has_codec and recipe.model.codec_user.codec is None:
+        place = "model.latents.codec" if stated.kind == "diffusion_autoencoder" else "model.codec"
+        head.append(f"its latents become audio by a codec, which {place}.name and {place}.path name")
     return "".join(f"# {line}\n" for line in head) + config.dump(recipe)
 
 

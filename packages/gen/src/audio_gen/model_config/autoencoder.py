@@ -9,6 +9,7 @@ from audio_core.files import InputError
 from audio_core.train.stated import build
 
 from .backbones import DECODING, backbone
+from .codecs import Pretransform
 from .file import File
 
 BUILDER = "codec-vae"
@@ -34,7 +35,7 @@ class Model:
     bottleneck: Part | None = None
     decoder: dict[str, Any] | None = None
     diffusion: Network
-    pretransform: dict[str, Any] | None = None
+    pretransform: Pretransform | None = None
     latent_dim: int
     downsampling_ratio: int
     io_channels: int
@@ -42,8 +43,6 @@ class Model:
 
 def decoding(file: File) -> tuple[dict[str, Any], bool, list[str]]:
     stated = build(Model, file.model, "model")
-    if stated.pretransform:
-        raise InputError("model.pretransform: is a codec in whose latents it diffuses; here it diffuses audio alone")
     if stated.decoder:
         raise InputError("model.decoder: is not read here; the original's own `decode` fails where there is one")
     if stated.encoder is None:
@@ -52,13 +51,17 @@ def decoding(file: File) -> tuple[dict[str, Any], bool, list[str]]:
     for name, each in parts.items():
         if not each.requires_grad:
             raise InputError(f"model.{name}.requires_grad: is off, and what does not learn here is a codec, beside it")
-    if file.audio_channels not in (None, stated.io_channels):
-        raise InputError(f"audio_channels: is {file.audio_channels}, and model.io_channels {stated.io_channels}")
+    audio, codec, remarks = file.audio(stated.pretransform)
+    if codec is None and file.audio_channels is None:
+        audio["channels"] = stated.io_channels
+    width, kind = (codec.width, "latents") if codec else (audio["channels"], "audio")
+    if stated.io_channels != width:
+        raise InputError(f"model.io_channels: is {stated.io_channels}, and the {kind} has {width} channels")
+    if codec and stated.pretransform:
+        audio["latents"] = {"hop": codec.hop, "channels": codec.width, "scale": stated.pretransform.scale}
     plain = {
+        **audio,
         "kind": "DiffusionAutoencoder",
-        "rate": file.sample_rate,
-        "samples": file.sample_size,
-        "channels": stated.io_channels,
         "hop": stated.downsampling_ratio,
         "code_channels": stated.latent_dim,
         "encoder": {
@@ -67,4 +70,4 @@ def decoding(file: File) -> tuple[dict[str, Any], bool, list[str]]:
         },
         "backbone": backbone(DECODING, stated.diffusion.type, stated.diffusion.config, "model.diffusion.config"),
     }
-    return plain, False, []
+    return plain, codec is not None, remarks

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from audio_core import codec as codecs
 from audio_core import config as configs
+from audio_core.codec import Codec
 from audio_core.files import InputError
 from torch import Tensor, nn
 
@@ -33,7 +34,10 @@ class Estimate(NamedTuple):
 
 
 class DiffusionAutoencoder(WithCodec):
-    """Codes are (B, W, F), audio (B, C, T) with `hop` samples for each of their frames."""
+    """Codes are (B, W, F), audio (B, C, T) with `hop` samples for each of their frames.
+
+    Where it diffuses in latents, these stand for audio in `forward`, `v` and `condition`, with as many frames.
+    """
 
     Config = DiffusionAutoencoderConfig
     config: DiffusionAutoencoderConfig
@@ -73,10 +77,20 @@ class DiffusionAutoencoder(WithCodec):
 
     # --- audio and codes -------------------------------------------------------------------------------------
 
+    def signal(self, audio: Tensor) -> Tensor:
+        """Audio (B, C, T) of the model's rate and channels -> what it diffuses: itself, or latents."""
+        return self._latents_codec(audio).encode(audio) / self.config.latents.scale if self.config.latents else audio
+
+    def _latents_codec(self, tensor: Tensor) -> Codec:
+        codec = self.load_codec(tensor.device)
+        if codec is None:
+            raise InputError("latents.codec: this model has none, so it can neither take audio nor give it")
+        return codec
+
     def encode(self, audio: Tensor) -> Tensor:
         """Audio (B, C, T) of the model's rate and channels -> its code, in eval mode the mean of its distribution."""
         if self.encoder:
-            return self.encoder(audio)[0]
+            return self.encoder(self.signal(audio))[0]
         codec = self.load_codec(audio.device)
         if codec is None:
             raise InputError(
@@ -86,13 +100,17 @@ class DiffusionAutoencoder(WithCodec):
         return codec.encode(audio) / self.config.scale
 
     def decode(self, code: Tensor, samples: int | None = None, seeds: Sequence[int] | None = None) -> Tensor:
-        """A code -> audio (B, C, samples), F * hop by default. Each item begins at the noise of its seed."""
+        """A code -> audio (B, C, samples), all of its frames by default. Each item begins at the noise of its seed."""
         items, _, frames = code.shape
-        wanted = frames * self.config.hop if samples is None else samples
+        wanted = frames * self.config.frame_samples if samples is None else samples
         length = self.config.frames_for(wanted)
         fresh = ItemNoise(range(items) if seeds is None else seeds)
-        noise = fresh(code.new_empty(items, self.config.channels, length))
-        return sample(lambda x, t: self.v(x, t, code), noise, self.config.sampling, fresh)[..., :wanted]
+        noise = fresh(code.new_empty(items, self.config.signal.width, length))
+        result = sample(lambda x, t: self.v(x, t, code), noise, self.config.sampling, fresh)
+        if self.config.latents is None:
+            return result[..., :wanted]
+        codec = self._latents_codec(code)
+        return codec.decode(result[..., : codec.frames(wanted)] * self.config.latents.scale, wanted)
 
 
 def encoder(config: DiffusionAutoencoderConfig) -> Any:
@@ -105,7 +123,7 @@ def encoder(config: DiffusionAutoencoderConfig) -> Any:
         module = build(configs.plain(source)["parts"])
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    for attribute, value in {"channels": config.channels, "hop": config.hop, "width": config.code_channels}.items():
+    for attribute, value in {"channels": config.signal.width, "hop": config.hop, "width": config.code_channels}.items():
         if (found := getattr(module, attribute)) != value:
             raise InputError(f"{name}: has a {attribute} of {found}, and the model needs {value}")
     if others := {*source.weights} - {*module.weights}:

@@ -104,9 +104,10 @@ def _expect_codec(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequenc
     path = checkpoint.path
     if checkpoint.has_codec and not stated.has_codec:
         raise InputError(f"{path}: holds a codec, and its configuration has no model.pretransform; give its own one")
-    if not stated.has_codec or any(text.startswith(("codec.", "codec=")) for text in settings):
+    place = "latents.codec" if stated.kind == "diffusion_autoencoder" else "codec"
+    if not stated.has_codec or any(text.startswith((f"{place}.", f"{place}=")) for text in settings):
         return
-    name = "then name it here: codec.name=codec-vae codec.path=codec; or codec=null to do without"
+    name = f"then name it here: {place}.name=codec-vae {place}.path=codec; or {place}=null to do without"
     if checkpoint.has_codec:
         raise InputError(
             f"{path}: holds a codec, a model of its own: first `audio-codec-vae convert {path} -o codec`, {name}"
@@ -132,11 +133,10 @@ def _settled(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequence[str
         settled = dataclasses.replace(stated, model=model).settled(settings)
     except InputError as error:
         raise InputError(f"{checkpoint.path}: {error}") from None
-    if settled.codec is None:
+    source = settled.codec_user.codec
+    if source is None:
         return settled
-    codec = open_codec(settled)
-    source = dataclasses.replace(settled.codec, fingerprint=codec.fingerprint().hex())
-    return dataclasses.replace(settled, codec=source)
+    return settled.with_codec(dataclasses.replace(source, fingerprint=open_codec(settled).fingerprint().hex()))
 
 
 # --- weights -------------------------------------------------------------------------------------------------
