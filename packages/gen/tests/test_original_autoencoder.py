@@ -189,7 +189,7 @@ def test_what_a_configuration_may_not_say_is_refused():
     assert text(model__encoder=None).startswith("model.encoder: is missing")
     assert text(model__encodr={}) == "model: unknown key encodr; did you mean encoder?"
     assert text(model__decoder={"type": "oobleck"}).startswith("model.decoder: is not read here")
-    assert text(audio_channels=2) == "model.io_channels: is 1, and the audio has 2 channels"
+    assert text(audio_channels=2) == "model.io_channels: is 1, for audio with 2 channels"
     assert "model.bottleneck.requires_grad: is off" in text(model__bottleneck__requires_grad=False)
     assert "'DAU' is not one of DAU1d, adp_1d, dit; did you mean DAU1d?" in text(model__diffusion__type="DAU")
     assert "the code has 5" in text(model__latent_dim=5)

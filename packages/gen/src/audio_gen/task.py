@@ -26,7 +26,7 @@ from .config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from .data import Batch
 from .diffusion.objectives import mse, noised
 from .diffusion.timesteps import Timesteps, shift
-from .losses import diffusion_loss, fixed_noise
+from .losses import SpectralDistance, diffusion_loss, fixed_noise
 from .masks import inpainting_masks
 from .models.diffusion import Diffusion, inpainting
 from .models.diffusion_autoencoder import DiffusionAutoencoder, Estimate
@@ -126,6 +126,15 @@ class Decoding(Diffusing):
     An encoder of its own learns with it, also by the losses of its bottleneck.
     """
 
+    def __init__(self, player: Player, recipe: Recipe, encodes: bool = False):
+        super().__init__(player, recipe, encodes)
+        config = cast(DiffusionAutoencoderConfig, recipe.model)
+        self.weight = config.latents.reconstruction if config.latents else 0.0
+        if self.weight and not encodes:
+            raise InputError("model.latents.reconstruction: compares audio; data.root must hold audio and no latents")
+        self.distance = SpectralDistance(config.frames * config.signal.hop) if self.weight else None
+        self.frozen = [self.distance] if self.distance else []
+
     def _latents(self, batch: Batch) -> Tensor:
         if not self.encodes:
             return batch.values
@@ -139,9 +148,19 @@ class Decoding(Diffusing):
         error, estimate = self.estimated(self.player, x, t, noise, seeds)
         weights = self.player.raw.loss_weights
         loss = error + sum(weights[name] * each for name, each in estimate.losses.items())
+        losses = {"mse": error, **estimate.losses}
+        if self.distance:
+            losses["spectral"] = self.distance(self._heard(x, t, noise, estimate, batch), batch.values)
+            loss = loss + self.weight * losses["spectral"]
         self.player.update(loss)
-        losses = {"loss": loss, "mse": error, **estimate.losses}
+        losses = {"loss": loss, **losses}
         return {name: each.detach() for name, each in losses.items()} | {"latent_std": estimate.code.detach().std()}
+
+    def _heard(self, x: Tensor, t: Tensor, noise: Tensor, estimate: Estimate, batch: Batch) -> Tensor:
+        """The estimate of latents x without noise, as audio."""
+        model = self.player.raw
+        latents = model.objective.denoised(noised(model.objective, x, noise, t), estimate.v.float(), t)
+        return model.audio(latents, batch.values.shape[-1])
 
     def estimated(
         self, network: Any, x: Tensor, t: Tensor, noise: Tensor, seeds: Sequence[int] | None = None

@@ -62,9 +62,13 @@ class LatentsConfig:
     channels: int
     scale: float = 1.0
     """Latents are divided by it, so that they have a standard deviation of about 1."""
+    reconstruction: float = 0.0
+    """Weight of the distance between the spectrograms of audio and of what the codec makes of the estimate. It needs
+    audio to learn from."""
 
     def __post_init__(self) -> None:
         within(self, 1, "hop", "channels")
+        within(self, 0, "reconstruction")
         if not 0 < self.scale < float("inf"):
             raise ValueError(f"scale must be above 0, got {self.scale}")
 

@@ -74,5 +74,7 @@ def understood(data: Any) -> ModelConfig:
             settings, more = training.language_settings(file.training)
         else:
             settings, more = training.settings(file.training, averages=kind in _AVERAGED)
+            if model.get("latents", {}).get("reconstruction"):
+                more = [line for line in more if not line.startswith("training.use_reconstruction_loss")]
         remarks += more
     return ModelConfig(kind, model, has_codec, settings, tuple(remarks))

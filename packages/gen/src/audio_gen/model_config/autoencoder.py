@@ -12,6 +12,8 @@ from .backbones import DECODING, backbone
 from .codecs import Pretransform
 from .file import File
 
+_RECONSTRUCTION = 0.1
+"""Weight of `use_reconstruction_loss`."""
 BUILDER = "codec-vae"
 """Who builds encoders as stable-audio-tools states them."""
 
@@ -56,9 +58,11 @@ def decoding(file: File) -> tuple[dict[str, Any], bool, list[str]]:
         audio["channels"] = stated.io_channels
     width, kind = (codec.width, "latents") if codec else (audio["channels"], "audio")
     if stated.io_channels != width:
-        raise InputError(f"model.io_channels: is {stated.io_channels}, and the {kind} has {width} channels")
+        raise InputError(f"model.io_channels: is {stated.io_channels}, for {kind} with {width} channels")
     if codec and stated.pretransform:
         audio["latents"] = {"hop": codec.hop, "channels": codec.width, "scale": stated.pretransform.scale}
+        if (file.training or {}).get("use_reconstruction_loss"):
+            audio["latents"]["reconstruction"] = _RECONSTRUCTION
     plain = {
         **audio,
         "kind": "DiffusionAutoencoder",

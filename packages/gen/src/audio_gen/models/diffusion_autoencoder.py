@@ -107,10 +107,14 @@ class DiffusionAutoencoder(WithCodec):
         fresh = ItemNoise(range(items) if seeds is None else seeds)
         noise = fresh(code.new_empty(items, self.config.signal.width, length))
         result = sample(lambda x, t: self.v(x, t, code), noise, self.config.sampling, fresh)
+        return self.audio(result, wanted)
+
+    def audio(self, signal: Tensor, samples: int) -> Tensor:
+        """What it diffuses -> audio (B, C, samples)."""
         if self.config.latents is None:
-            return result[..., :wanted]
-        codec = self._latents_codec(code)
-        return codec.decode(result[..., : codec.frames(wanted)] * self.config.latents.scale, wanted)
+            return signal[..., :samples]
+        codec = self._latents_codec(signal)
+        return codec.decode(signal[..., : codec.frames(samples)] * self.config.latents.scale, samples)
 
 
 def encoder(config: DiffusionAutoencoderConfig) -> Any:
