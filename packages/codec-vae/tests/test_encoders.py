@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from audio_codec_vae import encoders
+from audio_codec_vae.models.dac import DACEncoder
 from audio_codec_vae.models.weight_norm import NEW, OLD
 from audio_core.files import InputError
 from audio_core.testing import close, noise
@@ -78,7 +79,7 @@ def test_each_bottleneck_learns_and_its_losses_have_weights(neck):
     model = built("oobleck", neck).train()
     code, losses = model(audio(4), range(4))
     assert code.shape == (4, model.width, 8) and {*losses} <= {*model.weights}
-    (code.square().mean() + sum(losses.values())).backward()
+    ((code - 1).square().mean() + sum(losses.values())).backward()
     still = [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
     assert not still and model.encoder.layers[0].parametrizations.weight.original1.grad.abs().max() > 0
     first, second = (model.eval()(audio(4))[0] for _ in range(2))
@@ -95,6 +96,16 @@ def test_a_draw_follows_from_the_seed_of_its_item(neck):
     assert not torch.allclose(mean, together, atol=1e-3)
     if neck == "vae":  # in eval mode only what is seeded is drawn
         close(model(audio(3), [5, 6, 7])[0], together, 1e-5)
+
+
+def test_the_encoder_begins_with_half_of_its_weights():
+    """As in the original, whose bottlenecks are then not saturated. The bottleneck's own stay as they are."""
+    model = built("dac", "softnorm")
+    torch.manual_seed(1)
+    usual = DACEncoder(model.config.encoder)
+    for name, each in usual.named_parameters():
+        assert torch.equal(model.encoder.get_parameter(name), each / 2), name
+    assert torch.equal(model.bottleneck.scaling_factor, torch.ones(1, 4, 1))
 
 
 def test_the_weight_of_a_quantizer_may_be_stated():

@@ -65,13 +65,6 @@ def test_it_is_stored_with_the_model(tmp_path):
     assert describe(model.config)["parameters"] == sum(each.numel() for each in model.parameters())
 
 
-def test_its_weights_begin_at_half(offered):
-    torch.manual_seed(1)
-    build = codecs.find("toy", codecs.ENCODERS)
-    fresh = build(config.plain(ENCODER)["parts"])
-    close(built().encoder.layer.weight, fresh.layer.weight / 2)
-
-
 def test_a_setting_of_its_parts_can_be_given():
     plain = {"model": {"kind": "DiffusionAutoencoder", **config.plain(built().config)}}
     recipe = config.build(Recipe, plain, ["model.encoder.parts.encoder.config.width=3", "model.encoder.weights.kl=0"])

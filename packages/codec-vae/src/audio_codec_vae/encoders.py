@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from audio_core.files import InputError
 from audio_core.train.stated import build as checked
@@ -47,6 +48,9 @@ class LearningEncoder(nn.Module):
             )
         for parameter in self.parameters():  # several processes would wait for the gradient of one without values
             parameter.requires_grad_(parameter.numel() > 0)
+        with torch.no_grad():
+            for parameter in self.encoder.parameters():  # as in the original, against saturation at first
+                parameter *= 0.5
 
     def forward(self, audio: Tensor, seeds: Sequence[int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Audio (B, C, T) -> code (B, W, F) and losses. Silence fills the last frame."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from audio_core.files import InputError
@@ -21,7 +21,7 @@ BUILDER = "codec-vae"
 @dataclass(frozen=True)
 class Part:
     type: str
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] | None = None
     requires_grad: bool = True
 
 
@@ -70,7 +70,7 @@ def decoding(file: File) -> tuple[dict[str, Any], bool, list[str]]:
         "code_channels": stated.latent_dim,
         "encoder": {
             "name": BUILDER,
-            "parts": {name: {"type": each.type, "config": each.config} for name, each in parts.items()},
+            "parts": {name: {"type": each.type, "config": each.config or {}} for name, each in parts.items()},
         },
         "backbone": backbone(DECODING, stated.diffusion.type, stated.diffusion.config, "model.diffusion.config"),
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from audio_core import codec as codecs
 from audio_core import config as configs
@@ -133,9 +132,6 @@ def encoder(config: DiffusionAutoencoderConfig) -> Any:
     if others := {*source.weights} - {*module.weights}:
         known = ", ".join(module.weights) or "none"
         raise InputError(f"{name}: weights: {min(others)} is no loss of its bottlenecks; there are {known}")
-    with torch.no_grad():
-        for parameter in module.parameters():  # as in the original, so that a bottleneck is not saturated at first
-            parameter *= 0.5
     return module
 
 
