@@ -97,6 +97,7 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "task": ("discriminators", "loss"),
         "model_config": ("recipe", "models"),
         "original": ("model_config",),  # it says what a checkpoint does not
+        "encoders": ("original",),  # a part of another package's model, which may be converted
         "prepare": ("resampling",),  # tensors as the original conditions them
         "items": ("models",),  # latents for training, on disk
         "codec": ("items",),

@@ -26,13 +26,14 @@ def installed(tmp_path, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: audio-halver\nVersion: 1.0\n")
     lines = ["halver = halver:load", "lost = halver:nothing", "gone = no_such_module:load"]
-    (info / "entry_points.txt").write_text("\n".join(["[audio_core.codecs]", *lines, ""]))
+    more = ["[audio_core.encoders]", "fresh = halver:load"]
+    (info / "entry_points.txt").write_text("\n".join(["[audio_core.codecs]", *lines, *more, ""]))
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def refused(name):
+def refused(name, *group):
     with pytest.raises(InputError) as caught:
-        codec.find(name)
+        codec.find(name, *group)
     return str(caught.value)
 
 
@@ -114,6 +115,16 @@ def test_only_packages_of_this_workspace_are_proposed_for_installation(monkeypat
     assert refused("codec-vae").endswith("(none is installed); try: pip install audio-codec-vae")
     assert refused("soundstream").endswith("(none is installed); try: pip install audio-soundstream")
     assert refused("encodec") == "codec 'encodec' is not installed (none is installed)"
+    text = "encoder 'codec-vae' is not installed (none is installed); try: pip install audio-codec-vae"
+    assert refused("codec-vae", codec.ENCODERS) == text
+    assert "pip" not in refused("soundstream", codec.ENCODERS)
+
+
+def test_encoders_are_a_group_of_their_own(installed):
+    assert "fresh" in codec.names(codec.ENCODERS) and "fresh" not in codec.names()
+    assert codec.find("fresh", codec.ENCODERS)({}) == ("loaded", "{}")
+    assert refused("halver", codec.ENCODERS).startswith("encoder 'halver' is not installed (installed: ")
+    assert refused("fresh").startswith("codec 'fresh' is not installed")
 
 
 def test_a_codec_whose_package_is_broken_is_one_line(installed):

@@ -266,7 +266,7 @@ def test_what_is_unknown_is_one_clear_line():
     text = "model.diffusion.config.attn_kwargs: unknown key qk_nrm; did you mean qk_norm?"
     refused(changed(data, model__diffusion__config__attn_kwargs={"qk_nrm": "ln"}), text)
     refused(changed(data, training__use_emma=True), "training: unknown key use_emma; did you mean use_ema?")
-    text = "model_type: 'diffusion_con' is not one of diffusion_uncond, diffusion_cond, diffusion_cond_inpaint, lm; did"
+    text = "model_type: 'diffusion_con' is not one of diffusion_uncond, diffusion_cond, diffusion_cond_inpaint, "
     refused(changed(data, model_type="diffusion_con"), text)
     refused(changed(data, model_type="autoencoder"), "'autoencoder', which audio-codec-vae reads, is not one of")
     refused(changed(data, model__diffusion__type="dot"), "model.diffusion.type: 'dot' is not one of dit, adp")

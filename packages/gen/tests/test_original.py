@@ -332,7 +332,7 @@ def test_what_does_not_fit_is_one_clear_line(save):
     [
         ("lm.quantizer_heads.0.weight", "by its names it is a language model (lm) of 1 codebooks"),
         ("model.lm.quantizer_heads.0.weight", "by its names it is a language model (lm) of 1 codebooks"),
-        ("diffae.encoder.weight", "is a diffusion autoencoder of stable-audio-tools"),
+        ("diffae.diffusion.model.net.0.weight", "is a diffusion autoencoder with the U-Net of Dance Diffusion (DAU1d)"),
         ("pretransform.model.encoder.weight", "is a codec alone, which `audio-codec-vae convert` reads"),
         ("encoder.layers.0.weight", "is a codec alone, which `audio-codec-vae convert` reads"),
         ("autoencoder.encoder.weight", "is the training of an autoencoder, which `audio-codec-vae convert` reads"),

@@ -1,10 +1,18 @@
 """Small models and a codec that is no network."""
 
+import shutil
+from pathlib import Path
+
 import torch
 from audio_gen.config import DiffusionConfig
 from audio_gen.config.backbones import DiTConfig
 from audio_gen.config.conditioners import BytesConfig, CodecSource, ConditioningConfig, NumberConfig
-from audio_gen.config.diffusion_autoencoder import CodeDecoderConfig, DiffusionAutoencoderConfig
+from audio_gen.config.diffusion_autoencoder import (
+    CodeDecoderConfig,
+    DiffusionAutoencoderConfig,
+    EncoderConfig,
+    PartConfig,
+)
 from audio_gen.config.models import INPAINT_IDS
 from audio_gen.config.sampling import VSampling
 from audio_gen.config.transformer import AttentionConfig, TransformerConfig
@@ -80,20 +88,37 @@ def config(inpaints=False, codec=True, masks=True, objective="rectified_flow", c
     )
 
 
-def autoencoder_config():
+def autoencoder_config(**settings):
     """Of audio, by a transformer that sees the code of the toy codec behind a decoder of its own."""
+    settings = settings or {"codec": CodecSource(name="toy")}
     backbone = DiTConfig(io_channels=1, patch_size=10, embed_dim=32, depth=1, num_heads=1, input_concat_dim=6)
     return DiffusionAutoencoderConfig(
         rate=RATE,
         channels=1,
         samples=FRAMES * HOP,
         hop=HOP,
-        codec=CodecSource(name="toy"),
         code_channels=WIDTH,
         decoder=CodeDecoderConfig(channels=6),
         backbone=backbone,
         sampling=VSampling(sampler="v-ddim", steps=3),
+        **settings,
     )
+
+
+ENCODER = EncoderConfig(
+    name="toy",
+    parts={"encoder": PartConfig(type="frames", config={"channels": 1, "hop": HOP, "width": WIDTH})},
+)
+
+
+def offer_encoders(folder, monkeypatch):
+    """Install a package in `folder` that offers the encoder `toy`, as pip would leave it."""
+    shutil.copy(Path(__file__).with_name("encoder_toys.py"), folder)
+    info = folder / "encoder_toys-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: encoder-toys\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[audio_core.encoders]\ntoy = encoder_toys:build\n")
+    monkeypatch.syspath_prepend(folder)
 
 
 def model(seed=0, **settings):
@@ -106,4 +131,15 @@ def model(seed=0, **settings):
     return net
 
 
-__all__ = ["FRAMES", "HOP", "RATE", "WIDTH", "ToyCodec", "autoencoder_config", "config", "model"]
+__all__ = [
+    "ENCODER",
+    "FRAMES",
+    "HOP",
+    "RATE",
+    "WIDTH",
+    "ToyCodec",
+    "autoencoder_config",
+    "config",
+    "model",
+    "offer_encoders",
+]

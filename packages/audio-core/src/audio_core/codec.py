@@ -3,6 +3,18 @@
 Packages meet here and never import each other. A package offers a loader, which takes a bundle's folder or Hub id and
 returns a Codec. Its pyproject.toml names the loader under `[project.entry-points."audio_core.codecs"]`, in a line such
 as `soundstream = "audio_soundstream:load"`.
+
+In the group `audio_core.encoders` it offers encoders that are still to learn, as a part of another package's model. The
+function there takes plain data, such as {"encoder": {"type": ..., "config": {...}}, "bottleneck": {...}}, and returns a
+module with
+
+    forward(audio (B, C, T), seeds=None) -> code (B, width, F), losses {name: scalar}
+    channels, hop, width   as a Codec has them
+    weights                {name: number}, the usual weight of every loss that it can have
+    load_original(state, source)   sets it to the tensors of a checkpoint, by the names that they have there
+
+A code is drawn from its distribution with one of `seeds` for each item, which then depends on no other. Without seeds
+and in eval mode it is the mean.
 """
 
 from __future__ import annotations
@@ -13,8 +25,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from .files import InputError, reason
 
@@ -22,9 +33,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-GROUP = "audio_core.codecs"
+GROUP, ENCODERS = "audio_core.codecs", "audio_core.encoders"
 PACKAGES = {"soundstream": "audio-soundstream", "codec-vae": "audio-codec-vae"}
 """The codecs of this workspace, and the distribution of each."""
+ENCODER_PACKAGES = {"codec-vae": "audio-codec-vae"}
+"""Those that offer encoders as well."""
 
 
 @runtime_checkable
@@ -80,25 +93,26 @@ class Codec(Protocol):
 # --- finding -----------------------------------------------------------------------------------------------
 
 
-def names() -> list[str]:
-    """The codecs that installed packages offer."""
-    return sorted({entry.name for entry in entry_points(group=GROUP)})
+def names(group: str = GROUP) -> list[str]:
+    """The codecs that installed packages offer, or with ENCODERS the encoders."""
+    return sorted({entry.name for entry in entry_points(group=group)})
 
 
-def find(name: str) -> Callable[[str | Path], Codec]:
-    """The loader of the codec `name`: it takes a bundle's folder or Hub id."""
-    for entry in entry_points(group=GROUP, name=name):
+def find(name: str, group: str = GROUP) -> Callable[..., Any]:
+    """The loader of the codec `name`: it takes a bundle's folder or Hub id. With ENCODERS what builds an encoder."""
+    what, known = ("codec", PACKAGES) if group == GROUP else ("encoder", ENCODER_PACKAGES)
+    for entry in entry_points(group=group, name=name):
         try:
             return entry.load()
         except (ImportError, AttributeError) as error:
-            raise InputError(f"codec {name!r}: {entry.value} cannot be loaded: {reason(error)}") from error
-    installed = f"installed: {', '.join(names())}" if names() else "none is installed"
-    close = difflib.get_close_matches(name, [*names(), *PACKAGES], 1, 0.8)
-    if name in PACKAGES:
-        hint = f"; try: pip install {PACKAGES[name]}"
+            raise InputError(f"{what} {name!r}: {entry.value} cannot be loaded: {reason(error)}") from error
+    installed = f"installed: {', '.join(names(group))}" if names(group) else "none is installed"
+    close = difflib.get_close_matches(name, [*names(group), *known], 1, 0.8)
+    if name in known:
+        hint = f"; try: pip install {known[name]}"
     else:
         hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise InputError(f"codec {name!r} is not installed ({installed}){hint}")
+    raise InputError(f"{what} {name!r} is not installed ({installed}){hint}")
 
 
 # --- facts -------------------------------------------------------------------------------------------------

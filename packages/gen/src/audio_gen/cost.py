@@ -62,11 +62,11 @@ def _of_autoencoder(config: DiffusionAutoencoderConfig) -> dict[str, Any]:
         model = DiffusionAutoencoder(config)
     code = torch.empty(1, config.code_channels, -(-config.frames // config.hop), device="meta")
     beside = {"input_concat_cond": model.condition(code, config.frames)}
-    macs = _macs(model.backbone, config.channels, config.frames, beside)
+    macs = _macs(model.backbone, config.signal.width, config.frames, beside)
     return {
         "type": "diffusion_autoencoder",
         "network": f"{configs.kind(type(config.backbone))}, objective v",
-        "frames_per_second": config.rate / config.hop,
+        "frames_per_second": config.rate / config.frame_samples,
         "parameters": _count(model),
         "network_parameters": _count(model.backbone),
         "sampling": f"{config.sampling.sampler}, {config.sampling.steps} steps",

@@ -1,4 +1,4 @@
-"""The loss of a diffusion model, which a training lowers and an evaluation measures."""
+"""The losses of diffusion models, which a training lowers and an evaluation measures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from audio_core.data.seeds import mix
-from torch import Generator, Tensor
+from audio_core.dsp.precision import full_precision
+from audio_core.dsp.stft import STFT
+from audio_core.loss.spectral import same_shape
+from torch import Generator, Tensor, nn
 
 from .diffusion.objectives import Objective, mse, noised
 
@@ -39,3 +43,36 @@ def fixed_noise(indices: Sequence[int], x: Tensor, at: int) -> Tensor:
         for index, item in zip(indices, x, strict=True)
     ]
     return torch.stack(noise).to(x.device)
+
+
+class SpectralDistance(nn.Module):
+    """Of audio (B, C, T) from a target, the mean over windows from 2048 samples down to 32, with a quarter as hop.
+
+    Each adds |Y - X| / |Y| (Frobenius, the mean over items and channels), where Y is the target's magnitudes, to the
+    mean of |ln Y - ln X|. Of stereo the sum and the difference of its channels are compared.
+    """
+
+    WINDOWS = (2048, 1024, 512, 256, 128, 64, 32)
+
+    def __init__(self, samples: int):
+        """Of audio of at least so many samples; no window is longer."""
+        super().__init__()
+        self.stfts = nn.ModuleList(STFT(window, window // 4) for window in self.WINDOWS if window <= samples)
+
+    @full_precision
+    def forward(self, estimate: Tensor, target: Tensor) -> Tensor:
+        same_shape(estimate, target)
+        distances = []
+        for stft in self.stfts:
+            x, y = (stft(_sides(audio)).abs().clamp(min=1e-4) for audio in (estimate, target))  # (B, C, F, frames)
+            convergence = torch.linalg.matrix_norm(y - x) / torch.linalg.matrix_norm(y)
+            distances.append(convergence.mean() + F.l1_loss(x.log(), y.log()))
+        return torch.stack(distances).mean()
+
+
+def _sides(audio: Tensor) -> Tensor:
+    """Of stereo the sum and the difference."""
+    if audio.shape[1] != 2:
+        return audio
+    left, right = audio.unbind(1)
+    return torch.stack([left + right, left - right], 1)

@@ -26,10 +26,10 @@ from .config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from .data import Batch
 from .diffusion.objectives import mse, noised
 from .diffusion.timesteps import Timesteps, shift
-from .losses import diffusion_loss, fixed_noise
+from .losses import SpectralDistance, diffusion_loss, fixed_noise
 from .masks import inpainting_masks
 from .models.diffusion import Diffusion, inpainting
-from .models.diffusion_autoencoder import DiffusionAutoencoder
+from .models.diffusion_autoencoder import DiffusionAutoencoder, Estimate
 from .models.guidance import TOKENS
 from .models.language import Loss
 from .models.lm import LM
@@ -50,11 +50,15 @@ class Diffusing:
 
     def step(self, batch: Batch, at: int) -> Metrics:
         x = self._latents(batch)
-        draws = [self._drawn(int(index), item) for index, item in zip(batch.index.tolist(), x, strict=True)]
-        t, noise, chosen = (torch.stack(each).to(x.device) for each in zip(*draws, strict=True))
+        t, noise, chosen = self._draws(batch, x)
         loss = self._loss(self.player, x, t, noise, batch, chosen, at)
         self.player.update(loss)
         return {"loss": loss.detach(), "latent_std": x.std()}
+
+    def _draws(self, batch: Batch, x: Tensor) -> tuple[Tensor, ...]:
+        """The times (B,), the noise (B, C, T) and which kinds of tokens are left out, of a batch."""
+        draws = [self._drawn(int(index), item) for index, item in zip(batch.index.tolist(), x, strict=True)]
+        return tuple(torch.stack(each).to(x.device) for each in zip(*draws, strict=True))
 
     def _drawn(self, index: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The time (), the noise (C, T) and which kinds of tokens are left out, of one item."""
@@ -117,26 +121,66 @@ class Diffusing:
 
 
 class Decoding(Diffusing):
-    """One player, a diffusion autoencoder: it learns audio under the condition of its code."""
+    """One player, a diffusion autoencoder: it learns audio under the condition of its code.
+
+    An encoder of its own learns with it, also by the losses of its bottleneck.
+    """
+
+    def __init__(self, player: Player, recipe: Recipe, encodes: bool = False):
+        super().__init__(player, recipe, encodes)
+        config = cast(DiffusionAutoencoderConfig, recipe.model)
+        self.weight = config.latents.reconstruction if config.latents else 0.0
+        if self.weight and not encodes:
+            raise InputError("model.latents.reconstruction: compares audio; data.root must hold audio and no latents")
+        self.distance = SpectralDistance(config.frames * config.signal.hop) if self.weight else None
+        self.frozen = [self.distance] if self.distance else []
 
     def _latents(self, batch: Batch) -> Tensor:
-        return batch.values
-
-    def _loss(
-        self,
-        network: Any,
-        x: Tensor,
-        t: Tensor,
-        noise: Tensor,
-        batch: Batch,
-        chosen: Tensor | None = None,
-        at: int | None = None,
-    ) -> Tensor:
-        model = self.player.raw
+        if not self.encodes:
+            return batch.values
         with torch.no_grad():
-            code = model.encode(x)
-        output = network(noised(model.objective, x, noise, t), t, code)
-        return mse(output.float(), model.objective.target(x, noise, t))
+            return self.player.raw.signal(batch.values)
+
+    def step(self, batch: Batch, at: int) -> Metrics:
+        x = self._latents(batch)  # (B, C, T), audio or latents
+        t, noise, _ = self._draws(batch, x)
+        seeds = [mix(self.recipe.seed, index, 2) for index in batch.index.tolist()]
+        error, estimate = self.estimated(self.player, x, t, noise, seeds)
+        weights = self.player.raw.loss_weights
+        loss = error + sum(weights[name] * each for name, each in estimate.losses.items())
+        losses = {"mse": error, **estimate.losses}
+        if self.distance:
+            losses["spectral"] = self.distance(self._heard(x, t, noise, estimate, batch), batch.values)
+            loss = loss + self.weight * losses["spectral"]
+        self.player.update(loss)
+        losses = {"loss": loss, **losses}
+        return {name: each.detach() for name, each in losses.items()} | {"latent_std": estimate.code.detach().std()}
+
+    def _heard(self, x: Tensor, t: Tensor, noise: Tensor, estimate: Estimate, batch: Batch) -> Tensor:
+        """The estimate of latents x without noise, as audio."""
+        model = self.player.raw
+        latents = model.objective.denoised(noised(model.objective, x, noise, t), estimate.v.float(), t)
+        return model.audio(latents, batch.values.shape[-1])
+
+    def estimated(
+        self, network: Any, x: Tensor, t: Tensor, noise: Tensor, seeds: Sequence[int] | None = None
+    ) -> tuple[Tensor, Estimate]:
+        """The mean squared error of v of audio or latents x (B, C, T), and what it is one of."""
+        model, source = self.player.raw, x
+        if model.encoder is None:
+            with torch.no_grad():
+                source = model.encode(x)
+        estimate = network(noised(model.objective, x, noise, t), t, source, seeds)
+        return mse(estimate.v.float(), model.objective.target(x, noise, t)), estimate
+
+    def evaluate(self, batch: Batch) -> Metrics:
+        """The error at a few times, with noise that is the same in every evaluation and the mean of the code."""
+        x, model = self._latents(batch), self.release()
+        losses, estimate = {}, None
+        for at, level in enumerate(LEVELS):
+            t = torch.full((len(x),), level, device=x.device)
+            losses[f"loss_{level}"], estimate = self.estimated(model, x, t, fixed_noise(batch.index.tolist(), x, at))
+        return {"loss": torch.stack([*losses.values()]).mean(), **losses, **estimate.losses}
 
 
 class Predicting:

@@ -27,8 +27,7 @@ from .task import Model, build, learning
 def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = False) -> Outcome | None:
     """Train by `recipe` into `out`, from where it stands; None when it was asked to stop before its end."""
     out = Path(out)
-    decodes = isinstance(recipe.model, DiffusionAutoencoderConfig)
-    view: Any = AudioAlone(recipe.model) if decodes else recipe.model
+    view: Any = recipe.model.signal if isinstance(recipe.model, DiffusionAutoencoderConfig) else recipe.model
     corpus = Corpus(recipe.data, view, out, quiet=quiet or command.rank() > 0)
     recipe = _marked(recipe, corpus)
     run = Run(out, recipe, device, len(corpus), quiet)
@@ -53,21 +52,11 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
 
 def _marked(recipe: Recipe, corpus: Corpus) -> Recipe:
     """The recipe with the fingerprint of the codec that its data are of, so that the model is used with no other."""
-    codec = recipe.model.codec
+    model, codec = recipe.model, recipe.model.codec_user.codec
     if codec is None or codec.fingerprint:
         return recipe
-    mark = open_codec(recipe.model).fingerprint() if corpus.kind == "audio" else corpus.fingerprint
-    model = dataclasses.replace(recipe.model, codec=dataclasses.replace(codec, fingerprint=mark.hex()))
-    return dataclasses.replace(recipe, model=model)
-
-
-class AudioAlone:
-    """What data of a diffusion autoencoder depend on: it takes audio, whatever its codec makes of that."""
-
-    hop, scale, codec = 1, 1.0, None
-
-    def __init__(self, config: DiffusionAutoencoderConfig):
-        self.rate, self.channels, self.frames, self.width = config.rate, config.channels, config.frames, config.channels
+    mark = open_codec(model).fingerprint() if corpus.kind == "audio" else corpus.fingerprint
+    return dataclasses.replace(recipe, model=model.with_codec(dataclasses.replace(codec, fingerprint=mark.hex())))
 
 
 class Adapted(Outcome):
@@ -86,9 +75,9 @@ def beginning(recipe: Recipe) -> tuple[Model, bytes]:
     if recipe.start:
         start = PACKAGE.model(recipe.start)
         begun = start.config
-        if begun.codec and recipe.model.codec and not begun.codec.fingerprint:  # as bundles from elsewhere may be
-            mark = recipe.model.codec.fingerprint
-            begun = dataclasses.replace(begun, codec=dataclasses.replace(begun.codec, fingerprint=mark))
+        own, stated = begun.codec_user.codec, recipe.model.codec_user.codec
+        if own and stated and not own.fingerprint:  # as bundles from elsewhere may be
+            begun = begun.with_codec(dataclasses.replace(own, fingerprint=stated.fingerprint))
         if begun != recipe.model:
             names = ", ".join(config.differences(begun, recipe.model))
             raise InputError(f"{recipe.start}: is another model than that of the recipe (different: {names})")
@@ -134,7 +123,8 @@ def _card(folder: Path, recipe: Recipe, model: Model, best: bool) -> str:
         title = f"Diffusion of {'audio' if settings.hop == 1 else f'latents{source}'}"
         how = f"objective {settings.objective}, backbone {config.kind(type(settings.backbone))}"
     else:
-        title, keys = "Autoencoder that decodes by diffusion", f"codes{source}"
+        title = "Autoencoder that decodes by diffusion"
+        keys = "the code of its own encoder" if settings.encoder else f"codes{source}"
         how = f"backbone {config.kind(type(settings.backbone))}"
     names = ", ".join(root.name for root in (data.root, *data.more))
     return PACKAGE.card(

@@ -60,6 +60,15 @@ class AutoencoderConfig:
     """Weight norm is folded into plain weights: for use, and not for training."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LearningEncoderConfig:
+    """The half of an autoencoder that learns as a part of another package's model."""
+
+    encoder: EncoderConfig
+    bottleneck: BottleneckConfig | None
+    pretransform: None = None
+
+
 __all__ = [
     "AutoencoderConfig",
     "BottleneckConfig",
@@ -73,6 +82,7 @@ __all__ = [
     "FSQConfig",
     "FilterBankConfig",
     "L2NormConfig",
+    "LearningEncoderConfig",
     "LogVarianceConfig",
     "LyraConfig",
     "LyraDecoderConfig",

@@ -44,7 +44,7 @@ from .seanet import SEANetDecoder, SEANetEncoder
 from .taae import TAAEDecoder, TAAEEncoder
 from .weight_norm import fit_weight_norm, remove_weight_norm
 
-_CODERS: dict[type, Any] = {
+CODERS: dict[type, Any] = {
     LyraEncoderConfig: LyraEncoder,
     LyraDecoderConfig: LyraDecoder,
     OobleckEncoderConfig: OobleckEncoder,
@@ -77,7 +77,7 @@ class Autoencoder(nn.Module):
         self.config = config
         self.sample_rate, self.channels = config.rate, config.channels
         self.pretransform = pretransform.build(config.pretransform, config.channels)
-        self.encoder, self.decoder = (_CODERS[type(each)](each) for each in (config.encoder, config.decoder))
+        self.encoder, self.decoder = (CODERS[type(each)](each) for each in (config.encoder, config.decoder))
         self.bottleneck = bottleneck.build(config.bottleneck, encoder_width(config.encoder))
         self.hop, self.width = self.pretransform.ratio * self.encoder.ratio, self.bottleneck.width
         self._expect_fit()
@@ -207,9 +207,7 @@ class Autoencoder(nn.Module):
             if not config.folded:
                 with no_values():
                     neck = bottleneck.build(config.bottleneck, self.bottleneck.inputs)
-                    plain = nn.ModuleDict(
-                        {"decoder": _CODERS[type(config.decoder)](config.decoder), "bottleneck": neck}
-                    )
+                    plain = nn.ModuleDict({"decoder": CODERS[type(config.decoder)](config.decoder), "bottleneck": neck})
                 remove_weight_norm(plain)
                 plain.load_state_dict(fit_weight_norm(parts.state_dict(), plain), assign=True)
             kinds = [_stated(each) for each in (config.decoder, config.bottleneck, config.pretransform)]

@@ -6,7 +6,7 @@ dithered or dropped. In training mode it samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,9 @@ from ..config import (
     WassersteinConfig,
 )
 from .discrepancy import mean_discrepancy
+
+Draws = Generator | Sequence[Generator] | None
+"""What draws: the default generator, one for the whole batch, or one for each of its items."""
 
 
 class Encoded(NamedTuple):
@@ -59,11 +62,11 @@ class Bottleneck(nn.Module):
         """Channels of what the decoder gets."""
         return self.width + self.noise
 
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
-        """What the encoder gives (B, inputs, F) -> latents (B, width, F), drawn with `generator` if they are drawn."""
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
+        """What the encoder gives (B, inputs, F) -> latents (B, width, F), drawn by `draws` if they are drawn."""
         return Encoded(x, None, {})
 
-    def decode(self, latents: Tensor, generator: Generator | None = None) -> Tensor:
+    def decode(self, latents: Tensor, draws: Draws = None) -> Tensor:
         """Latents (B, width, F) -> what the decoder gets (B, outputs, F).
 
         Channels of noise are drawn in training or with a generator, and are 0 otherwise, which is their mean.
@@ -71,7 +74,7 @@ class Bottleneck(nn.Module):
         if not self.noise:
             return latents
         shape = (len(latents), self.noise, latents.shape[-1])
-        drawn = self._noise_of(shape, latents, generator) if self._draws(generator) else latents.new_zeros(shape)
+        drawn = self._noise_of(shape, latents, draws) if self._draws(draws) else latents.new_zeros(shape)
         return torch.cat([latents, drawn], 1)
 
     def from_codes(self, codes: Tensor) -> Tensor:
@@ -92,23 +95,30 @@ class Bottleneck(nn.Module):
     def _entries(self, codes: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _draws(self, generator: Generator | None) -> bool:
-        return self.training or generator is not None
+    def _draws(self, draws: Draws) -> bool:
+        return self.training or draws is not None
 
-    def _noise_of(self, shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
-        return normal(shape, like, generator)
+    def _noise_of(self, shape: tuple[int, ...], like: Tensor, draws: Draws) -> Tensor:
+        return normal(shape, like, draws)
 
 
-def normal(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+def normal(shape: tuple[int, ...], like: Tensor, draws: Draws) -> Tensor:
     """Normal noise on the device of `like`; a generator draws on its own device."""
-    device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, device=device).to(like)
+    return _drawn(torch.randn, shape, like, draws)
 
 
-def uniform(shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
+def uniform(shape: tuple[int, ...], like: Tensor, draws: Draws) -> Tensor:
     """As `normal`, from 0 to 1."""
-    device = like.device if generator is None else generator.device
-    return torch.rand(shape, generator=generator, device=device).to(like)
+    return _drawn(torch.rand, shape, like, draws)
+
+
+def _drawn(draw: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor, draws: Draws) -> Tensor:
+    if draws is None:
+        return draw(shape, device=like.device).to(like)
+    if isinstance(draws, Generator):
+        return draw(shape, generator=draws, device=draws.device).to(like)
+    part = (shape[0] // len(draws), *shape[1:])  # the first axis holds one item after the other
+    return torch.cat([draw(part, generator=each, device=each.device) for each in draws]).to(like)
 
 
 # --- Gaussians ---------------------------------------------------------------------------------------------
@@ -123,16 +133,16 @@ class Gaussian(Bottleneck):
         super().__init__(inputs, inputs // 2)
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
-        latents, divergence = self.draw(x, generator)
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
+        latents, divergence = self.draw(x, draws)
         return Encoded(latents, None, {"kl": divergence})
 
-    def draw(self, x: Tensor, generator: Generator | None) -> tuple[Tensor, Tensor]:
+    def draw(self, x: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Latents (B, W, F) and the KL divergence from the standard normal distribution."""
         mean, deviation, divergence = self.distribution(x)
-        if not self._draws(generator):
+        if not self._draws(draws):
             return mean, divergence
-        return mean + deviation * normal(mean.shape, mean, generator), divergence
+        return mean + deviation * normal(mean.shape, mean, draws), divergence
 
     def distribution(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and deviation (B, W, F), and the KL divergence in this class's own unit."""
@@ -167,7 +177,7 @@ class Tanh(Bottleneck):
         super().__init__(inputs)
         self.scale = config.scale
 
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
         return Encoded(self.scale * torch.tanh(x / self.scale), None, {})
 
 
@@ -178,11 +188,11 @@ class L2Norm(Bottleneck):
         super().__init__(inputs)
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
         return Encoded(F.normalize(x, dim=1), None, {})
 
     @full_precision
-    def decode(self, latents: Tensor, generator: Generator | None = None) -> Tensor:
+    def decode(self, latents: Tensor, draws: Draws = None) -> Tensor:
         return F.normalize(latents, dim=1)
 
 
@@ -194,11 +204,11 @@ class Wasserstein(Bottleneck):
         self.config = config
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
         losses = {}
         if self.training and not self.config.bypass_mmd:
             vectors = x.transpose(1, 2).flatten(0, 1)  # (B F, W), before the tanh as in the original
-            losses["mmd"] = mean_discrepancy(vectors, normal(vectors.shape, vectors, generator))
+            losses["mmd"] = mean_discrepancy(vectors, normal(vectors.shape, vectors, draws))
         scale = self.config.tanh_scale
         return Encoded(scale * torch.tanh(x / scale) if self.config.use_tanh else x, None, losses)
 
@@ -214,21 +224,21 @@ class SoftNorm(Bottleneck):
         self.noise_scaling_factor = nn.Parameter(torch.ones(1, config.noise_augment_dim, 1))
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
         latents = x * self.scaling_factor + self.bias
         if not self.training:
             return Encoded(latents, None, {})
         loss = _distance_from_normal(latents, 2) + 0.4 * _distance_from_normal(latents, 1)
         return Encoded(latents, None, {"softnorm": loss})
 
-    def decode(self, latents: Tensor, generator: Generator | None = None) -> Tensor:
+    def decode(self, latents: Tensor, draws: Draws = None) -> Tensor:
         if self.training and self.regularized:
             deviation = latents.std(2, keepdim=True)
-            latents = latents + 0.01 * deviation * normal(latents.shape, latents, generator)
-        return super().decode(latents, generator)
+            latents = latents + 0.01 * deviation * normal(latents.shape, latents, draws)
+        return super().decode(latents, draws)
 
-    def _noise_of(self, shape: tuple[int, ...], like: Tensor, generator: Generator | None) -> Tensor:
-        return self.noise_scaling_factor * super()._noise_of(shape, like, generator)
+    def _noise_of(self, shape: tuple[int, ...], like: Tensor, draws: Draws) -> Tensor:
+        return self.noise_scaling_factor * super()._noise_of(shape, like, draws)
 
 
 def _distance_from_normal(x: Tensor, axis: int) -> Tensor:

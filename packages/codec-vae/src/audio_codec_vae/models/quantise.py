@@ -6,6 +6,7 @@ Codes are (B, K, F), one for each of the K codebooks. In eval mode the latents o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +14,10 @@ import torch.nn.functional as F
 from audio_core.dsp.precision import full_precision
 from audio_core.nn.conv import Conv1d
 from audio_core.nn.quantize import ResidualQuantizer
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from ..config import DACRVQConfig, DitheredFSQConfig, FSQConfig, RVQConfig, VAEConfig
-from .bottleneck import VAE, Bottleneck, Encoded, uniform
+from .bottleneck import VAE, Bottleneck, Draws, Encoded, uniform
 
 # --- residual vector quantizers --------------------------------------------------------------------------------
 
@@ -34,7 +35,7 @@ class RVQ(Bottleneck):
         self.threshold = config.threshold_ema_dead_code
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
         if self.training:
             processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
             mean = len(x) * x.shape[-1] * processes / self.codebooks[0]  # vectors for each entry
@@ -91,9 +92,9 @@ class ProjectedQuantizer(nn.Module):
         self.quantizers = nn.ModuleList(ProjectedCodebook(config.input_dim, dim, config.codebook_size) for dim in dims)
         self.dropout = config.quantizer_dropout
 
-    def forward(self, x: Tensor, generator: Generator | None = None) -> Projected:
+    def forward(self, x: Tensor, draws: Draws = None) -> Projected:
         """Codes are (B, K, F) here, and the losses sums over the codebooks and means over the batch."""
-        counts = self._counts(x, generator)
+        counts = self._counts(x, draws)
         residual, latents, codes = x, torch.zeros_like(x), []
         commitment, codebook = x.new_zeros(()), x.new_zeros(())
         for at, quantizer in enumerate(self.quantizers):
@@ -106,13 +107,14 @@ class ProjectedQuantizer(nn.Module):
             codebook = codebook + (used * part.codebook).mean()
         return Projected(latents, torch.stack(codes, 1), commitment, codebook)
 
-    def _counts(self, x: Tensor, generator: Generator | None) -> Tensor:
+    def _counts(self, x: Tensor, draws: Draws) -> Tensor:
         """How many codebooks each item (B,) uses: all of them, but in training random numbers for a share of them."""
         counts = torch.full((len(x),), len(self.quantizers), device=x.device)
         dropped = int(len(x) * self.dropout) if self.training else 0
         if dropped:
-            device = x.device if generator is None else generator.device
-            drawn = torch.randint(1, len(self.quantizers) + 1, (dropped,), generator=generator, device=device)
+            one = draws[0] if isinstance(draws, Sequence) else draws  # the first items of a batch, whatever they are
+            device = x.device if one is None else one.device
+            drawn = torch.randint(1, len(self.quantizers) + 1, (dropped,), generator=one, device=device)
             counts[:dropped] = drawn.to(x.device)
         return counts
 
@@ -135,19 +137,19 @@ class DACRVQ(Bottleneck):
         self.codebooks = () if self.late else (config.codebook_size,) * config.n_codebooks
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
         if self.late and not self.training:
             return Encoded(x, None, {})
-        latents, codes, *losses = self.quantizer(x, generator)
+        latents, codes, *losses = self.quantizer(x, draws)
         commitment, codebook = (loss / len(self.quantizer.quantizers) for loss in losses)
         named = {"commitment": commitment, "codebook": codebook}
         return Encoded(x, None, named) if self.late else Encoded(latents, codes, named)
 
     @full_precision
-    def decode(self, latents: Tensor, generator: Generator | None = None) -> Tensor:
+    def decode(self, latents: Tensor, draws: Draws = None) -> Tensor:
         if self.late:
-            latents = self.quantizer(latents, generator).latents
-        return super().decode(latents, generator)
+            latents = self.quantizer(latents, draws).latents
+        return super().decode(latents, draws)
 
     def _entries(self, codes: Tensor) -> Tensor:
         return self.quantizer.from_codes(codes)
@@ -165,9 +167,9 @@ class GaussianFirst(Bottleneck):
         self.gaussian = VAE(VAEConfig(), self.inputs)
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
-        sample, divergence = self.gaussian.draw(x, generator)
-        encoded = super().encode(sample, generator)
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
+        sample, divergence = self.gaussian.draw(x, draws)
+        encoded = super().encode(sample, draws)
         return encoded._replace(losses={"kl": divergence, **encoded.losses})
 
 
@@ -232,7 +234,7 @@ class FSQ(ScalarQuantizer):
         self.project_out = nn.Linear(channels, width) if width != channels else nn.Identity()
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
         levels = self.levels_of_channels()
         half, offset = self.limits()
         bounded = torch.tanh(_mapped(self.project_in, x) + torch.atanh(offset / half)) * half - offset
@@ -271,13 +273,13 @@ class DitheredFSQ(ScalarQuantizer):
         self.noise_dropout = config.noise_dropout
 
     @full_precision
-    def encode(self, x: Tensor, generator: Generator | None = None) -> Encoded:
+    def encode(self, x: Tensor, draws: Draws = None) -> Encoded:
         levels, bounded = self.levels_of_channels(), torch.tanh(x)
         numbers = ((bounded + 1) * (levels - 1) / 2).round()
         values = self._values(numbers, levels) + (bounded - bounded.detach())  # straight-through gradient
         if self.training:
-            dithered = bounded + (uniform(x.shape, x, generator) - 0.5) * 2 / (levels - 1)
-            exact, still = (uniform((len(x), 1, 1), x, generator) < self.noise_dropout for _ in range(2))
+            dithered = bounded + (uniform(x.shape, x, draws) - 0.5) * 2 / (levels - 1)
+            exact, still = (uniform((len(x), 1, 1), x, draws) < self.noise_dropout for _ in range(2))
             # Items are rounded with the chance p (1 - p), and with p² left as they are.
             values = torch.where(still, torch.where(exact, bounded, values), dithered)
         return Encoded(values, self._codes(numbers), {})

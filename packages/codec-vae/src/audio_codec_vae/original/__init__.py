@@ -16,14 +16,14 @@ from audio_core import config
 from audio_core.bundle import at_most
 from audio_core.files import InputError, note
 from audio_core.weights import Undrawn, no_values, shortened
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import model_config
-from ..config import AutoencoderConfig, SEANetEncoderConfig
+from ..config import AutoencoderConfig, LearningEncoderConfig, SEANetEncoderConfig
 from ..model_config import ModelConfig, descript, lyra
 from ..models.autoencoder import Autoencoder
 from ..models.weight_norm import fit_weight_norm
-from .files import Checkpoint, checkpoint_of, read
+from .files import Checkpoint, Program, checkpoint_of, read
 from .names import CONSTANT, SHIFT, joined, our_name
 
 _CONFIGS = (".json", ".yaml", ".yml")
@@ -139,39 +139,64 @@ def _in_order(stated: ModelConfig, state: Mapping[str, Tensor]) -> ModelConfig:
 def filled(checkpoint: Checkpoint, settled: AutoencoderConfig) -> Autoencoder:
     """The model with these weights. Each must have its place, and each place its weight."""
     path = checkpoint.path
-    published_names: dict[str, str] = {}
-    state: dict[str, Tensor] = {}
-    for name, tensor in checkpoint.state.items():
-        if CONSTANT.fullmatch(name) or (settled.pretransform and name.startswith("pretransform.")):
-            continue  # the pretransforms here learn nothing
-        if SHIFT.fullmatch(name):
-            if tensor.count_nonzero():
-                raise InputError(f"{path}: {name} holds shifts of a norm, which these networks have not")
-            continue
-        ours = our_name(name, checkpoint.program, settled)
-        if ours in published_names:
-            raise InputError(f"{path}: holds {name} twice, once as {published_names[ours]}")
-        published_names[ours] = name
-        # diffusers' Snake has the shape (1, C, 1), as DAC's.
-        squeezed = checkpoint.program == "diffusers" and ours.endswith((".alpha", ".beta"))
-        state[ours] = (tensor.flatten() if squeezed else tensor).float()
+    state, published_names = _ours(checkpoint.state, path, settled, checkpoint.program)
     values = sum(tensor.numel() for tensor in state.values())
     with at_most(4 * values + 1000, path), no_values():
         try:
             empty = Autoencoder(settled)
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-    try:
-        fitted = fit_weight_norm(joined(state, settled.bottleneck), empty)
-    except (RuntimeError, IndexError, KeyError):  # too few axes, parts that do not join, a missing layer
-        raise InputError(f"{path}: has weights in shapes that no network has") from None
-    _expect_all(
-        path, fitted, {name: tuple(tensor.shape) for name, tensor in empty.state_dict().items()}, published_names
-    )
+    fitted = _fitted(state, published_names, path, settled, empty)
     with Undrawn():
         model = Autoencoder(settled)
     model.load_state_dict(fitted)
     return model.eval()
+
+
+def fill(module: nn.Module, config: LearningEncoderConfig, published: Mapping[str, Tensor], path: Path) -> None:
+    """Set an encoder and its bottleneck to their weights in stable-audio-tools, all of them."""
+    state, published_names = _ours(published, path, config, "stable-audio-tools")
+    module.load_state_dict(_fitted(state, published_names, path, config, module))
+
+
+Config = AutoencoderConfig | LearningEncoderConfig
+
+
+def _ours(
+    published: Mapping[str, Tensor], path: Path, config: Config, program: Program
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The weights of a program by our names, and by these theirs."""
+    published_names: dict[str, str] = {}
+    state: dict[str, Tensor] = {}
+    for name, tensor in published.items():
+        if CONSTANT.fullmatch(name) or (config.pretransform and name.startswith("pretransform.")):
+            continue  # the pretransforms here learn nothing
+        if SHIFT.fullmatch(name):
+            if tensor.count_nonzero():
+                raise InputError(f"{path}: {name} holds shifts of a norm, which these networks have not")
+            continue
+        ours = our_name(name, program, config)
+        if ours in published_names:
+            raise InputError(f"{path}: holds {name} twice, once as {published_names[ours]}")
+        published_names[ours] = name
+        # diffusers' Snake has the shape (1, C, 1), as DAC's.
+        squeezed = program == "diffusers" and ours.endswith((".alpha", ".beta"))
+        state[ours] = (tensor.flatten() if squeezed else tensor).float()
+    return state, published_names
+
+
+def _fitted(
+    state: Mapping[str, Tensor], published_names: Mapping[str, str], path: Path, config: Config, module: nn.Module
+) -> dict[str, Tensor]:
+    """What `load_state_dict` of the module takes."""
+    try:
+        fitted = fit_weight_norm(joined(state, config.bottleneck), module)
+    except (RuntimeError, IndexError, KeyError):  # too few axes, parts that do not join, a missing layer
+        raise InputError(f"{path}: has weights in shapes that no network has") from None
+    _expect_all(
+        path, fitted, {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, published_names
+    )
+    return fitted
 
 
 def _expect_all(
@@ -194,4 +219,4 @@ def _shown(name: str) -> str:
     return re.sub(r"parametrizations\.weight\.original([01])", lambda match: "weight_" + "gv"[int(match[1])], name)
 
 
-__all__ = ["checkpoint_of", "convert", "filled", "summary"]
+__all__ = ["checkpoint_of", "convert", "fill", "filled", "summary"]

@@ -14,6 +14,7 @@ from ..config import (
     DACDecoderConfig,
     DACEncoderConfig,
     FSQConfig,
+    LearningEncoderConfig,
     RVQConfig,
     SEANetDecoderConfig,
     SEANetEncoderConfig,
@@ -55,7 +56,7 @@ _NETWORKS: dict[type, Renaming] = {
 }
 
 
-def our_name(name: str, program: str, config: AutoencoderConfig) -> str:
+def our_name(name: str, program: str, config: AutoencoderConfig | LearningEncoderConfig) -> str:
     """Our name for a tensor of a program, whose autoencoder has this configuration."""
     if program == "LyraCodec":
         return renamed(name, _LYRA)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from audio_core.checks import within
 
 from .backbones import DiTConfig
+from .conditioners import CodecSource
 from .models import AudioConfig
 from .sampling import VSampling
 from .unets import ADPConfig, DanceDiffusionUNetConfig
@@ -28,19 +32,77 @@ class CodeDecoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PartConfig:
+    """Of an encoder: what a model_config.json of stable-audio-tools states of it."""
+
+    type: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """An encoder with its bottleneck, which an installed package builds."""
+
+    name: str
+    """Under which the package offers it, such as codec-vae."""
+    parts: Mapping[str, PartConfig]
+    """`encoder`, and where there is one `bottleneck`."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Of the bottleneck's losses, such as `kl`; others have the package's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsConfig:
+    """Latents of a codec, in which an autoencoder diffuses. The codec does not learn."""
+
+    codec: CodecSource | None = None
+    """None: latents that nothing here makes of audio, or audio of them."""
+    hop: int
+    """Samples that one frame stands for."""
+    channels: int
+    scale: float = 1.0
+    """Latents are divided by it, so that they have a standard deviation of about 1."""
+    reconstruction: float = 0.0
+    """Weight of the distance between the spectrograms of audio and of what the codec makes of the estimate. It needs
+    audio to learn from."""
+
+    def __post_init__(self) -> None:
+        within(self, 1, "hop", "channels")
+        within(self, 0, "reconstruction")
+        if not 0 < self.scale < float("inf"):
+            raise ValueError(f"scale must be above 0, got {self.scale}")
+
+
+class Signal(NamedTuple):
+    """What a diffusion autoencoder encodes and generates: audio, or latents."""
+
+    rate: int
+    channels: int  # of audio
+    hop: int  # samples for each frame
+    width: int  # channels of a frame
+    frames: int
+    codec: CodecSource | None
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class DiffusionAutoencoderConfig(AudioConfig):
     """`diffusion_autoencoder` of stable-audio-tools: from a code a diffusion model makes the audio (v objective).
 
-    Its code is what an installed codec makes of audio, or was computed before. The original can also learn an encoder
-    and a bottleneck together with the diffusion; encoders that learn are the business of audio-codec-vae. Nor is a
-    second codec possible here, in whose latents the original can diffuse in place of audio.
+    Its code is what an encoder of its own makes of audio, which learns together with the diffusion; or what an
+    installed codec makes of it, which does not learn; or it was computed before. With an encoder of its own it may
+    diffuse in the latents of a codec, in place of audio.
     """
 
     hop: int = 2048
-    """Samples that one frame of the code stands for."""
+    """Samples that one frame of the code stands for; in latents, their frames."""
     code_channels: int = 64
     scale: float = 1.0
     """The codec's latents are divided by it."""
+    encoder: EncoderConfig | None = None
+    """A part of the model, in place of a codec."""
+    latents: LatentsConfig | None = None
+    """In which it diffuses; None: audio."""
     decoder: CodeDecoderConfig | None = None
     """What a code passes first; None: it is taken as it is."""
     backbone: DiTConfig | DanceDiffusionUNetConfig | ADPConfig = field(
@@ -56,6 +118,10 @@ class DiffusionAutoencoderConfig(AudioConfig):
             raise ValueError("conditioning, masks: are for other models; the code is the only condition")
         if not 0 < self.scale < float("inf"):
             raise ValueError(f"scale must be above 0, got {self.scale}")
+        if self.encoder and (self.codec or self.scale != 1):
+            raise ValueError("encoder: learns with the model, so there is neither codec nor scale; leave these out")
+        if self.latents and not self.encoder:
+            raise ValueError("latents: only an encoder of its own makes a code of them; give encoder")
         backbone, wanted = self.backbone, self.decoder.channels if self.decoder else self.code_channels
         if isinstance(backbone, ADPConfig):
             audio, beside = backbone.in_channels, sum(backbone.context_channels)
@@ -65,8 +131,9 @@ class DiffusionAutoencoderConfig(AudioConfig):
             others = backbone.cond_token_dim or backbone.global_cond_dim or backbone.prepend_cond_dim
         else:
             audio, beside, others = backbone.io_channels, backbone.cond_dim, 0
-        if audio != self.channels:
-            raise ValueError(f"backbone has {audio} channels, and the audio {self.channels}")
+        if audio != self.signal.width:
+            kind = "latents" if self.latents else "audio"
+            raise ValueError(f"backbone has {audio} channels, and the {kind} {self.signal.width}")
         if beside != wanted:
             raise ValueError(f"backbone takes {beside} channels beside its input, and the code has {wanted}")
         if others:
@@ -77,10 +144,37 @@ class DiffusionAutoencoderConfig(AudioConfig):
         """Channels of the code."""
         return self.code_channels
 
+    @property
+    def signal(self) -> Signal:
+        """What it encodes and generates."""
+        inner = self.latents
+        if inner is None:
+            return Signal(self.rate, self.channels, 1, self.channels, self.frames, None, 1.0)
+        return Signal(self.rate, self.channels, inner.hop, inner.channels, self.frames, inner.codec, inner.scale)
+
+    @property
+    def codec_user(self) -> Any:
+        return self.signal if self.latents else self
+
+    def with_codec(self, codec: CodecSource) -> Any:
+        if self.latents is None:
+            return super().with_codec(codec)
+        return dataclasses.replace(self, latents=dataclasses.replace(self.latents, codec=codec))
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples that one frame of the code stands for."""
+        return self.hop * (self.latents.hop if self.latents else 1)
+
+    @property
+    def most(self) -> int:
+        return -(-self.samples // self.frame_samples) * self.frame_samples
+
     def frames_for(self, samples: int) -> int:
-        """A length from `samples` on that the backbone can have."""
+        """Samples, or frames of latents, that hold so many samples, and that the backbone can have."""
         backbone, least = self.backbone, 1
         multiple = backbone.patch_size if isinstance(backbone, DiTConfig) else backbone.ratio
         if isinstance(backbone, DanceDiffusionUNetConfig) and not backbone.learned_resample:
             least = 3  # frames of the innermost level
-        return max(least, -(-samples // multiple)) * multiple
+        inner = multiple * (self.latents.hop if self.latents else 1)
+        return max(least, -(-samples // inner)) * multiple

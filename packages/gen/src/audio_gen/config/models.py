@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from audio_core.checks import within
 
@@ -68,6 +69,15 @@ class AudioConfig(ABC):
     @abstractmethod
     def frames_for(self, samples: int) -> int:
         """Frames that hold so many samples, and that the network can have."""
+
+    @property
+    def codec_user(self) -> Any:
+        """What states the codec, and the sizes that it must have."""
+        return self
+
+    def with_codec(self, codec: CodecSource) -> Any:
+        """The same model with this codec."""
+        return dataclasses.replace(self, codec=codec)
 
     @property
     def guides(self) -> bool:

@@ -12,6 +12,7 @@ from audio_core.train.stated import build, unknown
 
 from ..recipe import Recipe
 from . import training
+from .autoencoder import decoding
 from .diffusion import conditioned, unconditioned
 from .file import File
 from .language import language
@@ -23,11 +24,13 @@ _KINDS: Mapping[str, Callable[[File], tuple[dict[str, Any], bool, list[str]]]] =
     "diffusion_uncond": unconditioned,
     "diffusion_cond": conditioned,
     "diffusion_cond_inpaint": conditioned,
+    "diffusion_autoencoder": decoding,
     "lm": language,
 }
+_AVERAGED = ("diffusion_uncond", "diffusion_autoencoder")
+"""Whose weights the original averages, whatever is stated."""
 _ELSEWHERE = {
     "autoencoder": "which audio-codec-vae reads",
-    "diffusion_autoencoder": "whose encoder learns with it",
     "diffusion_prior": "which later versions of the original do not have",
     "clap": "which generates nothing",
 }
@@ -50,8 +53,9 @@ def migrated(path: str | Path, settings: Sequence[str] = ()) -> str:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     head = [f"From {Path(path).name}, a configuration of stable-audio-tools", *stated.remarks]
-    if stated.has_codec and recipe.model.codec is None:
-        head.append("its latents become audio by a codec, which model.codec.name and model.codec.path name")
+    if stated.has_codec and recipe.model.codec_user.codec is None:
+        place = "model.latents.codec" if stated.kind == "diffusion_autoencoder" else "model.codec"
+        head.append(f"its latents become audio by a codec, which {place}.name and {place}.path name")
     return "".join(f"# {line}\n" for line in head) + config.dump(recipe)
 
 
@@ -69,6 +73,8 @@ def understood(data: Any) -> ModelConfig:
         if kind == "lm":
             settings, more = training.language_settings(file.training)
         else:
-            settings, more = training.settings(file.training, averages=kind == "diffusion_uncond")
+            settings, more = training.settings(file.training, averages=kind in _AVERAGED)
+            if model.get("latents", {}).get("reconstruction"):
+                more = [line for line in more if not line.startswith("training.use_reconstruction_loss")]
         remarks += more
     return ModelConfig(kind, model, has_codec, settings, tuple(remarks))

@@ -9,6 +9,12 @@ from typing import Any
 from audio_core import config
 
 from ..config import DiffusionConfig, LMConfig
+from ..config.diffusion_autoencoder import DiffusionAutoencoderConfig
+
+Settled = DiffusionConfig | DiffusionAutoencoderConfig | LMConfig
+"""The configuration of a model."""
+_CLASSES: dict[str, type[Any]] = {"lm": LMConfig, "diffusion_autoencoder": DiffusionAutoencoderConfig}
+"""By the original's `model_type`; all others are of diffusion."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,6 @@ class ModelConfig:
     remarks: tuple[str, ...] = ()
     """What to know, a line each."""
 
-    def settled(self, settings: Sequence[str] = ()) -> DiffusionConfig | LMConfig:
+    def settled(self, settings: Sequence[str] = ()) -> Settled:
         """The model with `settings` on top, such as codec.name=codec-vae."""
-        cls: type[DiffusionConfig | LMConfig] = LMConfig if self.kind == "lm" else DiffusionConfig
-        return config.build(cls, self.model, settings)
+        return config.build(_CLASSES.get(self.kind, DiffusionConfig), self.model, settings)

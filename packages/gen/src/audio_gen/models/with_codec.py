@@ -25,7 +25,7 @@ class WithCodec(nn.Module):
 
     def load_codec(self, device: torch.device | None = None) -> Codec | None:
         """The codec; None where the model has none."""
-        source = self.config.codec
+        source = self.config.codec_user.codec
         if self.codec is None and source is not None:
             held_outside(self, "codec", open_codec(self.config))
             for module in self.modules():  # conditioners of audio that take the model's own codec
@@ -38,6 +38,7 @@ class WithCodec(nn.Module):
 
 def open_codec(config: AudioConfig) -> Codec:
     """The codec of a model, which must be the one that it has learnt with."""
+    config = config.codec_user
     source = config.codec
     assert source
     codec = codecs.find(source.name)(source.path)

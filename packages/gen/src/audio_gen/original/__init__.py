@@ -13,18 +13,23 @@ from audio_core.files import InputError, note
 from audio_core.weights import Undrawn, no_values, shortened
 
 from .. import model_config
-from ..config import DiffusionConfig, LMConfig
+from ..config import LMConfig
+from ..config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from ..model_config import ModelConfig
+from ..model_config.stated import Settled
 from ..models.diffusion import Diffusion
+from ..models.diffusion_autoencoder import DiffusionAutoencoder
 from ..models.lm import LM
 from ..models.with_codec import open_codec
 from .files import Checkpoint, checkpoint_of, described, read
 from .names import left_out, their_name
 
+Model = Diffusion | DiffusionAutoencoder | LM
+
 __all__ = ["checkpoint_of", "convert", "filled", "read", "summary"]
 
 
-def convert(path: str | Path, settings: Sequence[str] = ()) -> Diffusion | LM:
+def convert(path: str | Path, settings: Sequence[str] = ()) -> Model:
     """The model of a checkpoint, ready for use.
 
     Its configuration lies inside it or beside it, or is named: `config=MODEL_CONFIG.json`, or the configuration and the
@@ -50,7 +55,7 @@ def convert(path: str | Path, settings: Sequence[str] = ()) -> Diffusion | LM:
     return filled(checkpoint, _settled(checkpoint, stated, overrides))
 
 
-def summary(model: Diffusion | LM) -> tuple[str, str]:
+def summary(model: Model) -> tuple[str, str]:
     """Title and summary for the card of a converted model."""
     c, values = model.config, sum(parameter.numel() for parameter in model.parameters())
     keys = ", ".join(c.conditioning.conditioners) or "nothing"
@@ -59,6 +64,9 @@ def summary(model: Diffusion | LM) -> tuple[str, str]:
             "Language model of codes",
             f"{c.lm.codebooks} codebooks in a {config.kind(type(c.lm.pattern))} pattern",
         )
+    elif isinstance(c, DiffusionAutoencoderConfig):
+        title, keys = "Autoencoder that decodes by diffusion", "the code of its own encoder"
+        network = f"{config.kind(type(c.backbone))} with objective v"
     else:
         title = f"Diffusion of {'latents' if c.hop > 1 else 'audio'}"
         network = f"{config.kind(type(c.backbone))} with objective {c.objective}"
@@ -96,9 +104,10 @@ def _expect_codec(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequenc
     path = checkpoint.path
     if checkpoint.has_codec and not stated.has_codec:
         raise InputError(f"{path}: holds a codec, and its configuration has no model.pretransform; give its own one")
-    if not stated.has_codec or any(text.startswith(("codec.", "codec=")) for text in settings):
+    place = "latents.codec" if stated.kind == "diffusion_autoencoder" else "codec"
+    if not stated.has_codec or any(text.startswith((f"{place}.", f"{place}=")) for text in settings):
         return
-    name = "then name it here: codec.name=codec-vae codec.path=codec; or codec=null to do without"
+    name = f"then name it here: {place}.name=codec-vae {place}.path=codec; or {place}=null to do without"
     if checkpoint.has_codec:
         raise InputError(
             f"{path}: holds a codec, a model of its own: first `audio-codec-vae convert {path} -o codec`, {name}"
@@ -109,7 +118,7 @@ def _expect_codec(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequenc
     )
 
 
-def _settled(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequence[str]) -> DiffusionConfig | LMConfig:
+def _settled(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequence[str]) -> Settled:
     """With what only the weights say; and with the fingerprint of the codec, so that no other takes its place."""
     model: dict[str, Any] = {**stated.model}
     conditioning = {**model.get("conditioning", {})}
@@ -124,17 +133,16 @@ def _settled(checkpoint: Checkpoint, stated: ModelConfig, settings: Sequence[str
         settled = dataclasses.replace(stated, model=model).settled(settings)
     except InputError as error:
         raise InputError(f"{checkpoint.path}: {error}") from None
-    if settled.codec is None:
+    source = settled.codec_user.codec
+    if source is None:
         return settled
-    codec = open_codec(settled)
-    source = dataclasses.replace(settled.codec, fingerprint=codec.fingerprint().hex())
-    return dataclasses.replace(settled, codec=source)
+    return settled.with_codec(dataclasses.replace(source, fingerprint=open_codec(settled).fingerprint().hex()))
 
 
 # --- weights -------------------------------------------------------------------------------------------------
 
 
-def filled(checkpoint: Checkpoint, settled: DiffusionConfig | LMConfig) -> Diffusion | LM:
+def filled(checkpoint: Checkpoint, settled: Settled) -> Model:
     """The model with these weights. Each must have its place, and each place its weight."""
     constant, path = left_out(settled), checkpoint.path
     state = {name: tensor for name, tensor in checkpoint.state.items() if not constant.fullmatch(name)}
@@ -144,6 +152,10 @@ def filled(checkpoint: Checkpoint, settled: DiffusionConfig | LMConfig) -> Diffu
     except InputError as error:
         text = str(error).removeprefix(f"{path}: ")
         raise InputError(f"{path}: {text}; by its names it is {described(state)}") from None
+    kind, encoder = described(state), {}
+    if isinstance(settled, DiffusionAutoencoderConfig) and settled.encoder:  # which knows its own names
+        encoder = {name: state.pop(name) for name in [*state] if name.startswith(("encoder.", "bottleneck."))}
+        shapes = {name: shape for name, shape in shapes.items() if not name.startswith("encoder.")}
     names = {name: their_name(name, settled) for name in shapes}
     missing = [each for each in names.values() if each not in state]
     unexpected = sorted({*state} - {*names.values()})
@@ -155,14 +167,18 @@ def filled(checkpoint: Checkpoint, settled: DiffusionConfig | LMConfig) -> Diffu
     wrong = ((missing, "missing"), (unexpected, "unexpected"), (other, "of another shape"))
     problems = [f"{len(found)} {what} ({shortened(found)})" for found, what in wrong if found]
     if problems:
-        raise InputError(
-            f"{path}: does not fit its configuration: {', '.join(problems)}; by its names it is {described(state)}"
-        )
+        raise InputError(f"{path}: does not fit its configuration: {', '.join(problems)}; by its names it is {kind}")
     with Undrawn():
         model = _built(settled)
-    model.load_state_dict({name: state[theirs] for name, theirs in names.items()})
+    weights = {name: state[theirs] for name, theirs in names.items()}
+    if isinstance(model, DiffusionAutoencoder) and model.encoder:
+        model.encoder.load_original(encoder, path)
+        weights |= {f"encoder.{name}": each for name, each in model.encoder.state_dict().items()}
+    model.load_state_dict(weights)
     return model.eval()
 
 
-def _built(settled: DiffusionConfig | LMConfig) -> Diffusion | LM:
+def _built(settled: Settled) -> Model:
+    if isinstance(settled, DiffusionAutoencoderConfig):
+        return DiffusionAutoencoder(settled)
     return LM(settled) if isinstance(settled, LMConfig) else Diffusion(settled)

@@ -15,7 +15,7 @@ from torch import Tensor
 _ENDINGS = (".ckpt", ".pt", ".pth", ".safetensors")
 # DistributedDataParallel, torch.compile.
 _WRAPPED = re.compile(r"(?:(?<=\.)|^)(?:module|_orig_mod)\.")
-_CODEC = re.compile(r"(?:diffusion\.|model\.|model_ema\.ema_model\.)?pretransform\.")
+_CODEC = re.compile(r"(?:diffusion\.|diffae\.|model\.|(?:model|diffae)_ema\.ema_model\.)?pretransform\.")
 # How names of other files begin, and what these are.
 _FOREIGN = {
     r"autoencoder(?:_ema)?\.": "is the training of an autoencoder, which `audio-codec-vae convert` reads",
@@ -38,6 +38,7 @@ class Training(NamedTuple):
 
 
 _TRAININGS = (
+    Training("diffae.", "diffae.", "diffae_ema.ema_model.", ""),
     Training("diffusion.model.", "diffusion.", "diffusion_ema.ema_model.", "model."),
     Training("model.lm.", "model.", "model_ema.ema_model.", ""),
 )
@@ -48,7 +49,8 @@ _MARKS = ("model.model.", "model.net.", "lm.")
 class Checkpoint(NamedTuple):
     path: Path
     state: dict[str, Tensor]
-    """By the names of a file for use: `model.` or `lm.`, and `conditioner.`."""
+    """By the names of a file for use: `model.` or `lm.`, and `conditioner.`; of a diffusion autoencoder `diffusion.`,
+    `encoder.` and `bottleneck.`."""
     contents: Mapping[str, Any]
     """All that the file holds, also beside tensors, such as its configuration."""
     has_codec: bool
@@ -81,7 +83,7 @@ def checkpoint_of(path: Path, contents: Any, averaged: bool = True, names: Itera
     has_codec = any(_CODEC.match(_plain(name)) for name in (*names, *tensors))
     _expect_model(path, tensors)
     remark = ""
-    for training in _TRAININGS:
+    for training in () if _decodes(tensors) else _TRAININGS:
         if any(name.startswith((training.mark, training.averaged)) for name in tensors):
             tensors, remark = _unwrapped(tensors, training, averaged)
             break
@@ -105,8 +107,16 @@ def _unwrapped(tensors: Mapping[str, Tensor], training: Training, averaged: bool
     return others | average, "the averaged weights (EMA) of a training are taken"
 
 
+def _decodes(names: Iterable[str]) -> bool:
+    """Whether a file for use is of a diffusion autoencoder, whose network has the name of a diffusion training's."""
+    return {"diffusion", "encoder"} <= {name.partition(".")[0] for name in names}
+
+
 def described(state: Mapping[str, Tensor]) -> str:
     """What kind of model the weights of a file are of, for a person who has mixed up files."""
+    if any(name.startswith("diffusion.") for name in state):
+        nested = {re.sub(r"^diffusion\.(?:model\.(?=net\.))?", "model.", name): each for name, each in state.items()}
+        return f"a diffusion autoencoder with {described(nested)}"
 
     def count(pattern: str) -> int:
         return len({match[1] for name in state if (match := re.match(pattern, name))})
@@ -133,8 +143,6 @@ def _expect_model(path: Path, names: Iterable[str]) -> None:
     """Refuse a file that holds no model of those that are read, and say what it is."""
     names = [*names]
     beginnings = {name.partition(".")[0] for name in names}
-    if beginnings & {"diffae", "diffae_ema"} or ("diffusion" in beginnings and beginnings & {"encoder", "decoder"}):
-        raise InputError(f"{path}: is a diffusion autoencoder of stable-audio-tools, which cannot be converted")
     if all(_CODEC.match(name) for name in names) or beginnings <= {"encoder", "decoder", "bottleneck"}:
         raise InputError(f"{path}: is a codec alone, which `audio-codec-vae convert` reads")
     for pattern, what in _FOREIGN.items():

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 
-from ..config import DiffusionConfig, LMConfig
+from ..config import LMConfig
 from ..config.backbones import DiTConfig
 from ..config.conditioners import PretransformConfig, SourceMixConfig
+from ..config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from ..config.transformer import TransformerConfig
 from ..config.unets import DanceDiffusionUNetConfig
+from ..model_config.stated import Settled
 
 # What is computed and not learnt: angles of rotations, filters of resampling, the window of an STFT.
-_CONSTANTS = r".*\.inv_freq", r"model\.net\..*\.kernel", r"model\.model\.stft\.window"
+_CONSTANTS = r".*\.inv_freq", r"(?:diffusion\.)?model\.net\..*\.kernel", r"(?:diffusion|model)\.model\.stft\.window"
 
 
-def their_name(name: str, config: DiffusionConfig | LMConfig) -> str:
+def their_name(name: str, config: Settled) -> str:
     """The name in a file for use."""
     if name.startswith("conditioner."):
         return name
@@ -22,11 +24,15 @@ def their_name(name: str, config: DiffusionConfig | LMConfig) -> str:
         name = re.sub(r"^lm\.transformer\.", "lm.backbone.model.", name)
         name = re.sub(r"^lm\.to_", "lm.backbone.to_", name)
         return _nested(name, config.lm.transformer)
+    if isinstance(config, DiffusionAutoencoderConfig) and not name.startswith("backbone."):
+        return name
     name, backbone = name.removeprefix("backbone."), config.backbone
-    if isinstance(backbone, DanceDiffusionUNetConfig):
-        return f"model.{name}"
     if isinstance(backbone, DiTConfig):
         name = _nested(name, backbone.transformer)
+    if isinstance(config, DiffusionAutoencoderConfig):
+        return f"diffusion.model.{name}"
+    if isinstance(backbone, DanceDiffusionUNetConfig):
+        return f"model.{name}"
     return f"model.model.{name}"
 
 
@@ -36,7 +42,7 @@ def _nested(name: str, config: TransformerConfig) -> str:
     return name.replace(".ff.up.", f".ff.ff.{first}.").replace(".ff.down.", ".ff.ff.2.")
 
 
-def left_out(config: DiffusionConfig | LMConfig) -> re.Pattern[str]:
+def left_out(config: Settled) -> re.Pattern[str]:
     """Their names of tensors that take no part here."""
     patterns = [*_CONSTANTS]
     for key, conditioner in config.conditioning.conditioners.items():

@@ -20,6 +20,7 @@ from ..config.conditioners import (
     PrecomputedConfig,
     T5Config,
 )
+from ..config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from ..config.sampling import FlowSampler, FlowSampling, VSampler
 
 Way = Literal["generate", "vary", "inpaint", "continue"]
@@ -72,6 +73,8 @@ class Form:
 
 
 def form(config: AudioConfig) -> Form:
+    if isinstance(config, DiffusionAutoencoderConfig):
+        raise InputError("ui: this model reconstructs audio and generates none, so there is no page for it")
     if config.codec is None and config.hop > 1:
         raise InputError("codec: this model has none, so there is nothing to hear; the page needs a model with a codec")
     fields = tuple(_field(config, key) for key in config.conditioning.conditioners)
@@ -84,8 +87,7 @@ def form(config: AudioConfig) -> Form:
     }
     if isinstance(config, LMConfig):
         return Form(("generate", "continue"), any_length=True, **common, **_of_codes(config))
-    if not isinstance(config, DiffusionConfig):
-        raise InputError("ui: this model reconstructs audio and generates none, so there is no page for it")
+    assert isinstance(config, DiffusionConfig)
     return Form(("generate", "vary", "inpaint", "continue"), any_length=False, **common, **_of_diffusion(config))
 
 
