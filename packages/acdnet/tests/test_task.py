@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from audio_acdnet.config import ACDNetConfig
 from audio_acdnet.model import ACDNet
 from audio_acdnet.recipe import Cosine, Distil, Recipe, Steps
@@ -134,24 +135,10 @@ def test_wrong_settings_are_one_line(override, message):
         config.build(Recipe, {}, [override])
 
 
-class Alone:
-    """An accelerator for one process and no precision tricks."""
-
-    sync_gradients = True
-    optimizer_step_was_skipped = False
-    device = torch.device("cpu")
-
-    def prepare(self, *parts):
-        return parts
-
-    def backward(self, loss):
-        loss.backward()
-
-
 def learning(net: nn.Module, **settings) -> Classification:
     recipe = Recipe(optimizer=SGD(0.03, 0.9, 5e-4, True))
     task = Classification(Player(net, recipe.optimizer.build(net.parameters())), **settings)
-    task.net.join(Alone())
+    task.net.join(Accelerator(cpu=True))
     set_training(task)
     return task
 

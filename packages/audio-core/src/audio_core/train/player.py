@@ -46,12 +46,13 @@ class Player:
         self.loss, self.norm = self.loss.to(accelerator.device), self.norm.to(accelerator.device)
         if self.average:
             self.average.net.to(accelerator.device)
-            if is_sharded(accelerator):
+        if is_sharded(accelerator):
+            self.net.forward = accelerator.autocast()(self.net.forward)  # which Accelerate leaves out there
+            if self.average:
                 fsdp2_prepare_model(accelerator, self.average.net)
 
     def __call__(self, *inputs: Any) -> Any:
-        with self.accelerator.autocast():  # FSDP's wrapper has none, unlike that of DistributedDataParallel
-            return self.net(*inputs)  # through the wrapper: gradients synchronise
+        return self.net(*inputs)  # through the wrapper: gradients synchronise
 
     @contextmanager
     def judging(self) -> Iterator[nn.Module]:
