@@ -17,6 +17,7 @@ from audio_gen.config.conditioners import CodecSource
 from audio_gen.config.diffusion_autoencoder import PartConfig
 from audio_gen.cost import describe
 from audio_gen.data import Batch
+from audio_gen.diffusion.objectives import mse, noised
 from audio_gen.models.diffusion_autoencoder import DiffusionAutoencoder
 from audio_gen.recipe import Recipe
 from audio_gen.task import LEVELS, learning
@@ -135,12 +136,15 @@ def test_an_evaluation_takes_the_mean_of_the_code():
 
 @pytest.fixture
 def sounds(tmp_path):
-    """Tones of 0.5 s."""
-    time = torch.arange(toys.FRAMES * toys.HOP) / toys.RATE
-    for at in range(4):
-        tone = 0.8 * torch.sin(2 * torch.pi * (20 + 10 * at) * time)
-        audio.write(tmp_path / f"in/{at}.wav", tone[None].numpy(), toys.RATE)
+    for at, tone in enumerate(batch_of_tones()):
+        audio.write(tmp_path / f"in/{at}.wav", tone.numpy(), toys.RATE)
     return tmp_path / "in"
+
+
+def batch_of_tones():
+    """Four, of 0.5 s."""
+    time = torch.arange(toys.FRAMES * toys.HOP) / toys.RATE
+    return torch.stack([0.8 * torch.sin(2 * torch.pi * (20 + 10 * at) * time)[None] for at in range(4)])
 
 
 def plan(sounds, **settings):
@@ -165,6 +169,16 @@ def test_a_tiny_one_learns_and_goes_on_where_it_stood(sounds, tmp_path):
         for each in (begun.eval(), model):
             errors.append(float(task_of(each).evaluate(batch_of(0, 1, 2, 3))["loss"]))
     assert errors[1] < 0.9 * errors[0]
+    assert error_by_code(model, 0) < 0.8 * error_by_code(model, 1)  # the network has learnt to see the code
+
+
+@torch.no_grad()
+def error_by_code(model, turns):
+    """Of v at half of the way, where each item has the code of itself, or of the one so many places before."""
+    audio, t = batch_of_tones(), torch.full((4,), 0.5)
+    noise = torch.randn(audio.shape, generator=torch.Generator().manual_seed(0))
+    estimate = model.v(noised(model.objective, audio, noise, t), t, model.encode(audio).roll(turns, 0))
+    return float(mse(estimate, model.objective.target(audio, noise, t)))
 
 
 def test_a_run_ends_in_a_bundle_that_reconstructs(sounds, tmp_path):
