@@ -1,4 +1,7 @@
-"""Fine-tuning: a training that begins with a bundle's weights, of all of them or of low-rank adapters beside them."""
+"""Fine-tuning: a training that begins with a bundle's weights, of all of them or of low-rank adapters beside them.
+
+Adversarial post-training is one, too.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from audio_core import config
+from audio_core.files import InputError
 from torch import nn
 
 from . import PACKAGE
 from .adapters import adapt, divided, merge, network
+from .config import DiffusionConfig
+from .config.arc import PROMPT
+from .config.backbones import DiTConfig
+from .config.discriminators import ConvHeadConfig, ConvNeXtHeadConfig
 from .recipe import Recipe
 
 # Unlike those of a training from the beginning.
@@ -21,9 +29,13 @@ _PLAN: dict[str, Any] = {
     "schedule": {"kind": "Constant", "warmup": 50},
 }
 
+_ARC_RATE = 1e-5
 
-def recipe_for(path: str, settings: Sequence[str], rank: int | None = None, method: str = "lora") -> Recipe:
-    """The plan of fine-tuning a bundle, with `settings` such as data.root=latents on top."""
+
+def recipe_for(
+    path: str, settings: Sequence[str], rank: int | None = None, method: str = "lora", arc: bool = False
+) -> Recipe:
+    """The plan of fine-tuning a bundle, or with `arc` of post-training it, with `settings` on top."""
     model = PACKAGE.model(path)
     rate = 1e-5 if rank is None else 1e-4
     values: dict[str, Any] = {
@@ -33,8 +45,33 @@ def recipe_for(path: str, settings: Sequence[str], rank: int | None = None, meth
         "optimizer": {"lr": rate, "weight_decay": 0.0},
         "average": 0.0,
         "adapter": None if rank is None else {"rank": rank, "method": method},
+        **(_adversarial(model.config) if arc else {}),
     }
     return config.build(Recipe, values, settings)
+
+
+def _adversarial(model: Any) -> dict[str, Any]:
+    """The settings of post-training, with the noise levels of the paper and a discriminator that fits the model."""
+    if not (isinstance(model, DiffusionConfig) and isinstance(model.backbone, DiTConfig)):
+        raise InputError("arc: post-trains diffusion models whose backbone is a DiT, and this is another model")
+    optimizer = {"kind": "AdamW", "lr": _ARC_RATE, "betas": [0.0, 0.99], "weight_decay": 0.0}
+    long = model.frames // model.backbone.patch_size >= ConvNeXtHeadConfig().least
+    return {
+        "arc": {
+            "discriminator": {
+                "dit_hidden_layer": 3 * model.backbone.depth // 4,
+                "head": {"kind": config.kind(ConvNeXtHeadConfig if long else ConvHeadConfig)},
+                "contrastive": PROMPT in model.conditioning.conditioners,
+                "include_grad_penalties": True,
+            },
+            "noise_dist": {"generator": {"kind": "LogSNRUniform"}, "discriminator": {"kind": "TruncLogitNormal"}},
+            "optimizer": optimizer,
+            "schedule": _PLAN["schedule"],
+        },
+        "optimizer": optimizer,
+        "cfg_dropout": 0.0,  # the result is sampled without guidance
+        "average": 0.999,
+    }
 
 
 def merged(path: str, adapters: Sequence[str], out: Path, force: bool = False) -> nn.Module:
