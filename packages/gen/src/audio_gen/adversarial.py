@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
-from accelerate.utils import gather_object
-from audio_core.command import processes, rank
+from audio_core.command import processes
 from audio_core.data.seeds import mix
 from audio_core.files import InputError
 from audio_core.train.player import Metrics, Player
-from torch import Tensor
+from torch import Tensor, distributed
 
 from .config import DiffusionConfig
 from .config.arc import PROMPT, ArcConfig
@@ -89,7 +88,7 @@ class PostTraining(Diffusing):
         with self.discriminator.judging() as discriminator:
             scores = self._scores(discriminator, pair, draws, [batch.facts] * 2, extra, batch.real)
         counted = None if real is None else counted_scores(real, scores[0])
-        loss = relativistic_generator(*scores, counted)
+        loss = relativistic_generator(scores[0], scores[1], counted)
         self.player.update(weights.generator * loss)
         return {"generator": loss.detach(), "latent_std": x.std(), "estimate_std": estimate.detach().std()}
 
@@ -163,14 +162,22 @@ class PostTraining(Diffusing):
         noise = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(noise).to(like.device)
 
-    def _with_other_prompts(self, facts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def _with_other_prompts(self, facts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Copies of the facts with the prompts of the next items, of which the last one's are the next process's."""
         keys = [PROMPT, *filter(None, [self.model.conditioning.default_keys.get(PROMPT)])]
         prompts = [{key: each[key] for key in keys if key in each} for each in facts]
-        firsts = gather_object(prompts[:1])
-        following = [*prompts[1:], firsts[(rank() + 1) % len(firsts)]]
+        following = [*prompts[1:], _of_next_process(prompts[0])]
         rest = [{key: value for key, value in each.items() if key not in keys} for each in facts]
         return [{**one, **prompt} for one, prompt in zip(rest, following, strict=True)]
+
+
+def _of_next_process(value: Any) -> Any:
+    """What the next process has given, after the last one the first; with one process its own."""
+    if not distributed.is_initialized():
+        return value
+    values = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values[(distributed.get_rank() + 1) % len(values)]
 
 
 def post_training(recipe: Recipe, model: Diffusion, encodes: bool = False) -> PostTraining:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +35,8 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     run = Run(out, recipe, device, len(corpus), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
     model, base = beginning(recipe)
-    task = (post_training if recipe.arc else learning)(recipe, cast(Any, model), encodes=corpus.kind == "audio")
+    begin: Callable[..., Any] = post_training if recipe.arc else learning
+    task = begin(recipe, model, encodes=corpus.kind == "audio")
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
     if tested := corpus.tests():

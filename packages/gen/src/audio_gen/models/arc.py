@@ -36,8 +36,8 @@ class ArcDiscriminator(nn.Module):
         transformer = self.backbone.transformer
         transformer.layers, transformer.project_out = transformer.layers[: config.dit_hidden_layer + 1], nn.Identity()
         width = backbone.config.embed_dim
-        convolutional = isinstance(config.head, ConvHeadConfig)
-        self.head: nn.Module = ConvHead(width) if convolutional else ConvNeXtHead(width, config.head)
+        head = config.head
+        self.head: nn.Module = ConvHead(width) if isinstance(head, ConvHeadConfig) else ConvNeXtHead(width, head)
 
     def forward(self, x: Tensor, t: Tensor, **conditions: Tensor | None) -> Tensor:
         """Noisy latents (B, C, T) at times t (B,) -> scores (B, 1, some fraction of T).
