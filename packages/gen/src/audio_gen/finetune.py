@@ -29,7 +29,8 @@ _PLAN: dict[str, Any] = {
     "schedule": {"kind": "Constant", "warmup": 50},
 }
 
-_ARC_RATE = 1e-5
+_ARC_RATES = {"model": 5e-5, "discriminator": 2e-4}
+"""Of post-training."""
 
 
 def recipe_for(
@@ -51,10 +52,11 @@ def recipe_for(
 
 
 def _adversarial(model: Any) -> dict[str, Any]:
-    """The settings of post-training, with the noise levels of the paper and a discriminator that fits the model."""
+    """The settings of post-training, with a discriminator that fits the model."""
     if not (isinstance(model, DiffusionConfig) and isinstance(model.backbone, DiTConfig)):
         raise InputError("arc: post-trains diffusion models whose backbone is a DiT, and this is another model")
-    optimizer = {"kind": "AdamW", "lr": _ARC_RATE, "betas": [0.0, 0.99], "weight_decay": 0.0}
+    usual = {"kind": "AdamW", "betas": [0.0, 0.99], "weight_decay": 0.0}
+    optimizers = {player: {**usual, "lr": rate} for player, rate in _ARC_RATES.items()}
     long = model.frames // model.backbone.patch_size >= ConvNeXtHeadConfig().least
     return {
         "arc": {
@@ -65,10 +67,10 @@ def _adversarial(model: Any) -> dict[str, Any]:
                 "include_grad_penalties": True,
             },
             "noise_dist": {"generator": {"kind": "LogSNRUniform"}, "discriminator": {"kind": "TruncLogitNormal"}},
-            "optimizer": optimizer,
+            "optimizer": optimizers["discriminator"],
             "schedule": _PLAN["schedule"],
         },
-        "optimizer": optimizer,
+        "optimizer": optimizers["model"],
         "cfg_dropout": 0.0,  # the result is sampled without guidance
         "average": 0.999,
     }
