@@ -256,6 +256,11 @@ def test_a_tiny_model_learns_to_generate_in_one_step():
         ({"arc": {"discriminator": {"head": {"kind": "ConvHead"}}}}, "head: needs 64 positions, and there are 20"),
         ({"start": "default", "adapter": {"rank": 2}}, "arc: trains all weights; leave out adapter"),
         ({"model": {"kind": "LM"}}, "arc: post-trains rectified flows"),
+        ({"model": {"kind": "Diffusion", "objective": "rectified_flow"}}, "model.backbone must be a DiT"),
+        (
+            {"model": {"kind": "Diffusion", **config.plain(toys.config(conditioned=False, depth=3))}},
+            "arc.discriminator.contrastive: takes other prompts, and no conditioner is 'prompt'",
+        ),
     ],
 )
 def test_what_cannot_be_post_trained_is_one_line(changes, message):

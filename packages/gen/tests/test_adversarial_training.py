@@ -6,16 +6,18 @@ import warm
 from audio_core import config
 from audio_core.files import InputError
 from audio_gen import PACKAGE, cli, load
+from audio_gen.config import LMConfig
 from audio_gen.config.discriminators import ConvHeadConfig, ConvNeXtHeadConfig
 from audio_gen.config.sampling import FlowSampling
 from audio_gen.finetune import recipe_for
 from audio_gen.generate import generate
 from audio_gen.recipe import Recipe
+from audio_gen.task import build
 from audio_gen.train import train, trained
 from safetensors.torch import load_file
 
 from . import toys
-from .test_train import write_items
+from .test_train import LM, write_items
 
 SMALL = ("kind=ConvNeXtHead", "channels=8", "c_mults=[1]", "strides=[4]", "num_blocks=[1]")
 HEAD = tuple(f"arc.discriminator.head.{each}" for each in SMALL)
@@ -56,7 +58,8 @@ def test_a_stopped_training_ends_in_the_same_bytes(base, items, tmp_path):
 
 
 def test_the_bundle_is_the_same_model_for_few_steps(base, items, tmp_path):
-    run(recipe_of(base, items, "optimizer.lr=0.01"), tmp_path / "run")
+    outcome = run(recipe_of(base, items, "optimizer.lr=0.01", "data.held_out=3"), tmp_path / "run")
+    assert {"loss", "loss_0.9"} <= {*outcome.plain()}
     before, after = load(base), load(tmp_path / "run")
     assert config.differences(before.config, after.config) == ["objective", "guidance"]
     assert after.config.objective == "rf_denoiser" and after.config.guidance is None
@@ -133,5 +136,8 @@ def test_what_cannot_be_post_trained_is_refused(base, items, tmp_path):
         run(config.build(Recipe, {**plain, "start": str(tmp_path / "v")}), tmp_path / "run")
     with pytest.raises(InputError, match="arc: post-trains rectified flows"):
         recipe_for(str(tmp_path / "v"), [], arc=True)
+    PACKAGE.save(build(config.build(LMConfig, LM)), tmp_path / "lm", "# A toy")
+    with pytest.raises(InputError, match="arc: post-trains diffusion models whose backbone is a DiT"):
+        recipe_for(str(tmp_path / "lm"), [], arc=True)
     with pytest.raises(InputError, match="takes the prompts of other items; give batch=2 or more"):
         run(recipe_of(base, items, "batch=1"), tmp_path / "single")
