@@ -117,8 +117,9 @@ THEMES: dict[str, dict[str, tuple[str, ...]]] = {
         "files": ("diffusion",),  # lists of prompts, and what results are called
         "making": ("adapters", "editing", "files"),  # the arguments of these verbs
         "task": ("data", "losses", "masks"),
+        "adversarial": ("task",),
         "finetune": ("adapters", "recipe"),
-        "train": ("adapters",),
+        "train": ("adapters", "adversarial"),
         "model_config": ("recipe", "models"),
         "original": ("model_config",),  # it says what a checkpoint does not
         "losses": ("diffusion",),  # training and evaluation measure alike

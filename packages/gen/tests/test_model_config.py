@@ -11,11 +11,14 @@ from audio_core.weights import no_values
 from audio_gen import model_config
 from audio_gen.config import conditioners as ours
 from audio_gen.config.backbones import DiTConfig
+from audio_gen.config.discriminators import ArcWeights, ConvNeXtHeadConfig
 from audio_gen.config.masks import MaskConfig
 from audio_gen.config.timesteps import (
+    ConstantConfig,
     DistributionShiftConfig,
     LogitNormalConfig,
     LogSNRConfig,
+    LogSNRUniformConfig,
     TruncLogitNormalConfig,
     UniformConfig,
 )
@@ -220,13 +223,13 @@ def test_all_settings_of_a_training_are_understood(tmp_path):
         mask_padding_dropout=0.1,
         inpainting={"mask_kwargs": {"max_mask_segments": 3, "mask_type_probabilities": [0.5, 0.5, 0]}},
         log_loss_info=True,
-        arc={"discriminator": {}},
+        trim_config={"trim_prob": 0.5},
     )
     recipe, text = recipe_of(tmp_path, data)
     assert recipe.timesteps.distribution == LogSNRConfig(-1, 1.5) and recipe.timesteps.p_one_shot == 0.25
     assert (recipe.average, recipe.cfg_dropout, recipe.mask_padding, recipe.mask_padding_dropout) == (0, 0.2, True, 0.1)
     assert recipe.inpainting == MaskConfig(max_mask_segments=3, mask_type_probabilities=(0.5, 0.5, 0))
-    for name in ("log_loss_info", "arc", "pre_encoded"):
+    for name in ("log_loss_info", "trim_config", "pre_encoded"):
         assert f"# training.{name}: " in text
     always = changed(published("dance_diffusion"), training__use_ema=False)
     assert recipe_of(tmp_path, always)[0].average == 0.9999  # an unconditional model always has averaged weights
@@ -253,6 +256,58 @@ def test_schedules(tmp_path, scheduler, schedule):
     data = with_training(optimizer_configs={"diffusion": {"optimizer": adam, "scheduler": scheduler}})
     recipe = recipe_of(tmp_path, data)[0]
     assert recipe.optimizer == Adam(1e-5) and recipe.schedule(100) == pytest.approx(schedule(100))
+
+
+ADAM = {"optimizer": {"type": "Adam", "config": {"lr": 1e-5}}}
+ARC = {
+    "discriminator": {
+        "type": "convnext",
+        "config": {"channels": 64, "c_mults": [1, 2], "strides": [2, 4], "num_blocks": [1, 1]},
+        "dit_hidden_layer": 11,
+        "contrastive": True,
+        "include_grad_penalties": True,
+        "weights": {"generator": 2, "contrastive": 0.5},
+    },
+    "noise_dist": {"generator": "logsnr_uniform", "discriminator": "one_shot"},
+    "use_model_as_teacher": True,
+    "use_model_as_discriminator": True,
+    "ode_warmup": {"warmup_steps": 100},
+}
+
+
+def post_trained(**changes):
+    """Open Small with ARC, whose discriminator has a schedule."""
+    both = {"diffusion": ADAM, "discriminator": {**ADAM, "scheduler": {"type": "StepLR", "config": {"step_size": 7}}}}
+    data = changed(published("open_small"), training={"optimizer_configs": both, "arc": ARC})
+    return changed(data, **{f"training__{path}": value for path, value in changes.items()})
+
+
+def test_adversarial_post_training_is_understood(tmp_path):
+    recipe, text = recipe_of(tmp_path, post_trained())
+    arc = recipe.arc
+    head = ConvNeXtHeadConfig(channels=64, c_mults=(1, 2), strides=(2, 4), num_blocks=(1, 1))
+    assert arc.discriminator.head == head and arc.discriminator.dit_hidden_layer == 11
+    assert arc.discriminator.contrastive and arc.discriminator.include_grad_penalties
+    assert arc.discriminator.weights == ArcWeights(generator=2, discriminator=1, contrastive=0.5)
+    assert (arc.noise_dist.generator, arc.noise_dist.discriminator) == (LogSNRUniformConfig(), ConstantConfig(1))
+    assert recipe.optimizer == arc.optimizer == Adam(1e-5) and arc.schedule == Staircase(every=7, factor=0.1)
+    for line in ("arc: post-trains a bundle", "arc.ode_warmup: is left out", "arc.use_model_as_teacher: is left out"):
+        assert f"# training.{line}" in text
+    plain = recipe_of(tmp_path, post_trained(arc__noise_dist={"discriminator": "denoised"}))[0].arc.noise_dist
+    assert (plain.generator, plain.discriminator) == (UniformConfig(), ConstantConfig(0))
+
+
+def test_adversarial_post_training_that_is_wrong_is_one_clear_line(tmp_path):
+    where = "training.arc"
+    refused(post_trained(arc__noise_dst={}), f"{where}: unknown key noise_dst; did you mean noise_dist?")
+    refused(post_trained(arc__discriminator__contrastve=True), "contrastve; did you mean discriminator.contrastive?")
+    text = f"{where}.discriminator.config: unknown key stride; did you mean strides?"
+    refused(post_trained(arc__discriminator__config={"stride": [2]}), text)
+    refused(post_trained(arc__noise_dist={"generator": "unifrm"}), "'unifrm' is not one of uniform, logit_normal")
+    refused(post_trained(optimizer_configs__discriminator=None), "optimizer_configs.discriminator: is missing")
+    refused(post_trained(arc__discriminator__dit_hidden_layer=None), "dit_hidden_layer")
+    with pytest.raises(InputError, match="arc: post-trains rectified flows"):
+        recipe_of(tmp_path, changed(post_trained(), model__diffusion__diffusion_objective="v"))
 
 
 # --- what is wrong ---------------------------------------------------------------------------------------------

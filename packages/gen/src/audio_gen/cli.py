@@ -68,7 +68,9 @@ def _originals(add: Any) -> None:
 
 
 def _finetuning(add: Any) -> None:
-    finetune = command.verb(add, "finetune", _finetune, "Train a bundle further, or adapters for it.")
+    finetune = command.verb(
+        add, "finetune", _finetune, "Train a bundle further, or adapters for it, or post-train it for few steps."
+    )
     finetune.add_argument("bundle", help="the model: a bundle's or a run's folder, a Hub id, or `default`")
     finetune.add_argument(
         "settings",
@@ -80,6 +82,8 @@ def _finetuning(add: Any) -> None:
     kinds = finetune.add_mutually_exclusive_group()
     kinds.add_argument("--lora", type=int, metavar="RANK", help="train low-rank adapters of this rank alone")
     kinds.add_argument("--dora", type=int, metavar="RANK", help="adapters that learn lengths and directions apart")
+    arc = "adversarial post-training (ARC): a rectified flow learns to generate in 8 steps without guidance"
+    kinds.add_argument("--arc", action="store_true", help=arc)
     where = "the run's folder; the same command goes on where it stands"
     finetune.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help=where)
     command.add_device(finetune)
@@ -99,7 +103,7 @@ def _finetune(args: argparse.Namespace) -> int:
 
     rank = args.lora if args.lora is not None else args.dora
     method = "dora" if args.dora is not None else "lora"
-    recipe = recipe_for(args.bundle, args.settings, rank, method)
+    recipe = recipe_for(args.bundle, args.settings, rank, method, args.arc)
     return verbs.ended(train(recipe, args.out, args.device, args.quiet), args)
 
 

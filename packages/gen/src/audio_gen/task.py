@@ -249,7 +249,7 @@ def build(config: AudioConfig) -> Model:
     return Diffusion(cast(DiffusionConfig, config))
 
 
-def _freeze_unused(model: Diffusion | LM) -> None:
+def freeze_unused(model: Diffusion | LM) -> None:
     """Conditioners that no condition comes from get no gradient, for which several processes would wait."""
     config = model.config
     used = {*config.cross_attention_cond_ids, *config.prepend_cond_ids}
@@ -262,16 +262,21 @@ def _freeze_unused(model: Diffusion | LM) -> None:
 
 def learning(recipe: Recipe, model: Model, encodes: bool = False) -> Task:
     """The task of a recipe; with `encodes` its items are audio."""
+    player = player_of(recipe, model)
+    if isinstance(model, LM):
+        return Predicting(player, recipe, encodes)
+    return (Decoding if isinstance(model, DiffusionAutoencoder) else Diffusing)(player, recipe, encodes)
+
+
+def player_of(recipe: Recipe, model: Model) -> Player:
+    """A model that learns as a recipe says."""
     for module in model.modules():
         if isinstance(module, ContinuousTransformer):
             module.checkpointing = recipe.checkpointing
     if not isinstance(model, DiffusionAutoencoder):
-        _freeze_unused(model)
+        freeze_unused(model)
     # stable-audio-tools averages language models less often, and later.
     decay = delayed(recipe.average, 2 / 3, 10, 100) if isinstance(model, LM) else delayed(recipe.average)
     average = Average(model, decay) if recipe.average else None
     weights: Sequence[Tensor] = [each for each in model.parameters() if each.requires_grad]
-    player = Player(model, recipe.optimizer.build(weights), recipe.schedule, recipe.clip or None, average)
-    if isinstance(model, LM):
-        return Predicting(player, recipe, encodes)
-    return (Decoding if isinstance(model, DiffusionAutoencoder) else Diffusing)(player, recipe, encodes)
+    return Player(model, recipe.optimizer.build(weights), recipe.schedule, recipe.clip or None, average)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from audio_core import command, config
@@ -16,6 +17,7 @@ from audio_core.train.watch import Evaluate, Journal, Log, Save
 
 from . import PACKAGE
 from .adapters import attach, base_fingerprint, merge, network, save_adapter
+from .adversarial import post_training
 from .config import DiffusionConfig, LMConfig
 from .config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from .data.corpus import Corpus
@@ -29,11 +31,12 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     out = Path(out)
     view: Any = recipe.model.signal if isinstance(recipe.model, DiffusionAutoencoderConfig) else recipe.model
     corpus = Corpus(recipe.data, view, out, quiet=quiet or command.rank() > 0)
-    recipe = _marked(recipe, corpus)
+    recipe = _marked(_settled(recipe), corpus)
     run = Run(out, recipe, device, len(corpus), quiet)
     torch.manual_seed(recipe.seed)  # the weights it begins with
     model, base = beginning(recipe)
-    task = learning(recipe, model, encodes=corpus.kind == "audio")
+    begin: Callable[..., Any] = post_training if recipe.arc else learning
+    task = begin(recipe, model, encodes=corpus.kind == "audio")
     journal = Journal(run)
     watchers: list[Any] = [Log(journal, quiet)]
     if tested := corpus.tests():
@@ -48,6 +51,22 @@ def train(recipe: Recipe, out: str | Path, device: str = "auto", quiet: bool = F
     run.close()
     outcome = Adapted if recipe.adapter else Outcome
     return outcome(out, run.step) if run.finished else None
+
+
+def _settled(recipe: Recipe) -> Recipe:
+    """The recipe with the model that it ends in: post-training makes one that is sampled in few steps."""
+    if recipe.arc is None:
+        return recipe
+    if recipe.start is None:
+        raise InputError("arc: post-trains a bundle; name it by `start`")
+    return dataclasses.replace(recipe, model=few_steps(cast(DiffusionConfig, recipe.model)))
+
+
+def few_steps(model: DiffusionConfig) -> DiffusionConfig:
+    """What a rectified flow is after post-training; one that is so already stays, with its settings of sampling."""
+    if model.objective != "rectified_flow":
+        return model
+    return dataclasses.replace(model, objective="rf_denoiser", sampling=None, guidance=None)
 
 
 def _marked(recipe: Recipe, corpus: Corpus) -> Recipe:
@@ -75,9 +94,14 @@ def beginning(recipe: Recipe) -> tuple[Model, bytes]:
     if recipe.start:
         start = PACKAGE.model(recipe.start)
         begun = start.config
-        own, stated = begun.codec_user.codec, recipe.model.codec_user.codec
-        if own and stated and not own.fingerprint:  # as bundles from elsewhere may be
-            begun = begun.with_codec(dataclasses.replace(own, fingerprint=stated.fingerprint))
+        own, wanted = begun.codec_user.codec, recipe.model.codec_user.codec
+        if own and wanted and not own.fingerprint:  # as bundles from elsewhere may be
+            begun = begun.with_codec(dataclasses.replace(own, fingerprint=wanted.fingerprint))
+        if recipe.arc and isinstance(begun, DiffusionConfig) and begun.objective != "v":
+            stated = cast(DiffusionConfig, recipe.model)
+            begun = dataclasses.replace(
+                begun, objective=stated.objective, sampling=stated.sampling, guidance=stated.guidance
+            )
         if begun != recipe.model:
             names = ", ".join(config.differences(begun, recipe.model))
             raise InputError(f"{recipe.start}: is another model than that of the recipe (different: {names})")

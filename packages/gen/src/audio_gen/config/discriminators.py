@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from audio_core.checks import within
 
@@ -14,6 +15,11 @@ from audio_core.checks import within
 @dataclass(frozen=True, kw_only=True)
 class ConvHeadConfig:
     """Strided convolutions that halve the sequence four times; there is nothing to set."""
+
+    least: ClassVar[int] = 64
+    """Positions that it needs."""
+    groups: ClassVar[int] = 32
+    """Of its norms, which divide the width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +50,23 @@ class ConvNeXtHeadConfig:
     def ratio(self) -> int:
         return math.prod(self.strides)
 
+    @property
+    def least(self) -> int:
+        """Positions that it needs."""
+        return self.ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArcWeights:
+    """Of the losses."""
+
+    generator: float = 1.0
+    discriminator: float = 1.0
+    contrastive: float = 1.0
+
+    def __post_init__(self) -> None:
+        within(self, 0, "generator", "discriminator", "contrastive")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArcDiscriminatorConfig:
@@ -52,6 +75,11 @@ class ArcDiscriminatorConfig:
     dit_hidden_layer: int
     """The block, counted from 0."""
     head: ConvNeXtHeadConfig | ConvHeadConfig = field(default_factory=ConvNeXtHeadConfig)
+    contrastive: bool = False
+    """It also learns to tell items with their own prompts from items with the prompts of their neighbours."""
+    include_grad_penalties: bool = False
+    """It also learns that its scores change little under a little noise: R1 and R2 penalties, approximated."""
+    weights: ArcWeights = field(default_factory=ArcWeights)
 
     def __post_init__(self) -> None:
         within(self, 0, "dit_hidden_layer")

@@ -12,6 +12,7 @@ from audio_core.train.stated import Learning, build, learning
 
 from ..config.masks import MaskConfig
 from ..config.timesteps import LogitNormalConfig, LogSNRConfig, TruncLogitNormalConfig, UniformConfig
+from .post_training import post_training
 
 _DECAY, _LM_DECAY = 0.9999, 0.99  # the largest, of averaged weights
 _SAMPLERS: dict[str, Any] = {
@@ -24,7 +25,7 @@ _SAMPLERS: dict[str, Any] = {
 _LEFT_OUT = {
     "demo": "`generate` makes examples",
     "log_loss_info": "evaluations tell the loss at several noise levels",
-    "arc": "adversarial post-training is a training of its own",
+    "trim_config": "items are not cut to the length of one of them",
     "use_reconstruction_loss": "only the error of the estimate is learnt by",
 }
 
@@ -75,6 +76,8 @@ class Training:
     log_loss_info: bool = False
     demo: dict[str, Any] | None = None
     arc: dict[str, Any] | None = None
+    trim_config: dict[str, Any] | None = None
+    """Of ARC."""
 
 
 def settings(data: Mapping[str, Any], averages: bool) -> tuple[dict[str, Any], list[str]]:
@@ -96,7 +99,11 @@ def settings(data: Mapping[str, Any], averages: bool) -> tuple[dict[str, Any], l
     }
     if stated.inpainting:
         plain["inpainting"] = config.plain(stated.inpainting.mask_kwargs)
-    return plain, _remarks(stated)
+    if stated.arc is None:
+        return plain, _remarks(stated)
+    both = stated.optimizer_configs
+    plain["arc"], remarks = post_training(stated.arc, both.discriminator if both else None)
+    return plain, _remarks(stated) + remarks
 
 
 def language_settings(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -16,9 +16,9 @@ from audio_core.nn.conv import Conv1d
 from torch import Tensor, nn
 
 from ..config.discriminators import ArcDiscriminatorConfig, ConvHeadConfig, ConvNeXtHeadConfig
+from ..diffusion.objectives import least_one
+from .diffusion import Diffusion
 from .dit import DiT
-
-_GROUPS = 32  # of the convolutional head's norms
 
 
 class ArcDiscriminator(nn.Module):
@@ -36,12 +36,32 @@ class ArcDiscriminator(nn.Module):
         transformer = self.backbone.transformer
         transformer.layers, transformer.project_out = transformer.layers[: config.dit_hidden_layer + 1], nn.Identity()
         width = backbone.config.embed_dim
-        convolutional = isinstance(config.head, ConvHeadConfig)
-        self.head: nn.Module = ConvHead(width) if convolutional else ConvNeXtHead(width, config.head)
+        head = config.head
+        self.head: nn.Module = ConvHead(width) if isinstance(head, ConvHeadConfig) else ConvNeXtHead(width, head)
 
     def forward(self, x: Tensor, t: Tensor, **conditions: Tensor | None) -> Tensor:
-        """Noisy latents (B, C, T) at times t (B,) -> scores (B, 1, some fraction of T)."""
-        return self.head(self.backbone.hidden(x, t, self.config.dit_hidden_layer, **conditions).mT)
+        """Noisy latents (B, C, T) at times t (B,) -> scores (B, 1, some fraction of T).
+
+        Where the backbone has a mask of padding, the head sees zeros there.
+        """
+        hidden = self.backbone.hidden(x, t, self.config.dit_hidden_layer, **conditions).mT  # (B, C, P + T / patch)
+        real = conditions.get("padding_mask")
+        if real is not None:
+            real = real.unflatten(1, (-1, self.backbone.config.patch_size)).any(2)
+            hidden = hidden * F.pad(real, (hidden.shape[2] - real.shape[1], 0), value=True)[:, None]
+        return self.head(hidden)
+
+
+class ConditionedDiscriminator(Diffusion):
+    """A discriminator with conditioners of its own, which begins with the weights of the model `start`.
+
+    It takes what a `Diffusion` does, noisy latents first, and gives scores (B, 1, S).
+    """
+
+    def __init__(self, config: ArcDiscriminatorConfig, start: Diffusion):
+        super().__init__(start.config)
+        self.conditioner = copy.deepcopy(start.conditioner)
+        self.backbone = ArcDiscriminator(config, start.backbone)
 
 
 class ConvHead(nn.Module):
@@ -49,15 +69,16 @@ class ConvHead(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        if width % _GROUPS:
-            raise ValueError(f"the convolutional head needs a width that is a multiple of {_GROUPS}, got {width}")
+        groups = ConvHeadConfig.groups
+        if width % groups:
+            raise ValueError(f"the convolutional head needs a width that is a multiple of {groups}, got {width}")
         layers: list[nn.Module] = []
         for _ in range(4):
-            layers += [nn.Conv1d(width, width, 4, 2, 1), nn.GroupNorm(_GROUPS, width), nn.SiLU()]
+            layers += [nn.Conv1d(width, width, 4, 2, 1), nn.GroupNorm(groups, width), nn.SiLU()]
         self.layers = nn.Sequential(*layers, nn.Conv1d(width, 1, 4))
 
     def forward(self, x: Tensor) -> Tensor:
-        _expect_length(x, 64)
+        _expect_length(x, ConvHeadConfig.least)
         return self.layers(x)
 
 
@@ -104,14 +125,29 @@ class ConvNeXtBlock(nn.Module):
         return x + self.proj_down(y)
 
 
-def relativistic_discriminator(real: Tensor, generated: Tensor) -> Tensor:
-    """Falls as real items score above the generated ones they are paired with."""
-    return F.softplus(at_least_float32(generated) - at_least_float32(real)).mean()
+def relativistic_discriminator(real: Tensor, generated: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Falls as real items score above the generated ones they are paired with. Only scores `counted` enter."""
+    return _mean(F.softplus(at_least_float32(generated) - at_least_float32(real)), counted)
 
 
-def relativistic_generator(real: Tensor, generated: Tensor) -> Tensor:
-    """Falls as generated items score above the real ones they are paired with."""
-    return F.softplus(at_least_float32(real) - at_least_float32(generated)).mean()
+def relativistic_generator(real: Tensor, generated: Tensor, counted: Tensor | None = None) -> Tensor:
+    """Falls as generated items score above the real ones they are paired with. Only scores `counted` enter."""
+    return relativistic_discriminator(generated, real, counted)
+
+
+def score_change(scores: Tensor, changed: Tensor, counted: Tensor | None = None) -> Tensor:
+    """The squared change of an item's scores, summed over them: of R1 and R2 penalties. Mean over the items."""
+    change = (at_least_float32(changed) - at_least_float32(scores)).square()
+    return (change if counted is None else change * counted).sum((1, 2)).mean()
+
+
+def counted_scores(real: Tensor, scores: Tensor) -> Tensor:
+    """Which of the scores (B, 1, S) stand for frames that are `real` (B, T). Each stands for T / S frames."""
+    return F.adaptive_max_pool1d(real[:, None].float(), scores.shape[2]) > 0
+
+
+def _mean(values: Tensor, counted: Tensor | None) -> Tensor:
+    return values.mean() if counted is None else (values * counted).sum() / least_one(counted.sum())
 
 
 def _expect_length(x: Tensor, least: int) -> None:

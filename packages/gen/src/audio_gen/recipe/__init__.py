@@ -11,6 +11,7 @@ from audio_core.train.plan import Plan
 
 from ..config import DiffusionConfig, LMConfig
 from ..config.adapters import AdapterConfig
+from ..config.arc import ArcConfig
 from ..config.diffusion_autoencoder import DiffusionAutoencoderConfig
 from ..config.masks import MaskConfig
 from ..config.timesteps import TimestepsConfig
@@ -33,6 +34,9 @@ class Recipe(Plan):
     """A bundle of the same model, whose weights the training begins with: fine-tuning."""
     adapter: AdapterConfig | None = None
     """Low-rank adapters learn beside the weights of `start`, which stay."""
+    arc: ArcConfig | None = None
+    """Adversarial post-training (ARC): the rectified flow of `start` learns to generate in few steps, without guidance.
+    Even steps train the model, odd ones its discriminator."""
     inpainting: MaskConfig = field(default_factory=MaskConfig)
     """What an inpainting model is to fill."""
     mask_padding: bool = False
@@ -51,18 +55,25 @@ class Recipe(Plan):
         *("cfg_dropout", "timesteps.distribution", "average", "evaluate_every", "save_every", "workers"),
     )
     FREE: ClassVar[frozenset[str]] = Plan.FREE | {"data.root", "data.more", "data.metadata", "data.cache"}
-    SHARDS: ClassVar[bool] = True
-
     steps: int = 100_000
     batch: int = 4
     seed: int = 42
     evaluate_every: int = 2000
     save_every: int = 2000
 
+    @property
+    def SHARDS(self) -> bool:  # type: ignore[override]
+        """The discriminator's copy of the model is frozen in turns, and runs beside its wrapper."""
+        return self.arc is None
+
     def __post_init__(self) -> None:
         super().__post_init__()
         within(self, 0, "cfg_dropout", "mask_padding_dropout", most=1)
         if self.adapter and not self.start:
             raise ValueError("adapter: needs the weights of `start`")
+        if self.arc and self.adapter:
+            raise ValueError("arc: trains all weights; leave out adapter")
+        if self.arc:
+            self.arc.expect_possible(self.model)
         if not 0 <= self.average < 1 or self.clip < 0:
             raise ValueError(f"average is from 0 to below 1 and clip from 0 on, got {self.average} and {self.clip}")
