@@ -74,6 +74,12 @@ def test_a_refused_training_holds_no_lock(tmp_path):
     unlock(tmp_path)
 
 
+def test_a_run_that_has_learnt_nothing_may_begin_with_another_recipe(tmp_path):
+    Run(tmp_path, toys.Recipe(steps=2), "cpu").close()  # as one that failed before its first state
+    _, run = toys.train("Supervised", tmp_path, toys.Recipe(steps=2, seed=3))
+    assert run.step == 2 and config.load(toys.Recipe, tmp_path / "recipe.yaml").seed == 3
+
+
 def test_a_damaged_log_stops_nothing(tmp_path):
     toys.train("Supervised", tmp_path, toys.Recipe(steps=8))
     log = tmp_path / "log.jsonl"
@@ -155,7 +161,7 @@ def test_several_sets_are_evaluated_by_name_with_any_number_of_workers(tmp_path)
 
 def test_too_few_items_for_all_processes_are_told_before_the_first_step():
     journal = SimpleNamespace(run=SimpleNamespace(accelerator=SimpleNamespace(num_processes=2)))
-    with pytest.raises(InputError, match="1 items to evaluate on are too few for 2 processes; hold out more"):
+    with pytest.raises(InputError, match="1 items to evaluate on are too few for 2 processes; see data"):
         Evaluate(journal, {"dev": range(3), "other": range(1)}, 4)
 
 

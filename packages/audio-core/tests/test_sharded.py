@@ -79,6 +79,13 @@ def test_weights_that_are_divided_learn_in_half_precision(fsdp, tmp_path):
     assert {value.dtype for value in weights(tmp_path).values()} == {torch.float32}
 
 
+def test_a_class_to_wrap_that_no_network_has_is_named(fsdp, tmp_path):
+    fsdp.setenv("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
+    fsdp.setenv("FSDP_TRANSFORMER_CLS_TO_WRAP", "Nothing")
+    result = trained(tmp_path, *SETTINGS)
+    assert result.returncode == 2 and "Could not find the transformer layer class Nothing" in result.stderr
+
+
 ONE_STEP = """
 import sys
 from audio_core.files import InputError
@@ -101,7 +108,10 @@ def test_what_cannot_be_divided_is_refused_in_one_line(fsdp, tmp_path):
     assert result.returncode == 2 and result.stderr.splitlines()[-1] == (
         "FSDP: this training needs whole weights in each process; configure accelerate without it"
     )
-    fsdp.setenv("FSDP_VERSION", "1")
-    result = warm.run("-c", ONE_STEP, tmp_path, "sharded", processes=2)
-    assert result.returncode == 2 and "configure accelerate for FSDP with fsdp_version: 2" in result.stderr
+    fsdp.setenv("FSDP_SYNC_MODULE_STATES", "true")  # as `accelerate config` does, for which version 1 needs a GPU
+    for name, value in (("FSDP_VERSION", "1"), ("ACCELERATE_USE_DEEPSPEED", "true")):
+        fsdp.setenv(name, value)
+        result = warm.run("-c", ONE_STEP, tmp_path, "sharded", processes=2)
+        assert result.returncode == 2 and "only FSDP with fsdp_version: 2 divides weights here" in result.stderr
+        fsdp.setenv("FSDP_VERSION", "2")
     assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ from audio_core.files import InputError
 from audio_core.testing import noise
 from audio_core.train.average import Average, delayed, warming
 from audio_core.train.fit import fit
-from audio_core.train.optimize import SGD, AdamW, Constant, Cosine, InverseLR, Milestones, Staircase
+from audio_core.train.optimize import SGD, Adam, AdamW, Constant, Cosine, InverseLR, Milestones, Staircase
 from audio_core.train.plan import Plan
 from audio_core.train.results import BEST, load_trained, results, stale
 from audio_core.train.run import Run
@@ -268,6 +268,13 @@ def test_seeds_of_neighbours_are_unrelated():
     seeds = {mix(0, step, micro, rank) for step in range(50) for micro in range(3) for rank in range(3)}
     assert len(seeds) == 450 and max(seeds) < 2**63
     assert not math.isclose(min(seeds) / 2**63, max(seeds) / 2**63, abs_tol=0.5)
+
+
+@pytest.mark.parametrize("kind", [Adam, AdamW, SGD])
+def test_rates_below_zero_are_refused(kind):
+    for name in ("lr", "weight_decay"):
+        with pytest.raises(InputError, match=f"{name} must be at least 0, got -1"):
+            config.build(kind, {name: -1})
 
 
 def test_plans_check_their_numbers():

@@ -321,7 +321,8 @@ def test_large_layers_keep_their_way_through_onednn():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rank": 0}, "rank must be at least 1, got 0"),
+        ({"rank": 0}, "rank must be from 1 to 4096, got 0"),
+        ({"rank": 5000}, "rank must be from 1 to 4096, got 5000"),
         ({"alpha": 0.0}, "alpha must be above 0"),
         ({"alpha": math.inf}, "alpha"),
         ({"method": "loha"}, "method: 'loha' is not one of lora, dora"),

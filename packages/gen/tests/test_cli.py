@@ -97,6 +97,16 @@ def test_a_table_of_a_training_is_a_list_of_prompts(run, bundle, tmp_path):
     assert code == 0 and json.loads(out)["file"] == str(tmp_path / "out/rain.wav"), err
 
 
+def test_a_column_that_is_nearly_another_is_refused_and_seeds_of_all_rows_need_no_other(run, bundle, tmp_path):
+    line = ("generate", tmp_path / "table.csv", "--model", bundle, "-o", tmp_path / "out", *QUICK)
+    (tmp_path / "table.csv").write_text("prompt,seeds\nrain,4\n")
+    code, _, err = run(*line)
+    assert code == 2 and "table.csv: unknown column seeds; did you mean seed?" in err
+    (tmp_path / "table.csv").write_text("prompt,seed\nrain,4\n")
+    code, _, err = run(*line)
+    assert code == 0 and "seed " not in err, err
+
+
 def test_what_is_cut_of_a_prompt_is_told(run, bundle, tmp_path):
     line = ("--model", bundle, "-o", tmp_path / "out", "--seed", 1, *QUICK)
     code, _, err = run("generate", "x" * 10_000, "rain", *line)
@@ -127,6 +137,8 @@ def test_numbers_of_conditioners_come_from_tables(run, bundle, tmp_path):
         (("rain", "--temperature", "1"), "temperature: a model of objective rectified_flow has no such setting"),
         (("rain", "--cfg", "1", "--negative", "wind"), "negative: needs guidance"),
         (("rain", "--set", "loud"), "--set: expected KEY=VALUE, got 'loud'"),
+        (("rain", "--set", "loud=1"), "--set: the model has no condition 'loud'; it has prompt, seconds_total"),
+        (("rain", "--adapter", "{head}:abc"), "head.csv: the strength behind the colon must be a number, got 'abc'"),
         (("missing.csv",), "missing.csv: No such file"),
         (("Missing.TXT",), "Missing.TXT: No such file"),
         (("rain", "--sampler", "eular"), "'eular' is none; did you mean euler?"),

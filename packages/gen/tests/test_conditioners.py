@@ -5,7 +5,14 @@ import pytest
 import torch
 from audio_core import config
 from audio_core.testing import check_bundle, close, refused
-from audio_gen.config.conditioners import ConditioningConfig, IntConfig, ListConfig, NumberConfig, PrecomputedConfig
+from audio_gen.config.conditioners import (
+    CodecSource,
+    ConditioningConfig,
+    IntConfig,
+    ListConfig,
+    NumberConfig,
+    PrecomputedConfig,
+)
 from audio_gen.models.conditioners.base import Condition
 from audio_gen.models.conditioners.multi import MultiConditioner, assembled
 from audio_gen.models.conditioners.numbers import IntConditioner, ListConditioner, NumberConditioner
@@ -213,6 +220,7 @@ def test_settings_that_cannot_be_are_refused(settings, message):
         (NumberConfig, {"output_dim": 0}, "output_dim must be at least 1"),
         (IntConfig, {"max_val": -1}, "max_val must be at least min_val"),
         (ListConfig, {"options": ()}, "at least one"),
+        (CodecSource, {"name": "toy", "fingerprint": "abc"}, "fingerprint must be hexadecimal digits, got 'abc'"),
         (ListConfig, {"options": ("a", "a")}, "different ones"),
     ],
 )

@@ -248,6 +248,8 @@ def test_a_pack_gives_the_samples_of_its_folder(tmp_path):
 
 def test_a_pack_that_is_none_is_refused(tmp_path):
     (tmp_path / "in.h5").write_bytes(b"no HDF5")
+    assert refused(corpus, tmp_path / "no.h5") == f"{tmp_path / 'no.h5'}: no such file"
+    assert refused(corpus, tmp_path / "in.h5", kind="latents") == f"{tmp_path / 'in.h5'}: holds audio and no latents"
     assert (
         refused(corpus, tmp_path / "in.h5")
         == f"{tmp_path / 'in.h5'}: cannot be read as a pack: not an HDF5 file, or cut short"

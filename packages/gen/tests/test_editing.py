@@ -98,6 +98,7 @@ def test_a_variation_is_nearer_to_the_recording_where_its_strength_is_less():
     [
         ([(0.2, 0.1)], "keep: expected seconds such as 0:4, a start before an end, got 0.2:0.1"),
         ([(-1, 0.1)], "a start before an end, got -1:0.1"),
+        ([(0.0, 9.0)], "keep: all of the recording is kept, so there is nothing to generate"),
         ([(2.0, 3.0)], "keep: 2 s lies behind the end of the audio, 0.5 s"),
     ],
 )

@@ -188,6 +188,11 @@ def test_a_run_ends_in_a_bundle_that_reconstructs(sounds, tmp_path):
     line = ["reconstruct", str(sounds / "0.wav"), "-o", str(tmp_path / "out.wav"), "--model", str(tmp_path / "run")]
     assert main([*line, "--seed", "3", "--quiet"]) == 0
     assert audio.read(tmp_path / "out.wav").samples.shape == (1, toys.FRAMES * toys.HOP)
+    for steps, name in (("1", "quick.wav"), ("1", "again.wav")):
+        assert main([*line[:3], str(tmp_path / name), *line[4:], "--seed", "3", "--quiet", "--steps", steps]) == 0
+    quick, again, whole = ((tmp_path / name).read_bytes() for name in ("quick.wav", "again.wav", "out.wav"))
+    assert quick == again != whole
+    assert main([*line[:3], str(tmp_path / "none.wav"), *line[4:], "--quiet", "--steps", "0"]) == 2
 
 
 def test_two_processes_train_as_one(sounds, tmp_path, offered):
@@ -233,6 +238,8 @@ def test_an_encoder_whose_package_is_missing_names_it(monkeypatch):
 
 
 def test_there_is_a_codec_or_an_encoder():
+    with pytest.raises(ValueError, match=r"weights.kl must be at least 0, got -1"):
+        replace(ENCODER, weights={"kl": -1})
     with pytest.raises(ValueError, match="neither codec nor scale"):
         toys.autoencoder_config(encoder=ENCODER, codec=CodecSource(name="toy"))
     with pytest.raises(ValueError, match="neither codec nor scale"):

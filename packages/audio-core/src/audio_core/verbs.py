@@ -221,9 +221,7 @@ def export(verbs: Any, package: Package, summary: str, formats: str) -> None:
         default="bundle",
         help=f"bundle: a folder to load and share; {formats} (default: %(default)s)",
     )
-    parser.add_argument(
-        "--best", action="store_true", help="of a run, the weights of its best evaluation, not the last"
-    )
+    parser.add_argument("--best", action="store_true", help="of a run the weights of its best evaluation, not the last")
     add_calibrate(parser)
     command.add_out(
         parser, "the result (default: of a run its folder bundle, else the source's name with the format's ending)"
@@ -315,9 +313,7 @@ def unwrap(verbs: Any, package: Package, summary: str, convert: command.Parser, 
     parser = command.verb(verbs, "unwrap", run, summary)
     parser.add_argument("source", type=Path, metavar="RUN|CKPT", help=f"a run's folder, or {original}")
     add_settings(parser, "of a checkpoint its configuration, and what neither holds, as rate=48000")
-    parser.add_argument(
-        "--best", action="store_true", help="of a run, the weights of its best evaluation, not the last"
-    )
+    parser.add_argument("--best", action="store_true", help="of a run the weights of its best evaluation, not the last")
     command.add_out(parser, "the bundle's folder", required=True)
     command.add_json(parser)
 

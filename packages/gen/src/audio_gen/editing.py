@@ -46,6 +46,8 @@ def inpaint(
     _expect_diffusion(model, "inpaint")
     recording = audio.samples(recording)
     regions = regions_of(keep, recording.shape[1], rate)
+    if not _gaps(regions, recording.shape[1]):
+        raise InputError("keep: all of the recording is kept, so there is nothing to generate")
     window = model.config.samples * rate // model.config.rate
     if recording.shape[1] * model.config.rate <= model.config.most * rate:
         return _inpainted(model, recording, rate, regions, prompt, seed=seed, **settings)
@@ -205,16 +207,20 @@ def varied(
     return _back(decoded, model, recording, rate)
 
 
-def reconstructed(model: DiffusionAutoencoder, recording: np.ndarray, rate: int, seed: int = -1) -> np.ndarray:
-    """What a diffusion autoencoder makes of a recording's code."""
+def reconstructed(
+    model: DiffusionAutoencoder, recording: np.ndarray, rate: int, seed: int = -1, steps: int | None = None
+) -> np.ndarray:
+    """What a diffusion autoencoder makes of a recording's code, in so many steps of sampling or its own number."""
     if not isinstance(model, DiffusionAutoencoder):
         raise InputError("reconstruct: only a diffusion autoencoder encodes and decodes; of others try `vary`")
+    if steps is not None and steps < 1:
+        raise InputError(f"steps: expected a number from 1 on, got {steps}")
     recording = audio.samples(recording)
     own = converted(recording, rate, model.config.channels, model.config.rate)
     _expect_fitting(model.config, own)
     tensor = torch.from_numpy(np.ascontiguousarray(own))[None].to(device_of(model))
     with torch.no_grad():
-        decoded = model.decode(model.encode(tensor), own.shape[1], item_seeds(seed, 1))[0]
+        decoded = model.decode(model.encode(tensor), own.shape[1], item_seeds(seed, 1), steps)[0]
     return _back(decoded, model, recording, rate)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import difflib
 import io
 import itertools
 import math
@@ -26,6 +27,8 @@ from .diffusion import Step
 LISTS = (".txt", ".csv")
 _MOST = 1 << 26  # bytes of a list
 _LONGEST_NAME = 48
+_OWN = ("negative", "seconds", "seed", "name")
+_COLUMNS = ("prompt", *_OWN)
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,15 @@ def _rows(path: Path) -> list[Prompt]:
     reader = csv.DictReader(io.StringIO(read_text(path, _MOST), newline=""))
     if "prompt" not in (reader.fieldnames or ()):
         raise InputError(f"{path}: needs a column `prompt`; it has {', '.join(reader.fieldnames or ()) or 'none'}")
+    for name in reader.fieldnames or ():
+        close = difflib.get_close_matches(name, _COLUMNS, 1, 0.8)
+        if name not in _COLUMNS and close:
+            raise InputError(f"{path}: unknown column {name}; did you mean {close[0]}?")
     prompts = []
     for number, row in enumerate(reader, 1):
         if None in row or None in row.values():
             raise InputError(f"{path}: row {number} has not as many cells as the head")
-        own = {key: row.pop(key, "").strip() for key in ("negative", "seconds", "seed", "name")}
+        own = {key: row.pop(key, "").strip() for key in _OWN}
         seconds, seed = (
             _number(own[key], kind, path, number, key) for key, kind in (("seconds", float), ("seed", int))
         )

@@ -46,6 +46,7 @@ def add(verbs_: Any) -> None:
     back.add_argument("inputs", nargs="+", metavar="INPUT", help="audio files, folders or patterns")
     back.add_argument("--model", metavar="BUNDLE", required=True, help="a bundle's or a run's folder, or a Hub id")
     number(back, "--seed", "gives the same result again; -1 draws one and prints it", int, -1)
+    number(back, "--steps", "sampling steps (default: the model's own)", int)
     command.add_out(back, "an audio file, or a folder for many", required=True)
     command.add_device(back)
     command.add_json(back)
@@ -162,6 +163,16 @@ def _seed(args: argparse.Namespace) -> int:
     return seed
 
 
+def _expect_conditions(args: argparse.Namespace, model: Any) -> None:
+    """Refuse values by --set that no conditioner of the model takes."""
+    conditioning = model.config.conditioning
+    known = {*conditioning.conditioners, *conditioning.default_keys.values()}
+    for key in _values(args):
+        if key not in known:
+            there = ", ".join(sorted(known)) or "none"
+            raise InputError(f"--set: the model has no condition {key[:40]!r}; it has {there}")
+
+
 def _remark_cut(args: argparse.Namespace, model: Any, items: Sequence[Mapping[str, Any]]) -> None:
     """Tell of texts that are longer than what the model reads of them."""
     for key, conditioner in [] if args.quiet else model.conditioner.conditioners.items():
@@ -187,7 +198,8 @@ def _generate(args: argparse.Namespace) -> int:
     model = _loaded(args)
     chosen(model.config, **_settings(args))  # what is wrong for all is told once
     samples_of(model.config, args.seconds)
-    seed = _seed(args)
+    _expect_conditions(args, model)
+    seed = _seed(args) if any(prompt.seed is None for prompt in prompts) else 0
     _remark_cut(args, model, [prompt.values for prompt in prompts])
     numbered = {job.source: (seed + at, prompt) for at, (job, prompt) in enumerate(pairs)}
 
@@ -241,7 +253,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
 
     def work(source: Path, target: Path) -> None:
         recording = audio.read(source)
-        result = reconstructed(model, recording.samples, recording.rate, seeds[source])
+        result = reconstructed(model, recording.samples, recording.rate, seeds[source], args.steps)
         files.write(target, result, recording.rate, force=args.force)
         _print_result(args, target, seeds[source], result.shape[1] / recording.rate, {})
 
@@ -258,6 +270,7 @@ def _edited(args: argparse.Namespace, edit: Callable[..., Any]) -> int:
     item = {"prompt": args.prompt, **_values(args)}
     model = _loaded(args)
     chosen(model.config, **_settings(args))
+    _expect_conditions(args, model)
     seed = _seed(args)
     _remark_cut(args, model, [item])
     seeds = {job.source: seed + at for at, job in enumerate(jobs)}

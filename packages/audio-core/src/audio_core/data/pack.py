@@ -130,9 +130,8 @@ class Pack:
         self._process, self._file = 0, None
         file = self._opened_here()
         try:
-            count = len(
-                file["audio"]
-            )  # arrays take space in the file, so their number cannot be forged like a list's length
+            # Arrays take space in the file, so their number cannot be forged like a list's length.
+            count = len(file["audio"])
             lists = {"state", "frames", "names"} | ({"facts"} & file.keys())  # older packs have no facts
             if any(file[name].shape != (count,) for name in lists):
                 raise ValueError(f"its lists are not of its {count} items")

@@ -23,9 +23,8 @@ from .plan import Plan
 from .player import Task, frozen, set_training
 from .run import Run
 
-Watcher = Callable[
-    [Task, Mapping[str, Tensor], Run], None
-]  # called after every step; decides itself at which steps it acts
+# Called after every step; decides itself at which steps it acts.
+Watcher = Callable[[Task, Mapping[str, Tensor], Run], None]
 
 
 def fit(task: Task, data: Any, run: Run, watchers: Sequence[Watcher] = ()) -> None:

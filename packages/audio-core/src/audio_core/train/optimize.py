@@ -10,13 +10,20 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from ..checks import within
+
 if TYPE_CHECKING:  # recipes are read before torch is needed
     from torch import Tensor
     from torch.optim import Optimizer
 
 
+class _Rates:
+    def __post_init__(self) -> None:
+        within(self, 0, "lr", "weight_decay")
+
+
 @dataclass(frozen=True)
-class Adam:
+class Adam(_Rates):
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -38,7 +45,7 @@ class AdamW(Adam):
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(_Rates):
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 0.0

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import fsdp2_prepare_model
 from torch import Tensor, nn
 
+from ..files import InputError
 from ..weights import whole
 from .average import Average
 from .sharded import is_sharded
@@ -42,7 +43,10 @@ class Player:
         self.accelerator = accelerator
         with warnings.catch_warnings():  # PyTorch renames `broadcast_buffers`, Accelerate has only the old name
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
-            self.net, self.optimizer = accelerator.prepare(self.raw, self.bare_optimizer)
+            try:
+                self.net, self.optimizer = accelerator.prepare(self.raw, self.bare_optimizer)
+            except ValueError as error:  # of a class that FSDP is to wrap, and which the network has not
+                raise InputError(f"accelerate: {error}") from None
         self.loss, self.norm = self.loss.to(accelerator.device), self.norm.to(accelerator.device)
         if self.average:
             self.average.net.to(accelerator.device)

@@ -23,11 +23,11 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 from .. import command, config
 from ..files import InputError, note, read_json, reason, replacing, write_text
 from ..weights import divided, load_weights, save_weights, whole
+from . import sharded
 from .lock import lock, unlock
 from .plan import Plan
 from .player import Player
 from .results import stale, states
-from .sharded import expect_possible
 
 
 class Run:
@@ -81,7 +81,7 @@ class Run:
 
     def _compare(self) -> None:
         path = self.folder / "recipe.yaml"
-        if not path.exists():
+        if not path.exists() or not self.states():  # nothing was learnt by it
             return
         earlier = config.load(type(self.plan), path)
         changed = [name for name in config.differences(earlier, self.plan) if name not in self.plan.FREE]
@@ -106,13 +106,9 @@ class Run:
 
     def _gathered(self, player: Player) -> dict[str, Any]:
         """What a state holds of a player, in the main process with whole tensors."""
+        weights, optimizer = player.raw.state_dict(), player.bare_optimizer.state_dict()
         average = player.average.net.state_dict() if player.average else {}
-        parts = {
-            "weights": player.raw.state_dict(),
-            "average": average,
-            "optimizer": player.bare_optimizer.state_dict(),
-        }
-        return dict(whole(parts, self.main))
+        return dict(whole({"weights": weights, "average": average, "optimizer": optimizer}, self.main))
 
     def _save(self, players: Mapping[str, Player], gathered: Mapping[str, dict[str, Any]]) -> None:
         saved = self.states()
@@ -177,6 +173,7 @@ class Run:
 
 
 def _accelerator(plan: Plan, device: str) -> Accelerator:
+    sharded.expect_possible(plan.SHARDS)
     # Accelerate joins the processes of a CPU run only when it is asked for the CPU.
     cpu = command.device(device) == "cpu"
     if not torch.distributed.is_initialized():  # a second run in one process may have another precision
@@ -189,7 +186,7 @@ def _accelerator(plan: Plan, device: str) -> Accelerator:
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
-    expect_possible(accelerator, plan.SHARDS)
+    sharded.settle(accelerator)
     if plan.precision == "fp16" and accelerator.device.type == "cpu":
         raise InputError("precision=fp16 needs a GPU; use bf16 or no on a CPU")
     return accelerator

@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
+from ..command import processes
 from ..files import InputError
 
 
@@ -18,24 +19,30 @@ def is_sharded(accelerator: Accelerator) -> bool:
     return accelerator.distributed_type is DistributedType.FSDP
 
 
-def expect_possible(accelerator: Accelerator, shards: bool) -> None:
-    """Refuse what cannot train here; `shards` says whether the training can do with a part of the weights.
+def expect_possible(shards: bool) -> None:
+    """Refuse what several processes cannot do; `shards` says whether a training can do with a part of the weights.
 
-    Accelerate leaves FSDP out on CPUs, where PyTorch has it: there it is switched on.
+    This comes before there is an accelerator, which would fail where a library or a GPU is missing.
     """
+    if processes() == 1:
+        return
+    if _chosen("DEEPSPEED") or _chosen("MEGATRON_LM") or (_chosen("FSDP") and os.environ.get("FSDP_VERSION") != "2"):
+        raise InputError("accelerate: only FSDP with fsdp_version: 2 divides weights here; configure that, or none")
+    if _chosen("FSDP") and not shards:
+        raise InputError("FSDP: this training needs whole weights in each process; configure accelerate without it")
+
+
+def settle(accelerator: Accelerator) -> None:
+    """Switch FSDP on where Accelerate leaves it out, which is on CPUs, and let it do as without."""
     state: Any = accelerator.state
-    if state.distributed_type is DistributedType.MULTI_CPU and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    if state.distributed_type is DistributedType.MULTI_CPU and _chosen("FSDP"):
         state.fsdp_plugin = FullyShardedDataParallelPlugin()
         state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
-    kind = accelerator.distributed_type
-    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM) or (
-        is_sharded(accelerator) and not accelerator.is_fsdp2
-    ):
-        raise InputError(
-            f"{kind.value}: is not possible; configure accelerate for FSDP with fsdp_version: 2, or without"
-        )
     if is_sharded(accelerator):
-        if not shards:
-            raise InputError("FSDP: this training needs whole weights in each process; configure accelerate without it")
         state.fsdp_plugin.cpu_ram_efficient_loading = False  # all processes build the same weights by themselves
         state.fsdp_plugin.mixed_precision_policy = None  # weights stay float32: autocast does as it does without FSDP
+
+
+def _chosen(name: str) -> bool:
+    """By `accelerate config`."""
+    return os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"

@@ -151,7 +151,7 @@ class Evaluate:
         self.sets = data if isinstance(data, Mapping) else {"": data}
         fewest, processes = min(map(len, self.sets.values())), journal.run.accelerator.num_processes
         if fewest < processes:  # before the first step and not after the last
-            raise InputError(f"{fewest} items to evaluate on are too few for {processes} processes; hold out more")
+            raise InputError(f"{fewest} items to evaluate on are too few for {processes} processes; see data.held_out")
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
         if run.step % run.plan.evaluate_every and not run.finished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from audio_core.files import InputError
 from torch import nn
 
 from ..models.lm import LM
@@ -31,4 +32,6 @@ def divided(text: str) -> tuple[str, float]:
     try:
         return path, float(strength)
     except ValueError:
-        return text, 1.0
+        if not Path(path).is_file():
+            return text, 1.0
+        raise InputError(f"{path}: the strength behind the colon must be a number, got {strength[:20]!r}") from None

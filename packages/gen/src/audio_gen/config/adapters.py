@@ -24,7 +24,7 @@ class AdapterConfig:
     """The share of the input that the update does not see in training."""
 
     def __post_init__(self) -> None:
-        within(self, 1, "rank")
+        within(self, 1, "rank", most=4096)
         if self.alpha is not None and not (self.alpha > 0 and math.isfinite(self.alpha)):
             raise ValueError(f"alpha must be above 0, got {self.alpha}")
         if self.method not in ("lora", "dora"):

@@ -200,6 +200,12 @@ class CodecSource:
     fingerprint: str = ""
     """Of the codec that a model has learnt with, as hexadecimal digits: with another it would give noise."""
 
+    def __post_init__(self) -> None:
+        try:
+            bytes.fromhex(self.fingerprint)
+        except ValueError:
+            raise ValueError(f"fingerprint must be hexadecimal digits, got {self.fingerprint[:40]!r}") from None
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretransformConfig:

@@ -50,6 +50,11 @@ class EncoderConfig:
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of the bottleneck's losses, such as `kl`; others have the package's own."""
 
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"weights.{name} must be at least 0, got {weight}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatentsConfig:

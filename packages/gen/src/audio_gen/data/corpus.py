@@ -22,6 +22,8 @@ from .metadata import Table
 from .places import InFolder, InPack, InShard
 from .turns import Turns
 
+_PACKS = (".h5", ".hdf5")
+
 
 class Corpus:
     """Items of one kind: latents or codes of one codec, or audio. What is left out is named."""
@@ -82,7 +84,9 @@ class Corpus:
     def _items(self, root: Path) -> list[Any]:
         if tars := shards.tars(root, self.data.cache or self.folder / "shards", self.quiet):
             return self._of_shards(root, tars)
-        if root.suffix in (".h5", ".hdf5"):
+        if self.data.kind == "latents" and root.suffix in (*_PACKS, ".jsonl"):
+            raise InputError(f"{root}: holds audio and no latents")
+        if root.suffix in _PACKS:
             return self._of_pack(root)
         if root.suffix == ".jsonl" or self.data.kind == "audio":
             return self._recordings(root)
@@ -110,6 +114,8 @@ class Corpus:
         return self._usable(root, [Recording(InFolder(file.path, top), file, file.facts) for file in files])
 
     def _of_pack(self, root: Path) -> list[Recording]:
+        if not root.is_file():
+            raise InputError(f"{root}: no such file")
         tracks = Pack(root).items
         places = [InPack(root, track.name.removeprefix(f"{root}:")) for track in tracks]
         recordings = [Recording(place, track, track.facts) for place, track in zip(places, tracks, strict=True)]

@@ -7,6 +7,7 @@ codecs are. Or it is that of a codec, which is held outside and does not learn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
@@ -98,14 +99,22 @@ class DiffusionAutoencoder(WithCodec):
             )
         return codec.encode(audio) / self.config.scale
 
-    def decode(self, code: Tensor, samples: int | None = None, seeds: Sequence[int] | None = None) -> Tensor:
+    def decode(
+        self,
+        code: Tensor,
+        samples: int | None = None,
+        seeds: Sequence[int] | None = None,
+        steps: int | None = None,
+    ) -> Tensor:
         """A code -> audio (B, C, samples), all of its frames by default. Each item begins at the noise of its seed."""
         items, _, frames = code.shape
         wanted = frames * self.config.frame_samples if samples is None else samples
         length = self.config.frames_for(wanted)
         fresh = ItemNoise(range(items) if seeds is None else seeds)
         noise = fresh(code.new_empty(items, self.config.signal.width, length))
-        result = sample(lambda x, t: self.v(x, t, code), noise, self.config.sampling, fresh)
+        own = self.config.sampling
+        sampling = own if steps is None else replace(own, steps=steps)
+        result = sample(lambda x, t: self.v(x, t, code), noise, sampling, fresh)
         return self.audio(result, wanted)
 
     def audio(self, signal: Tensor, samples: int) -> Tensor:
