@@ -14,14 +14,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 import warm
+from accelerate import Accelerator
 from audio_core import config
 from audio_core.files import InputError
 from audio_core.train.fit import fit, running_statistics
 from audio_core.train.lock import lock, unlock
 from audio_core.train.plan import Plan
-from audio_core.train.results import journal, load_trained, recipe_of, results, states
+from audio_core.train.results import BEST, journal, load_trained, recipe_of, results, states
 from audio_core.train.run import Run
-from audio_core.train.watch import Evaluate, Journal, Save, evaluate
+from audio_core.train.watch import Evaluate, Journal, Log, Save, evaluate
 from audio_core.weights import save_weights
 from torch import nn
 
@@ -76,8 +77,25 @@ def test_a_refused_training_holds_no_lock(tmp_path):
 
 def test_a_run_that_has_learnt_nothing_may_begin_with_another_recipe(tmp_path):
     Run(tmp_path, toys.Recipe(steps=2), "cpu").close()  # as one that failed before its first state
+    save_weights(nn.Linear(1, 1), tmp_path / BEST, {"evaluation": '{"step": 1, "loss": -1e9}'})
     _, run = toys.train("Supervised", tmp_path, toys.Recipe(steps=2, seed=3))
     assert run.step == 2 and config.load(toys.Recipe, tmp_path / "recipe.yaml").seed == 3
+    assert results(tmp_path, best=True)["loss"] > 0  # and not what was best before
+
+
+def test_a_norm_is_logged_where_its_player_moved():
+    def player(updates, norm):
+        group = SimpleNamespace(param_groups=[{"lr": 1.0}])
+        return SimpleNamespace(clip=1.0, updates=updates, norm=torch.tensor(norm), optimizer=group)
+
+    seen = []
+    log = Log(SimpleNamespace(scalars=lambda kind, values: seen.append(values)), quiet=True)
+    plan = SimpleNamespace(log_every=2, steps=2)
+    run = SimpleNamespace(plan=plan, leaving=False, main=True, accelerator=Accelerator(cpu=True))
+    for run.step, counts in ((1, (1, 0)), (2, (1, 1))):  # by turns
+        players = {"net": player(counts[0], 3.0), "judge": player(counts[1], 5.0 if counts[1] else 0.0)}
+        log(SimpleNamespace(players=players), {}, run)
+    assert (seen[0]["norm/net"], seen[0]["norm/judge"]) == (3.0, 5.0)
 
 
 def test_a_damaged_log_stops_nothing(tmp_path):

@@ -86,6 +86,12 @@ def test_a_class_to_wrap_that_no_network_has_is_named(fsdp, tmp_path):
     assert result.returncode == 2 and "Could not find the transformer layer class Nothing" in result.stderr
 
 
+def test_settings_that_the_machine_cannot_do_are_one_line(fsdp, tmp_path):
+    fsdp.setenv("FSDP_OFFLOAD_PARAMS", "true")
+    result = trained(tmp_path, *SETTINGS)
+    assert result.returncode == 2 and result.stderr.splitlines()[-1].startswith("accelerate: ")
+
+
 ONE_STEP = """
 import sys
 from audio_core.files import InputError
@@ -108,6 +114,9 @@ def test_what_cannot_be_divided_is_refused_in_one_line(fsdp, tmp_path):
     assert result.returncode == 2 and result.stderr.splitlines()[-1] == (
         "FSDP: this training needs whole weights in each process; configure accelerate without it"
     )
+    fsdp.setenv("LOCAL_RANK", "0")  # as of a launcher, of which Accelerate takes one process for many
+    assert warm.run("-c", ONE_STEP, tmp_path, "plain").returncode == 2
+    fsdp.delenv("LOCAL_RANK")
     fsdp.setenv("FSDP_SYNC_MODULE_STATES", "true")  # as `accelerate config` does, for which version 1 needs a GPU
     for name, value in (("FSDP_VERSION", "1"), ("ACCELERATE_USE_DEEPSPEED", "true")):
         fsdp.setenv(name, value)

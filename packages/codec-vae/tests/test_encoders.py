@@ -98,6 +98,19 @@ def test_a_draw_follows_from_the_seed_of_its_item(neck):
         close(model(audio(3), [5, 6, 7])[0], together, 1e-5)
 
 
+def test_how_many_codebooks_an_item_has_follows_from_its_seed():
+    data = parts("oobleck", "dac_rvq")
+    data["bottleneck"] = {"type": "dac_rvq", "config": {**DAC_RVQ, "quantizer_dropout": 0.5}}
+    torch.manual_seed(1)
+    model, seeds = encoders.build(data).train(), range(20, 32)
+    together = model(audio(12), seeds)[0]
+    for at, seed in enumerate(seeds):
+        close(model(audio(12)[at : at + 1], [seed])[0], together[at : at + 1], 1e-5)
+    whole = model.eval()(audio(12))[0]
+    fewer = [not torch.allclose(one, other, atol=1e-4) for one, other in zip(whole, together, strict=True)]
+    assert 2 <= sum(fewer) <= 10
+
+
 def test_the_encoder_begins_with_half_of_its_weights():
     """As in the original, whose bottlenecks are then not saturated. The bottleneck's own stay as they are."""
     model = built("dac", "softnorm")
@@ -112,6 +125,8 @@ def test_the_weight_of_a_quantizer_may_be_stated():
     data = parts("seanet", "rvq")
     data["bottleneck"] = {"type": "rvq", "config": {**RVQ, "commitment_weight": 0.3}}
     assert encoders.build(data).weights["quantizer"] == 0.3 and built("seanet", "rvq").weights["quantizer"] == 1
+    data["bottleneck"]["config"]["commitment_weight"] = -1
+    assert refused(data) == "bottleneck.config.commitment_weight: is at least 0, got -1"
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Adversarial post-training: its losses, what the discriminator compares, and that a model learns by it."""
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -11,7 +12,9 @@ from audio_core.data.seeds import mix
 from audio_core.files import InputError
 from audio_core.testing import close
 from audio_gen.adversarial import post_training
+from audio_gen.config.timesteps import DistributionShiftConfig
 from audio_gen.data import Sample, collate
+from audio_gen.diffusion.timesteps import shift
 from audio_gen.models.diffusion import Diffusion, inpainting
 from audio_gen.recipe import Recipe
 
@@ -71,6 +74,18 @@ def drawn(recipe, index):
     compared = 1 / (1 + torch.exp(-torch.randn(1, generator=generator)))
     shape = toys.WIDTH, toys.FRAMES
     return t, compared, *(torch.randn(shape, generator=generator)[None] for _ in range(2))
+
+
+def test_a_distribution_shift_moves_both_times():
+    plain, shifted = recipe_of(), recipe_of()
+    settings = DistributionShiftConfig(base_shift=2.0, max_shift=3.0)
+    shifted = dataclasses.replace(shifted, model=dataclasses.replace(shifted.model, distribution_shift=settings))
+    like = torch.zeros(toys.WIDTH, toys.FRAMES)
+    one, other = (task_of(recipe)._drawn_for(3, like) for recipe in (plain, shifted))
+    for name in ("t", "compared_t"):
+        expected = shift(getattr(one, name), toys.FRAMES, settings)
+        assert torch.equal(getattr(other, name), expected) and expected > getattr(one, name)
+    assert torch.equal(one.noise, other.noise)
 
 
 def scored(task, batch, estimates=True):
@@ -254,6 +269,7 @@ def test_a_tiny_model_learns_to_generate_in_one_step():
         ({"model": {"objective": "v"}}, "arc: post-trains rectified flows"),
         ({"arc": {"discriminator": {"dit_hidden_layer": 3}}}, "dit_hidden_layer: is 3, and the last block is 2"),
         ({"arc": {"discriminator": {"head": {"kind": "ConvHead"}}}}, "head: needs 64 positions, and there are 20"),
+        ({"arc": {"discriminator": {"head": {**HEAD, "strides": [-4]}}}}, "strides must be at least 1, got [-4]"),
         ({"start": "default", "adapter": {"rank": 2}}, "arc: trains all weights; leave out adapter"),
         ({"model": {"kind": "LM"}}, "arc: post-trains rectified flows"),
         ({"model": {"kind": "Diffusion", "objective": "rectified_flow"}}, "model.backbone must be a DiT"),

@@ -57,6 +57,15 @@ def test_a_stopped_training_ends_in_the_same_bytes(base, items, tmp_path):
         assert (tmp_path / "once" / name).read_bytes() == (tmp_path / "twice" / name).read_bytes()
 
 
+def test_checkpointing_changes_nothing(base, items, tmp_path):
+    for name, settings in (("plain", ()), ("again", ("checkpointing=true",))):
+        run(recipe_of(base, items, *SGD, *settings), tmp_path / name)
+    plain, again, before = (load(path).state_dict() for path in (tmp_path / "plain", tmp_path / "again", base))
+    for name, value in plain.items():
+        torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-6)
+    assert any(not torch.equal(value, before[name]) for name, value in plain.items())
+
+
 def test_the_bundle_is_the_same_model_for_few_steps(base, items, tmp_path):
     outcome = run(recipe_of(base, items, "optimizer.lr=0.01", "data.held_out=3"), tmp_path / "run")
     assert {"loss", "loss_0.9"} <= {*outcome.plain()}

@@ -237,6 +237,11 @@ def test_an_encoder_whose_package_is_missing_names_it(monkeypatch):
     assert refused(name="codec-vae") == text
 
 
+def test_padding_cannot_be_masked(sounds):
+    with pytest.raises(InputError, match="mask_padding: autoencoders learn all frames; leave it out"):
+        plan(sounds, mask_padding=True)
+
+
 def test_there_is_a_codec_or_an_encoder():
     with pytest.raises(ValueError, match=r"weights.kl must be at least 0, got -1"):
         replace(ENCODER, weights={"kl": -1})

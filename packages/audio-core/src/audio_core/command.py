@@ -222,11 +222,16 @@ def device(name: str) -> str:
         name = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available[name]:
         raise InputError(f"--device {name}: not available here; use --device cpu")
-    if name == "cpu" and os.environ.get("ACCELERATE_USE_FSDP") != "true":  # who divides weights wants memory, not speed
+    if name == "cpu" and not chosen("FSDP"):  # who divides weights wants memory, not speed
         keep_memory()
     if name == "cuda" and processes() > 1:
         return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     return name
+
+
+def chosen(name: str) -> bool:
+    """Whether `accelerate config` chose FSDP, DEEPSPEED or the like."""
+    return os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"
 
 
 def keep_memory(large: bool = True) -> None:

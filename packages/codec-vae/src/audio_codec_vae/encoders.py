@@ -81,4 +81,6 @@ def _weights(stated: Part | None) -> dict[str, float]:
     weights = {"kl": usual.kl.weight, **{name: getattr(usual, name) for name in names}}
     if stated and "commitment_weight" in (stated.config or {}):
         weights["quantizer"] = float((stated.config or {})["commitment_weight"])
+        if weights["quantizer"] < 0:
+            raise InputError(f"bottleneck.config.commitment_weight: is at least 0, got {weights['quantizer']:g}")
     return weights

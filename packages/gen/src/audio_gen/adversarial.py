@@ -21,7 +21,7 @@ from .config.arc import PROMPT, ArcConfig
 from .config.timesteps import TimestepsConfig
 from .data import Batch
 from .diffusion.objectives import noised
-from .diffusion.timesteps import Timesteps
+from .diffusion.timesteps import Timesteps, shift
 from .models.arc import (
     ConditionedDiscriminator,
     counted_scores,
@@ -29,6 +29,7 @@ from .models.arc import (
     relativistic_generator,
     score_change,
 )
+from .models.conditioners.stored import Features
 from .models.diffusion import Diffusion, inpainting
 from .recipe import Recipe
 from .task import Diffusing, chosen_of, draws_of, freeze_unused, player_of
@@ -76,6 +77,8 @@ class PostTraining(Diffusing):
         generator = draws_of(self.recipe, index)
         chosen = chosen_of(generator, self.recipe)
         t, compared = (level(1, index, generator)[0] for level in self.levels)
+        if self.model.distribution_shift:
+            t, compared = (shift(each, like.shape[-1], self.model.distribution_shift) for each in (t, compared))
         noise, compared_noise = (torch.randn(like.shape, generator=generator) for _ in range(2))
         return Draws(chosen, t, noise, compared, compared_noise)
 
@@ -87,9 +90,9 @@ class PostTraining(Diffusing):
         pair = [self._compared(each, draws) for each in (x, estimate)]
         with self.discriminator.judging() as discriminator:
             scores = self._scores(discriminator, pair, draws, [batch.facts] * 2, extra, batch.real)
-        counted = None if real is None else counted_scores(real, scores[0])
-        loss = relativistic_generator(scores[0], scores[1], counted)
-        self.player.update(weights.generator * loss)
+            counted = None if real is None else counted_scores(real, scores[0])
+            loss = relativistic_generator(scores[0], scores[1], counted)
+            self.player.update(weights.generator * loss)  # within: checkpointing computes the frozen network again
         return {"generator": loss.detach(), "latent_std": x.std(), "estimate_std": estimate.detach().std()}
 
     def _train_discriminator(
@@ -171,13 +174,20 @@ class PostTraining(Diffusing):
         return [{**one, **prompt} for one, prompt in zip(rest, following, strict=True)]
 
 
-def _of_next_process(value: Any) -> Any:
+def _of_next_process(prompt: Mapping[str, Any]) -> Any:
     """What the next process has given, after the last one the first; with one process its own."""
     if not distributed.is_initialized():
-        return value
-    values = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
+        return prompt
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, {key: _on_cpu(value) for key, value in prompt.items()})
     return values[(distributed.get_rank() + 1) % len(values)]
+
+
+def _on_cpu(value: Any) -> Any:
+    """A text, or features without the GPU of this process."""
+    if isinstance(value, Features):
+        return Features(*(each.cpu() if isinstance(each, Tensor) else each for each in value))
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 def post_training(recipe: Recipe, model: Diffusion, encodes: bool = False) -> PostTraining:

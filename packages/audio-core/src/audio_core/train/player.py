@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import fsdp2_prepare_model
 from torch import Tensor, nn
 
-from ..files import InputError
+from ..files import InputError, reason
 from ..weights import whole
 from .average import Average
 from .sharded import is_sharded
@@ -45,15 +45,15 @@ class Player:
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
             try:
                 self.net, self.optimizer = accelerator.prepare(self.raw, self.bare_optimizer)
-            except ValueError as error:  # of a class that FSDP is to wrap, and which the network has not
-                raise InputError(f"accelerate: {error}") from None
+            except (ValueError, RuntimeError, KeyError) as error:  # of settings of FSDP that do not fit the network
+                raise InputError(f"accelerate: {reason(error)[:200]}") from None
         self.loss, self.norm = self.loss.to(accelerator.device), self.norm.to(accelerator.device)
-        if self.average:
-            self.average.net.to(accelerator.device)
         if is_sharded(accelerator):
             self.net.forward = accelerator.autocast()(self.net.forward)  # which Accelerate leaves out there
-            if self.average:
-                fsdp2_prepare_model(accelerator, self.average.net)
+        if self.average and is_sharded(accelerator):
+            fsdp2_prepare_model(accelerator, self.average.net)
+        elif self.average:
+            self.average.net.to(accelerator.device)
 
     def __call__(self, *inputs: Any) -> Any:
         return self.net(*inputs)  # through the wrapper: gradients synchronise

@@ -27,7 +27,7 @@ from . import sharded
 from .lock import lock, unlock
 from .plan import Plan
 from .player import Player
-from .results import stale, states
+from .results import BEST, stale, states
 
 
 class Run:
@@ -68,6 +68,8 @@ class Run:
             try:
                 new = lock(self.folder)
                 self._compare()
+                if not self.states():  # what was best then is not of this run
+                    (self.folder / BEST).unlink(missing_ok=True)
                 write_text(self.folder / "recipe.yaml", config.dump(self.plan))
                 for leftover in (self.folder / "state").glob(".*"):  # of a process killed while saving
                     shutil.rmtree(leftover, ignore_errors=True)

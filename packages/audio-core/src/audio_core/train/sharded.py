@@ -11,7 +11,7 @@ from typing import Any
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
-from ..command import processes
+from ..command import chosen, processes
 from ..files import InputError
 
 
@@ -24,25 +24,20 @@ def expect_possible(shards: bool) -> None:
 
     This comes before there is an accelerator, which would fail where a library or a GPU is missing.
     """
-    if processes() == 1:
+    if processes() == 1 and "LOCAL_RANK" not in os.environ:
         return
-    if _chosen("DEEPSPEED") or _chosen("MEGATRON_LM") or (_chosen("FSDP") and os.environ.get("FSDP_VERSION") != "2"):
+    if chosen("DEEPSPEED") or chosen("MEGATRON_LM") or (chosen("FSDP") and os.environ.get("FSDP_VERSION") != "2"):
         raise InputError("accelerate: only FSDP with fsdp_version: 2 divides weights here; configure that, or none")
-    if _chosen("FSDP") and not shards:
+    if chosen("FSDP") and not shards:
         raise InputError("FSDP: this training needs whole weights in each process; configure accelerate without it")
 
 
 def settle(accelerator: Accelerator) -> None:
     """Switch FSDP on where Accelerate leaves it out, which is on CPUs, and let it do as without."""
     state: Any = accelerator.state
-    if state.distributed_type is DistributedType.MULTI_CPU and _chosen("FSDP"):
+    if state.distributed_type is DistributedType.MULTI_CPU and chosen("FSDP"):
         state.fsdp_plugin = FullyShardedDataParallelPlugin()
         state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
     if is_sharded(accelerator):
         state.fsdp_plugin.cpu_ram_efficient_loading = False  # all processes build the same weights by themselves
         state.fsdp_plugin.mixed_precision_policy = None  # weights stay float32: autocast does as it does without FSDP
-
-
-def _chosen(name: str) -> bool:
-    """By `accelerate config`."""
-    return os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"

@@ -97,10 +97,13 @@ class Log:
     def __init__(self, journal: Journal, quiet: bool = False):
         self.journal, self.quiet = journal, quiet
         self.values: dict[str, list[Tensor]] = {}
+        self.updates: dict[str, int] = {}
         self.count, self.since = 0, time.perf_counter()
 
     def __call__(self, task: Task, metrics: Mapping[str, Tensor], run: Run) -> None:
-        norms = {f"norm/{name}": player.norm for name, player in task.players.items() if player.clip}
+        moved = [name for name, player in task.players.items() if player.updates != self.updates.get(name, 0)]
+        self.updates = {name: player.updates for name, player in task.players.items()}
+        norms = {f"norm/{name}": task.players[name].norm for name in moved if task.players[name].clip}
         for name, value in {**metrics, **norms}.items():
             self.values.setdefault(name, []).append(value.detach())
         self.count += 1

@@ -110,12 +110,14 @@ class ProjectedQuantizer(nn.Module):
     def _counts(self, x: Tensor, draws: Draws) -> Tensor:
         """How many codebooks each item (B,) uses: all of them, but in training random numbers for a share of them."""
         counts = torch.full((len(x),), len(self.quantizers), device=x.device)
-        dropped = int(len(x) * self.dropout) if self.training else 0
-        if dropped:
-            one = draws[0] if isinstance(draws, Sequence) else draws  # the first items of a batch, whatever they are
-            device = x.device if one is None else one.device
-            drawn = torch.randint(1, len(self.quantizers) + 1, (dropped,), generator=one, device=device)
-            counts[:dropped] = drawn.to(x.device)
+        most, dropped = len(self.quantizers), int(len(x) * self.dropout) if self.training else 0
+        if self.training and isinstance(draws, Sequence):  # each item by chance, whatever it shares a batch with
+            for at, own in enumerate(draws):
+                if torch.rand((), generator=own, device=own.device) < self.dropout:
+                    counts[at] = int(torch.randint(1, most + 1, (), generator=own, device=own.device))
+        elif dropped and not isinstance(draws, Sequence):  # as the original, the first items of a batch
+            device = x.device if draws is None else draws.device
+            counts[:dropped] = torch.randint(1, most + 1, (dropped,), generator=draws, device=device).to(x.device)
         return counts
 
     def from_codes(self, codes: Tensor) -> Tensor:

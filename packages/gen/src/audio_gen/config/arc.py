@@ -31,6 +31,8 @@ class NoiseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ArcConfig:
+    """Noise levels are those of `noise_dist`, and not of the recipe's `timesteps`."""
+
     discriminator: ArcDiscriminatorConfig
     noise_dist: NoiseConfig = field(default_factory=NoiseConfig)
     optimizer: AdamW | Adam | SGD = field(default_factory=lambda: AdamW(5e-5, (0.9, 0.999), weight_decay=1e-3))

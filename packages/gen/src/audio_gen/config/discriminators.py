@@ -39,12 +39,13 @@ class ConvNeXtHeadConfig:
     """The hidden layer is gated, and its activation is SiLU; otherwise GELU."""
 
     def __post_init__(self) -> None:
-        within(self, 1, "channels", "kernel_size", "mult")
+        within(self, 1, "channels", "kernel_size", "mult", "c_mults", "strides")
+        within(self, 0, "num_blocks")
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {self.kernel_size}")
         lengths = len(self.c_mults), len(self.strides), len(self.num_blocks)
-        if len({*lengths}) > 1 or not all((*self.c_mults, *self.strides)):
-            raise ValueError(f"c_mults, strides and num_blocks need as many numbers each, from 1 on, got {lengths}")
+        if len({*lengths}) > 1:
+            raise ValueError(f"c_mults, strides and num_blocks need as many numbers each, got {lengths}")
 
     @property
     def ratio(self) -> int:

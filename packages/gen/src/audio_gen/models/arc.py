@@ -19,6 +19,7 @@ from ..config.discriminators import ArcDiscriminatorConfig, ConvHeadConfig, Conv
 from ..diffusion.objectives import least_one
 from .diffusion import Diffusion
 from .dit import DiT
+from .with_codec import WithCodec
 
 
 class ArcDiscriminator(nn.Module):
@@ -59,9 +60,10 @@ class ConditionedDiscriminator(Diffusion):
     """
 
     def __init__(self, config: ArcDiscriminatorConfig, start: Diffusion):
-        super().__init__(start.config)
+        WithCodec.__init__(self, start.config)  # and not a network of its own, which would be replaced
         self.conditioner = copy.deepcopy(start.conditioner)
         self.backbone = ArcDiscriminator(config, start.backbone)
+        self.objective = start.objective
 
 
 class ConvHead(nn.Module):

@@ -71,6 +71,8 @@ class Recipe(Plan):
         within(self, 0, "cfg_dropout", "mask_padding_dropout", most=1)
         if self.adapter and not self.start:
             raise ValueError("adapter: needs the weights of `start`")
+        if self.mask_padding and isinstance(self.model, DiffusionAutoencoderConfig):
+            raise ValueError("mask_padding: autoencoders learn all frames; leave it out")
         if self.arc and self.adapter:
             raise ValueError("arc: trains all weights; leave out adapter")
         if self.arc:
