@@ -89,7 +89,7 @@ def test_what_cannot_be_is_refused():
         (ConvNeXtHeadConfig, {"channels": 0}, "channels must be at least 1"),
         (ConvNeXtHeadConfig, {"kernel_size": 4}, "kernel_size must be odd"),
         (ConvNeXtHeadConfig, {"strides": (2, 2)}, "as many numbers each"),
-        (ConvNeXtHeadConfig, {"strides": (2, 4, 8, 0)}, "from 1 on"),
+        (ConvNeXtHeadConfig, {"strides": (2, 4, 8, 0)}, "strides must be at least 1"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(cls, settings, message):
