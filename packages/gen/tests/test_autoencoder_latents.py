@@ -161,9 +161,9 @@ def test_a_run_on_audio_ends_in_a_bundle_that_knows_its_codec(sounds, tmp_path):
 def test_latents_that_were_made_before_do_as_well(sounds, tmp_path):
     for at in range(4):
         values = ToyCodec().encode(sound(at))[0].numpy()
-        made = Latents(values, RATE, HOP, LENGTH, 1, b"toycodec", {})
+        item = Latents(values, RATE, HOP, LENGTH, 1, b"toycodec", {})
         (tmp_path / "items").mkdir(exist_ok=True)
-        latents.save(tmp_path / f"items/{at}.safetensors", made)
+        latents.save(tmp_path / f"items/{at}.safetensors", item)
     train(plan(tmp_path / "items"), tmp_path / "run", "cpu", quiet=True)
     assert load(tmp_path / "run").config.latents.codec.fingerprint == b"toycodec".hex()
     with pytest.raises(InputError, match="reconstruction: compares audio"):
@@ -232,11 +232,11 @@ def test_a_checkpoint_is_converted_beside_its_codec(tmp_path):
         state[f"diffae.{name}"] = value.clone()
     (tmp_path / "model_config.json").write_text(json.dumps(STATED))
     torch.save({"state_dict": state}, tmp_path / "a.ckpt")
-    found = original.convert(tmp_path / "a.ckpt", TOY)
-    assert found.config.latents == replace(
+    converted = original.convert(tmp_path / "a.ckpt", TOY)
+    assert converted.config.latents == replace(
         LATENTS, codec=CodecSource(name="toy", fingerprint=b"toycodec".hex()), reconstruction=0.1
     )
-    PACKAGE.save(found, tmp_path / "bundle", "")
+    PACKAGE.save(converted, tmp_path / "bundle", "")
     with torch.no_grad():
         close(load(tmp_path / "bundle").encode(sound(0)), model.encode(sound(0)))
     assert original.convert(tmp_path / "a.ckpt", [TOY[0], "latents.codec=null"]).config.latents.codec is None

@@ -236,14 +236,15 @@ def test_a_pack_gives_the_samples_of_its_folder(tmp_path):
     scan(tmp_path / "in", tmp_path / "in.jsonl", progress=False)
     pack(tmp_path / "in.jsonl", tmp_path / "in.h5", 1000, 1, progress=False)
     settings = {"metadata": tmp_path / "prompts.csv", "quiet_db": -200, "held_out": 3}
-    found, wanted = (corpus(tmp_path / name, **settings) for name in ("in.h5", "in"))
-    assert found.kind == "audio" and len(found) == len(wanted) == 3
-    one, other = (pickle.loads(pickle.dumps(each.training(4))) for each in (found, wanted))  # as a loader's workers do
+    pack_corpus, folder_corpus = (corpus(tmp_path / name, **settings) for name in ("in.h5", "in"))
+    assert pack_corpus.kind == "audio" and len(pack_corpus) == len(folder_corpus) == 3
+    # Pickled, as a loader's workers get them.
+    one, other = (pickle.loads(pickle.dumps(each.training(4))) for each in (pack_corpus, folder_corpus))
     assert all(same(one[index], other[index]) for index in range(9))
     assert one.name(0) == f"{tmp_path / 'in.h5'}:{one[0].facts['relpath']}" and one[0].facts["prompt"].startswith(
         "tone"
     )
-    assert all(same(a, b) for a, b in zip(found.tests(), wanted.tests(), strict=True))
+    assert all(same(a, b) for a, b in zip(pack_corpus.tests(), folder_corpus.tests(), strict=True))
 
 
 def test_a_pack_that_is_none_is_refused(tmp_path):

@@ -14,23 +14,14 @@ from audio_gen.models.diffusion_autoencoder import DiffusionAutoencoder
 from audio_gen.recipe import Recipe
 
 from . import toys
+from .original_toys import ADP, DAU, DIT
 
 TOY = ["encoder.name=toy"]
-NETWORKS = {
-    "DAU1d": {"io_channels": 1, "depth": 3, "n_attn_layers": 1, "channels": [32, 32, 64], "strides": [2, 2]},
-    "adp_1d": {
-        "in_channels": 1,
-        "channels": 32,
-        "multipliers": [1, 1, 2],
-        "factors": [2, 2],
-        "num_blocks": [1, 1],
-        "attentions": [0, 1, 1],
-        "attention_heads": 2,
-        "context_channels": [4],
-    },
-    "dit": {"io_channels": 1, "embed_dim": 64, "depth": 2, "num_heads": 1, "input_concat_dim": 4},
+NETWORKS = {  # each takes a code of four channels beside audio
+    "DAU1d": {**DAU, "io_channels": 1, "cond_dim": 4},
+    "adp_1d": {**ADP, "in_channels": 1, "context_channels": [4]},
+    "dit": {**DIT, "io_channels": 1, "input_concat_dim": 4},
 }
-NETWORKS["DAU1d"]["cond_dim"] = 4
 
 
 def stated(kind="DAU1d"):
@@ -121,9 +112,9 @@ def equal(model, other):
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_models_with_every_network_come_back(tmp_path, kind):
     model = random(kind)
-    found = original.convert(save(tmp_path, in_their_names(model), stated(kind)), TOY)
-    assert not found.training and found.config == model.config
-    equal(found, model)
+    converted = original.convert(save(tmp_path, in_their_names(model), stated(kind)), TOY)
+    assert not converted.training and converted.config == model.config
+    equal(converted, model)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

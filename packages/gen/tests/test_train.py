@@ -119,8 +119,9 @@ def test_a_diffusion_autoencoder_learns_from_audio_and_reconstructs(tmp_path, mo
         assert main(["reconstruct", str(tmp_path / "short.wav"), "-o", str(tmp_path / name), *settings]) == 0
     assert main(["reconstruct", str(tmp_path / "in/0.wav"), "-o", str(tmp_path / "long.wav"), *settings]) == 2
     assert "lasts 0.7 s, and this model takes up to 0.5 s; cut it" in capsys.readouterr().err
-    made = audio.read(tmp_path / "out.wav").samples
-    assert made.shape == (1, 320) and (tmp_path / "out.wav").read_bytes() == (tmp_path / "again.wav").read_bytes()
+    reconstruction = audio.read(tmp_path / "out.wav").samples
+    assert reconstruction.shape == (1, 320)
+    assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "again.wav").read_bytes()
     code = main(["generate", "rain", "--model", str(tmp_path / "once"), "-o", str(tmp_path / "x.wav")])
     assert code == 2 and "try `reconstruct`" in capsys.readouterr().err
 

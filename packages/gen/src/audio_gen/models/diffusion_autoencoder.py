@@ -22,7 +22,7 @@ from ..diffusion import objectives
 from ..diffusion.noise import ItemNoise
 from ..diffusion.sampling import sample
 from . import backbones
-from .with_codec import WithCodec
+from .with_codec import WithCodec, expect_sizes
 
 
 class Estimate(NamedTuple):
@@ -135,9 +135,7 @@ def encoder(config: DiffusionAutoencoderConfig) -> Any:
         module = build(configs.plain(source)["parts"])
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
-    for attribute, value in {"channels": config.signal.width, "hop": config.hop, "width": config.code_channels}.items():
-        if (found := getattr(module, attribute)) != value:
-            raise InputError(f"{name}: has a {attribute} of {found}, and the model needs {value}")
+    expect_sizes(name, module, channels=config.signal.width, hop=config.hop, width=config.code_channels)
     if others := {*source.weights} - {*module.weights}:
         known = ", ".join(module.weights) or "none"
         raise InputError(f"{name}: weights: {min(others)} is no loss of its bottlenecks; there are {known}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from audio_core import codec as codecs
 from audio_core.codec import Codec
@@ -45,9 +47,7 @@ def open_codec(config: AudioConfig) -> Codec:
     if isinstance(codec, nn.Module):
         codec.eval().requires_grad_(False)
     name = f"codec {source.name} {source.path}"
-    for attribute, value in {"sample_rate": config.rate, "channels": config.channels, "hop": config.hop}.items():
-        if (found := getattr(codec, attribute)) != value:
-            raise InputError(f"{name}: has a {attribute} of {found}, and the model needs {value}")
+    expect_sizes(name, codec, sample_rate=config.rate, channels=config.channels, hop=config.hop)
     if isinstance(config, LMConfig):
         sizes = codec.codebooks[: config.lm.codebooks]
         if len(sizes) < config.lm.codebooks or {*sizes} != {config.lm.codebook_size}:
@@ -62,3 +62,10 @@ def open_codec(config: AudioConfig) -> Codec:
             "make noise of what it generates; give the right one"
         )
     return codec
+
+
+def expect_sizes(name: str, part: Any, **sizes: int) -> None:
+    """Refuse a codec or an encoder whose sizes are not those that a model needs."""
+    for attribute, needed in sizes.items():
+        if (actual := getattr(part, attribute)) != needed:
+            raise InputError(f"{name}: has a {attribute} of {actual}, and the model needs {needed}")
