@@ -7,6 +7,7 @@ values become floor(L / s) on the way down, of an odd stride floor((L + 1) / s).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import accumulate
@@ -76,7 +77,7 @@ def shortest(strides: Sequence[int]) -> int:
 # --- encoders and decoders ---------------------------------------------------------------------------------
 
 
-class Coder(nn.Module):
+class Coder(nn.Module, ABC):
     """What encoders and decoders have in common: a first layer, a block for each stride, and further layers."""
 
     ratio: int
@@ -88,9 +89,9 @@ class Coder(nn.Module):
     piece: int | None = None
     """Samples that layers of a high rate take or give at a time, where that is faster; None: all."""
 
+    @abstractmethod
     def steps(self) -> list[nn.Module]:
         """The first layer, the blocks, and the layers behind them."""
-        raise NotImplementedError
 
     def _piece(self, x: Tensor) -> int | None:
         """Only a CPU gains by pieces, and an exported program is to be free of their number."""

@@ -6,6 +6,7 @@ dithered or dropped. In training mode it samples.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -93,7 +94,7 @@ class Bottleneck(nn.Module):
         return self._entries(codes.long())
 
     def _entries(self, codes: Tensor) -> Tensor:
-        raise NotImplementedError
+        raise AssertionError("a bottleneck without codebooks was asked for their entries")
 
     def _draws(self, draws: Draws) -> bool:
         return self.training or draws is not None
@@ -124,7 +125,7 @@ def _drawn(draw: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor, dr
 # --- Gaussians ---------------------------------------------------------------------------------------------
 
 
-class Gaussian(Bottleneck):
+class Gaussian(Bottleneck, ABC):
     """Means and what tells deviations, side by side: (B, 2 W, F)."""
 
     def __init__(self, config: LogVarianceConfig | VAEConfig, inputs: int):
@@ -144,9 +145,9 @@ class Gaussian(Bottleneck):
             return mean, divergence
         return mean + deviation * normal(mean.shape, mean, draws), divergence
 
+    @abstractmethod
     def distribution(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean and deviation (B, W, F), and the KL divergence in this class's own unit."""
-        raise NotImplementedError
 
 
 class LogVariance(Gaussian):

@@ -6,6 +6,7 @@ Codes are (B, K, F), one for each of the K codebooks. In eval mode the latents o
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -186,7 +187,7 @@ class DACRVQVAE(GaussianFirst, DACRVQ):
 # --- scalar quantizers ---------------------------------------------------------------------------------------------
 
 
-class ScalarQuantizer(Bottleneck):
+class ScalarQuantizer(Bottleneck, ABC):
     """Each channel takes one of a few levels; a code numbers the combinations of a codebook's channels.
 
     Codebook k has the channels k D to (k + 1) D - 1. The first of them counts fastest.
@@ -216,9 +217,9 @@ class ScalarQuantizer(Bottleneck):
         missing = len(self.codebooks) * len(self.levels) - values.shape[1]  # of the codebooks that are left out
         return F.pad(values, (0, 0, 0, missing))
 
+    @abstractmethod
     def _values(self, numbers: Tensor, levels: Tensor) -> Tensor:
         """What stands for the numbers of levels, between -1 and 1."""
-        raise NotImplementedError
 
 
 class FSQ(ScalarQuantizer):
